@@ -1,0 +1,34 @@
+# Two commands: `make demo` and `make test`. Each does its own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test test-wheel lint clean
+
+demo: $(READY)
+	$(BIN)/fairguard demo demo
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The same suite against the built wheel: PYTHONPATH comes before the editable checkout.
+test-wheel: $(READY)
+	rm -rf build/wheel && $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel
+	$(BIN)/python -m pip install -q --no-deps --target build/wheel/site build/wheel/*.whl
+	PYTHONPATH=build/wheel/site $(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo build dist
+
+# torch is pinned in constraints.txt: a bare `torch` would pull the newest CUDA build of several gigabytes.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	touch $(READY)

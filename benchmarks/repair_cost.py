@@ -1,0 +1,144 @@
+"""What fairness costs a training step, and a whole repair: both sides in one run, ratios only.
+
+    python -m benchmarks.repair_cost
+
+A plain masked step (forward, cross-entropy, backward, optimiser, mask) against the step of a repair (dense's answers as
+targets, row weights from the multipliers, replay buffers), turn and turn about on the same rows. Target: 1.15. And the
+whole default repair (votes, tune rows, checkpoints) against one plain retraining. Target: 1.5.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fairguard.files import write_text
+from fairguard.policy import Policy
+from fairguard.repair.budget import epochs_of, retraining_epochs
+from fairguard.repair.masks import masks_at
+from fairguard.repair.methods import ballot
+from fairguard.repair.objectives import Objective, fair, plain
+from fairguard.repair.rows import Rows
+from fairguard.repair.task import Options, Task, copied, make_task
+from fairguard.repair.training import train
+
+RESULT = Path(__file__).parent / "results" / "repair_cost.json"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mlp() -> tuple[nn.Module, tuple[int, ...]]:
+    layers = [nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 2)]
+    return nn.Sequential(*layers), (100,)
+
+
+def cnn() -> tuple[nn.Module, tuple[int, ...]]:
+    layers: list[nn.Module] = []
+    for wide, narrow in ((3, 32), (32, 64), (64, 128)):
+        layers += [nn.Conv2d(wide, narrow, 3, padding=1), nn.BatchNorm2d(narrow), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 10)), (3, 32, 32)
+
+
+def task_of(build: Callable[[], tuple[nn.Module, tuple[int, ...]]], n: int) -> Task:
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    net, shape = build()
+    net.to(DEVICE)
+    classes = 10 if len(shape) == 3 else 2
+    rows = Rows(
+        torch.randn(n, *shape),
+        torch.from_numpy(rng.integers(0, classes, n)),
+        torch.from_numpy(rng.integers(0, 4, (n, 2))),
+        np.arange(n),
+    ).to(DEVICE)
+    pruned = masks_at(net, 0.9).on(copied(net.state_dict()))
+    levels = (tuple("abcd"), tuple("efgh"))
+    return make_task(
+        net, pruned, rows, rows.take_first(n // 10), columns=("g", "h"), levels=levels, policy=Policy(), epochs=1
+    )
+
+
+def step_times(task: Task, *, rounds: int, steps: int) -> tuple[list[float], list[float], list[float]]:
+    """Return seconds a step of plain training, of plain training again, and of a repair, turn and turn about."""
+    objectives = (plain(task), plain(task), fair(task))
+    times: tuple[list[float], list[float], list[float]] = ([], [], [])
+    enforce = task.masks.enforcer(task.net)
+    optimiser = torch.optim.AdamW(task.net.parameters(), lr=1e-3, fused=True)
+    index = torch.arange(128, device=DEVICE)
+    for round_ in range(rounds + 1):
+        for place, objective in enumerate(objectives):
+            seconds = _run(task, objective, optimiser, enforce, index, steps)
+            if round_:  # the first round warms up
+                times[place].append(seconds)
+    return times
+
+
+def _run(
+    task: Task,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    enforce: Callable[[], None],
+    index: torch.Tensor,
+    steps: int,
+) -> float:
+    task.net.train()
+    _wait()
+    started = time.perf_counter()
+    for step in range(steps):
+        rows = (index + 128 * step) % len(task.train)
+        optimiser.zero_grad(set_to_none=True)
+        logits = task.logits(task.net, task.train.x.index_select(0, rows))
+        objective(logits, rows).backward()
+        objective.observe(logits, rows)
+        optimiser.step()
+        enforce()
+    _wait()
+    return (time.perf_counter() - started) / steps
+
+
+def _wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def whole(task: Task) -> float:
+    """Return the seconds of a default repair over those of one plain retraining."""
+    epochs = retraining_epochs(len(task.train), task.options.batch_size)
+    quiet = replace(task, options=Options())
+    started = time.perf_counter()
+    train(quiet, "plain", objective=plain(quiet), epochs=epochs, start=quiet.dense, masks=quiet.masks)
+    retraining = time.perf_counter() - started
+    started = time.perf_counter()
+    ballot.select_and_train(replace(quiet, epochs=epochs_of("1.5x", quiet)))
+    return (time.perf_counter() - started) / retraining
+
+
+def main() -> None:
+    found: dict[str, dict[str, float]] = {}
+    for name, build, n, rounds, steps in (("MLP", mlp, 8192, 9, 60), ("CNN", cnn, 1024, 7, 4)):
+        task = task_of(build, n)
+        first, second, repairing = step_times(task, rounds=rounds, steps=steps)
+        ratios = [r / p for r, p in zip(repairing, first, strict=True)]
+        noise = [b / a for a, b in zip(first, second, strict=True)]
+        found[name] = {
+            "plain_ms": 1e3 * statistics.median(first),
+            "repair_over_plain": statistics.median(ratios),
+            "plain_over_plain": statistics.median(noise),
+        }
+        if name == "MLP":
+            found[name]["whole_repair_over_retraining"] = whole(task)
+        print(name, {key: round(value, 3) for key, value in found[name].items()}, flush=True)
+    write_text(
+        RESULT, json.dumps({"device": str(DEVICE), "threads": torch.get_num_threads(), **found}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m fairguard``."""
+
+from fairguard.cli import main
+
+main()

@@ -1,0 +1,219 @@
+"""The heart: two models, some rows, one verdict. Read this first.
+
+Files come in (inputs), are found comparable (preflight), answer the same rows in one pass (inference), and the counts
+of their answers are judged (judge).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from fairguard.acceptance import with_acceptance
+from fairguard.config import Settings, merged
+from fairguard.errors import ConfigError, DataError
+from fairguard.flips import FlipsFile
+from fairguard.inference import MARGIN, Comparison, FlipSink, compare
+from fairguard.inputs.data import open_data
+from fairguard.inputs.limits import DEFAULT, raised_to
+from fairguard.inputs.models import load_model
+from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.recorded import RecordedPredictor
+from fairguard.inputs.rows import Source
+from fairguard.judge.arrays import count_arrays
+from fairguard.judge.clusters import judge_clustered
+from fairguard.judge.judge import judge
+from fairguard.judge.scatter import CLUSTER, WEIGHT
+from fairguard.judge.sensitivity import expected_flips
+from fairguard.judge.slices import discover
+from fairguard.policy import Policy
+from fairguard.preflight import aftermath, preflight
+from fairguard.provenance import record_of
+from fairguard.verdict import Finding, ModelInfo, Noise, Verdict
+
+Progress = Callable[[int, int | None], None]
+"""Called with the rows done so far and, where known, the rows in all."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """All that a verdict needs of one pass: counts, and what is known of the models and the rows."""
+
+    comparison: Comparison
+    models: tuple[ModelInfo, ModelInfo]
+    noise: tuple[Noise, ...]
+    warnings: tuple[str, ...]
+    record: dict[str, Any]
+
+
+def check(
+    dense: Any,
+    pruned: Any,
+    data: Any = None,
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Verdict:
+    """Return the verdict on whether ``pruned`` is as fair as ``dense`` on the rows of ``data``.
+
+    Args:
+        dense: a model file, a ``torch.nn.Module``, a callable, or recorded answers.
+        pruned: the compressed model, of the same or of another kind.
+        data: a CSV, Parquet or npz file, ``pkg.module:callable``, arrays ``(X, y, groups)``, a table, or a loader;
+            default: the ``data`` of the settings.
+        settings: options as a configuration file gives them.
+        progress: called as rows are done.
+        **options: single options, stronger than ``settings``: ``label``, ``groups``, ``model``, ``margin``, ...
+
+    Raises:
+        FairguardError: nothing could be judged; its one line says why and what to do.
+    """
+    settings = merged(settings or Settings(), options)
+    with _modes_kept(dense, pruned):
+        models = open_models(dense, pruned, settings)
+        source = open_source(data if data is not None else settings.data, settings, models=models)
+        with FlipsFile.collecting(settings.flips, source) as flips:
+            seeds = [open_models(dense, seed, settings)[1] for seed in settings.seeds]
+            counted = count(*models, source, settings=settings, seeds=seeds, flips=flips, progress=progress)
+            verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
+            flips.write(verdict, counted.comparison.margins)
+    return verdict
+
+
+def check_predictions(y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any], **policy: Any) -> Verdict:
+    """Return the verdict on two models' answers held in arrays (numpy, pandas or torch).
+
+    Args:
+        y: shape (n,), true labels; ``None`` where there are none.
+        dense: shape (n,) answers of the dense model, or (n, K) scores.
+        pruned: the same of the pruned model.
+        groups: sensitive features by name, each of shape (n,).
+        **policy: the options of :class:`Policy`.
+    """
+    return judge(count_arrays(y, dense, pruned, groups), Policy.of(**policy))
+
+
+def count_files(dense: Any, pruned: Any, *, settings: Settings, progress: Progress | None = None) -> Counted:
+    """Return the counts of two models on the settings' data, for use cases that judge them otherwise."""
+    models = open_models(dense, pruned, settings)
+    source = open_source(settings.data, settings, models=models)
+    return count(*models, source, settings=settings, progress=progress)
+
+
+def open_rows(settings: Settings) -> Source:
+    """Return the labelled rows of the settings' data without features, for questions that need no model."""
+    return _open(settings.data, settings, needs_features=False)
+
+
+def open_models(dense: Any, pruned: Any, settings: Settings) -> tuple[Predictor, Predictor]:
+    """Return both models, opened as the settings say."""
+    how = {name: getattr(settings, name) for name in ("trust", "device", "provider", "output_key", "per_row")}
+    how["limits"] = DEFAULT if settings.limit is None else raised_to(settings.limit)
+    return (
+        load_model(dense, factory=settings.model, **how),
+        load_model(pruned, factory=settings.model_pruned or settings.model, **how),
+    )
+
+
+def open_source(data: Any, settings: Settings, *, models: Sequence[Predictor] = ()) -> Source:
+    """Return the labelled rows, opened as the settings say; without features where all models are recorded answers."""
+    recorded = bool(models) and all(isinstance(model, RecordedPredictor) for model in models)
+    return _open(data, settings, needs_features=not recorded)
+
+
+def _open(data: Any, settings: Settings, *, needs_features: bool) -> Source:
+    if data is None:
+        raise DataError(
+            "no rows to judge on: name a file with --data, or set `data` in fairguard.toml (fairguard init)."
+        )
+    how = {
+        name: getattr(settings, name)
+        for name in ("label", "id", "features", "transform", "classes", "weight", "cluster")
+    }
+    groups = (*settings.groups, *settings.discover_columns)
+    return open_data(data, groups=groups, needs_features=needs_features, **how)
+
+
+def count(
+    dense: Predictor,
+    pruned: Predictor,
+    source: Source,
+    *,
+    settings: Settings,
+    seeds: Sequence[Predictor] = (),
+    flips: FlipSink | None = None,
+    progress: Progress | None = None,
+) -> Counted:
+    """Return the counts of one pass of both models over the rows, found comparable first."""
+    batch_size = settings.batch_size
+    ready = preflight(dense, pruned, source, batch_size=batch_size, threshold=settings.threshold, seeds=seeds)
+    comparison = compare(
+        dense,
+        pruned,
+        source,
+        plan=ready.plan,
+        batch_size=batch_size,
+        seeds=seeds,
+        flips=flips,
+        progress=_total(progress, source),
+    )
+    warnings = (*ready.warnings, *aftermath((dense, pruned), comparison, ready.noise))
+    record = record_of(dense.info, pruned.info, source.record, settings)
+    return Counted(comparison, (dense.info, pruned.info), ready.noise, warnings, record)
+
+
+def decide(counted: Counted, settings: Settings) -> Verdict:
+    """Return the verdict that the settings' policy reaches on the counts."""
+    policy, counts = settings.policy(), counted.comparison.counts
+    dependent = bool({CLUSTER, WEIGHT} & set(counts.columns))
+    named = counts.columns[: len(settings.groups)] if settings.groups else None  # the rest is there to be searched
+    verdict = (judge_clustered if dependent else judge)(counts, policy, groups=named)
+    expected = expected_flips(counted.comparison.margins, MARGIN, policy, groups=verdict.columns)
+    return verdict.model_copy(
+        update={
+            "groups": tuple(r.model_copy(update={"expected_flips": expected[r.group]}) for r in verdict.groups),
+            "slices": _slices(counted, settings, verdict, dependent=dependent),
+            "confirmed_flips": counted.comparison.confirmed,
+            "models": counted.models,
+            "noise": counted.noise,
+            "warnings": (*verdict.warnings, *counted.warnings),
+            "record": counted.record,
+        }
+    )
+
+
+def _slices(counted: Counted, settings: Settings, verdict: Verdict, *, dependent: bool) -> tuple[Finding, ...]:
+    if not settings.discover:
+        return ()
+    if dependent:
+        raise ConfigError("--discover needs independent rows that count alike; leave out --cluster and --weight.")
+    known = {row.group for row in verdict.groups}
+    return discover(counted.comparison.counts, settings.policy(), depth=settings.discover, named=known)
+
+
+@contextmanager
+def _modes_kept(*models: Any) -> Iterator[None]:
+    """Leave modules in memory in the training or eval mode that they came in, part by part."""
+    modes = [(part, part.training) for model in models if hasattr(model, "modules") for part in model.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _total(progress: Progress | None, source: Source) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    done = 0
+
+    def step(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress(done, source.n_rows)
+
+    return step

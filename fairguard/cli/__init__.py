@@ -1,0 +1,101 @@
+"""The command ``fairguard``: parse, call, render. No logic, and nothing heavy until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from fairguard import __version__
+from fairguard.errors import FairguardError, did_you_mean
+
+PRESERVED, REGRESSED, NOT_JUDGED, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
+
+COMMANDS = {
+    "check": "Judge a pruned model against its dense one.",
+    "repair": "Make a regressed model fair again, and prove it.",
+    "init": "Write a commented configuration from a data file's columns.",
+    "demo": "Make small models, check them, repair one; leave all to play with.",
+    "inspect": "Say what a model file is, without running it.",
+    "fuzz": "Hunt for a pair of rows where only the group decides.",
+    "plan": "Say how many rows a check needs.",
+    "doctor": "Measure the check's own error rates on your data.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they run, so that ``--help`` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, importing its module; ``None`` for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"fairguard.cli.{cmd_name}_command").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Return the command of ``args``; an unknown name gets a suggestion."""
+        if args and args[0] not in COMMANDS:
+            hint = did_you_mean(args[0], COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"no command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from their names alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fairguard")
+def cli() -> None:
+    """Tell whether compressing a neural network made it unfair, and repair it.
+
+    Exit codes: 0 preserved, 1 regressed, 2 not judged, 3 inconclusive, 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and leave with its exit code: click's own codes would call a usage error a regression."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Return the exit code of the command; every error is one line on stderr."""
+    try:
+        code = cli.main(args=arguments, prog_name="fairguard", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted", INTERRUPTED)
+    except click.ClickException as error:
+        return _complain(error.format_message().replace("\n", " "), NOT_JUDGED)
+    except FairguardError as error:
+        return _complain(str(error), NOT_JUDGED)
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        sys.stderr.close()
+        return NOT_JUDGED
+    except Exception as error:  # our own bug must never look like a verdict
+        _write_traceback()
+        return _complain(f"internal error, please report it: {type(error).__name__}: {error}", NOT_JUDGED)
+    return code if isinstance(code, int) else PRESERVED
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(
+        f"fairguard: error: {' '.join(message.split())}" if code != INTERRUPTED else f"fairguard: {message}", err=True
+    )
+    return code
+
+
+def _write_traceback() -> None:
+    """Show where our own bug is, only to those who asked for it with FAIRGUARD_TRACEBACK=1."""
+    import os
+    import traceback
+
+    if os.environ.get("FAIRGUARD_TRACEBACK"):
+        traceback.print_exc()

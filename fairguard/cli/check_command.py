@@ -1,0 +1,99 @@
+"""``fairguard check``: judge a pruned model against its dense one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from
+from fairguard.cli.screen import progress_bar, screen
+from fairguard.config import Settings
+from fairguard.files import write_text
+from fairguard.verdict import Outcome, Verdict
+
+CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INCONCLUSIVE: INCONCLUSIVE}
+
+
+@click.command("check", cls=ManyFiles)
+@click.argument("dense")
+@click.argument("pruned")
+@options(DATA, MODELS, POLICY)
+@click.option("--seeds", multiple=True, metavar="FILE...", help="Five or more models pruned alike: they confirm flips.")
+@click.option(
+    "--discover", type=int, is_flag=False, flag_value=3, metavar="[DEPTH]", help="Search groups nobody named."
+)
+@click.option("--discover-columns", multiple=True, metavar="COL", help="Columns to search beside the groups.")
+@click.option("--dry-run", is_flag=True, help="Open no model: say what these rows could show.")
+@click.option("--flips", metavar="FILE", help="Write every flipped sample to a Parquet or CSV file.")
+@click.option(
+    "--format",
+    type=click.Choice(["text", "json", "html", "sarif", "junit", "github"]),
+    help="How the report on stdout looks.",
+)
+@click.option("--output", metavar="FILE", help="Write the report there instead of stdout.")
+@click.option("--allow-inconclusive", is_flag=True, help="Leave with 0 where the rows cannot decide.")
+@options(CONFIG)
+@click.option("-v", "--verbose", is_flag=True, help="Show every finding and summary.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the last line.")
+def command(
+    dense: str, pruned: str, dry_run: bool, verbose: bool, quiet: bool, config: Path | None, **typed: Any
+) -> int:
+    """Judge whether PRUNED treats every group as well as DENSE does, on the same labelled rows.
+
+    DENSE and PRUNED are model files (.pt, .onnx, ...) or files of recorded predictions; what a file is gets decided by
+    its content. Exit codes: 0 preserved, 1 regressed, 2 not judged, 3 inconclusive.
+    """
+    settings = settings_from(config, **typed)
+    if dry_run:
+        from fairguard.cli.plan_command import plan_of_rows, show
+
+        show(plan_of_rows(settings))
+        return PRESERVED
+    from fairguard.check import check  # torch loads here
+    from fairguard.history import with_runs
+
+    with progress_bar("rows", quiet=quiet) as progress:
+        verdict = with_runs(check(dense, pruned, settings=settings, progress=progress))
+    _show(verdict, settings, _next_step(verdict, dense, pruned, settings), verbose=verbose, quiet=quiet)
+    if verdict.outcome is Outcome.INCONCLUSIVE and settings.allow_inconclusive:
+        click.echo("fairguard: inconclusive, and allowed by --allow-inconclusive: nothing was proven", err=True)
+        return PRESERVED
+    return CODES[verdict.outcome]
+
+
+def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool, quiet: bool) -> None:
+    if settings.format != "text":
+        text = import_module(f"fairguard.report.{settings.format}").render(verdict)
+    elif quiet:
+        text = f"{verdict.outcome}: {verdict.headline}\n"
+    else:
+        from fairguard.report.text import render as render_text
+
+        text = render_text(verdict, verbose=verbose, next_step=next_step, **screen(to_file=settings.output is not None))
+    if settings.output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(settings.output, text)
+        click.echo(f"{verdict.outcome}: {verdict.headline}   report: {settings.output}", err=True)
+
+
+def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) -> str:
+    """Return what one would do now: look, repair, find more rows, or keep it so."""
+    if verdict.outcome is Outcome.REGRESSED:
+        steps = [] if settings.flips else ["see the samples: add --flips flips.csv"]
+        if not any(model.kind == "ONNX" or model.kind.endswith("predictions") for model in verdict.models):
+            steps.insert(0, f"fairguard repair {dense} {pruned} -o fair.pt")
+        return "   |   ".join(steps) or "repair the model from its weights: fairguard repair"
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        worst = next((f for f in verdict.findings if f.rows_needed and f.outcome is Outcome.INCONCLUSIVE), None)
+        if worst is not None:
+            return (
+                f"more rows ({worst.group}, now {worst.n:,}, would take about {worst.rows_needed:,}), or a margin that "
+                f"the data can carry (fairguard plan says which)"
+            )
+        return "more rows, or a margin that the data can carry (fairguard plan says which)"
+    return "keep it so: @fairness_preserved(...) in a test (README, 'In CI')"

@@ -1,0 +1,118 @@
+"""Options that several commands share, and how they become settings: only what was typed overrides the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fairguard.config import Settings, load_settings, merged
+from fairguard.errors import ConfigError
+from fairguard.policy import Metric
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+DATA = (
+    click.option("--data", metavar="FILE|MODULE:CALLABLE", help="Labelled rows: CSV, Parquet, npz, or a callable."),
+    click.option("--label", metavar="COL", help="Column of the true label."),
+    click.option(
+        "--group",
+        "groups",
+        multiple=True,
+        metavar="COL",
+        help="Sensitive feature; age:25,45,65 bins a number; class is the label itself.",
+    ),
+    click.option("--id", "id", metavar="COL", help="Column that names the rows."),
+    click.option("--features", metavar="A,B,C", help="Feature columns; default: all but label, groups and id."),
+    click.option(
+        "--transform", metavar="MODULE:CALLABLE", help="Turns a batch of the table into what the models take."
+    ),
+    click.option("--classes", metavar="A,B,C", help="Class names in the order of the models' outputs."),
+    click.option("--weight", metavar="COL", help="Column of row weights."),
+    click.option("--cluster", metavar="COL", help="Column that names the person, where a person has several rows."),
+)
+MODELS = (
+    click.option("--model", metavar="MODULE:FACTORY", help="Builds the network that a state dict belongs to."),
+    click.option("--model-pruned", metavar="MODULE:FACTORY", help="Builds the pruned one, where its shapes differ."),
+    click.option(
+        "--threshold", type=float, help="Cut of a single output; default 0 for logits, 0.5 for probabilities."
+    ),
+    click.option("--output-key", metavar="NAME", help="Which output, where a model returns several."),
+    click.option("--batch-size", type=click.IntRange(1), help="Rows per forward pass."),
+    click.option("--per-row", is_flag=True, help="Predict one row at a time."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where torch models run."),
+    click.option("--provider", metavar="NAME", help="onnxruntime provider: cpu, cuda, tensorrt, ..."),
+    click.option("--limit", metavar="SIZE", help="Most memory that a model file may claim: 64GiB."),
+    click.option("--trust", is_flag=True, help="Open files that run code when opened."),
+)
+POLICY = (
+    click.option("--margin", multiple=True, metavar="[METRIC=]X", help="Tolerated excess drop: 0.02 is two points."),
+    click.option("--alpha", type=float, help="Error rate: 0.01 for every pull request, 0.05 for a release."),
+    click.option("--metric", "metrics", multiple=True, metavar="NAME", help=f"Gated: {', '.join(Metric)}."),
+    click.option("--min-group", type=int, help="Groups with fewer rows are listed as untested."),
+    click.option("--intersections", type=int, help="Judge products of up to so many columns; 1 for none."),
+    click.option("--favourable", metavar="LABEL", help="The label that is good to receive."),
+    click.option(
+        "--untested", type=click.Choice(["warn", "fail"]), help="Whether an untested group forbids 'preserved'."
+    ),
+    click.option("--strict", is_flag=True, help="Regressed only if the corrected lower bound exceeds the margin."),
+    click.option("--looks", type=int, help="Planned looks at growing data."),
+    click.option("--look", type=int, help="Which look this is, from 1."),
+    click.option("--seed", type=int, help="Seed of everything random in the verdict."),
+)
+CONFIG = (click.option("--config", type=click.Path(path_type=Path), help="fairguard.toml or pyproject.toml to read."),)
+
+
+class ManyFiles(click.Command):
+    """A command whose ``--seeds`` takes every word up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each of its words, which is how click knows it."""
+        spelled: list[str] = []
+        taking = False
+        for word in args:
+            if word.startswith("-"):
+                taking = word == "--seeds"
+                spelled += [] if taking else [word]
+            else:
+                spelled += ["--seeds", word] if taking else [word]
+        return super().parse_args(ctx, spelled)
+
+
+def options(*groups: tuple[Decorator, ...]) -> Decorator:
+    """Return a decorator that adds the options of ``groups`` in their order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed([option for group in groups for option in group]):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def settings_from(config: Path | None, **typed: Any) -> Settings:
+    """Return the settings of the file, overridden by what was typed on the command line."""
+    given = {name: value for name, value in typed.items() if value is not None and value is not False and value != ()}
+    for name in ("features", "classes"):
+        if name in given:
+            given[name] = tuple(part.strip() for part in given[name].split(","))
+    given |= _margins(given.pop("margin", ()))
+    return merged(load_settings(config), given)
+
+
+def _margins(typed: tuple[str, ...]) -> dict[str, Any]:
+    """Return ``margin`` and ``margins`` of values such as ``0.02`` and ``recall=0.05``."""
+    found: dict[str, Any] = {}
+    for text in typed:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ConfigError(f"--margin {text!r} is no number; write 0.02 or recall=0.05.") from None
+        if name:
+            found.setdefault("margins", {})[name] = number
+        else:
+            found["margin"] = number
+    return found

@@ -1,0 +1,85 @@
+"""``fairguard repair``: from a regressed model to a verified fair sparse one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from
+
+if TYPE_CHECKING:
+    from fairguard.repair.task import Status
+
+REPAIR = (
+    click.option("-o", "--output", metavar="FAIR", help="File to write; default PRUNED with .fair in its name."),
+    click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
+    click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
+    click.option("--method", metavar="NAME", help="How to select and train; default ballot."),
+    click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining."),
+    click.option("--sparsity", type=click.FloatRange(0, 1, max_open=True), help="Another sparsity than PRUNED's."),
+    click.option("--keep-mask", is_flag=True, help="Retrain only, under PRUNED's own mask."),
+    click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
+    click.option("--accuracy-floor", type=click.FloatRange(0, 1), help="Accuracy that may be lost; default 0.005."),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.001."),
+    click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
+    click.option("--compile", is_flag=True, help="Run the network through torch.compile."),
+    click.option("--frontier", is_flag=True, help="Try several trade-offs and show them."),
+    click.option("--resume", is_flag=True, help="Continue a repair that was interrupted."),
+    click.option("--keep-best", is_flag=True, help="Write the best candidate even if it is not repaired."),
+    click.option("--export", type=click.Choice(["onnx"]), help="Write that beside FAIR."),
+)
+
+
+@click.command("repair")
+@click.argument("dense")
+@click.argument("pruned")
+@options(REPAIR, DATA, MODELS, POLICY, CONFIG)
+@click.option("--format", type=click.Choice(["text", "json"]), default="text", help="How the report on stdout looks.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the last line.")
+def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | None, **typed: Any) -> int:
+    """Repair PRUNED: choose again which weights live, retrain them, and prove the result on rows that nothing saw.
+
+    Exit codes: 0 preserved (or nothing to do), 1 not repaired, 2 not possible, 3 improved but unproven.
+    """
+    names = ("train", "verify", "method", "budget", "sparsity", "keep_mask", "only", "accuracy_floor", "lr", "amp")
+    flags = ("compile", "frontier", "resume", "keep_best", "export", "output")
+    own = {name: typed.pop(name) for name in (*names, *flags)}
+    settings = settings_from(config, **typed)
+    from fairguard.repair.repair import repair  # torch loads here
+
+    given = {name: value for name, value in own.items() if value not in (None, (), False)}
+    try:
+        report = repair(dense, pruned, given.pop("output", None), settings=settings, tell=_teller(quiet), **given)
+    except KeyboardInterrupt:
+        click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
+        raise
+    text = report.to_json() + "\n" if format == "json" else report.to_text()
+    click.echo(text.splitlines()[-1] if quiet and format == "text" else text.rstrip("\n"))
+    return report.exit_code
+
+
+def _teller(quiet: bool) -> Callable[[Status], None] | None:
+    """Return what shows each epoch on the terminal, with the time left; ``None`` where nobody would see it."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    from time import monotonic
+
+    began: dict[str, tuple[int, float]] = {}
+
+    def tell(status: Status) -> None:
+        first, since = began.setdefault(status.stage, (status.epoch, monotonic()))
+        done = status.epoch - first
+        left = f"{(monotonic() - since) / done * (status.epochs - status.epoch):.0f} s left" if done else ""
+        worst = f"{status.worst} {status.excess:+.1%}" if status.worst else "no groups"
+        click.echo(
+            f"\r{status.stage} {status.epoch}/{status.epochs}  loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
+            f"worst {worst}  multiplier {status.multiplier:.2f}  {left}  {status.note}\033[K",
+            err=True,
+            nl=bool(status.note) or status.epoch == status.epochs,
+        )
+
+    return tell

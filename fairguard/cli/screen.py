@@ -1,0 +1,39 @@
+"""What the terminal can show: colour and width on stdout, progress on stderr, both only on a real one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LOG_WIDTH = 160
+"""Width of a report that no terminal bounds."""
+
+
+def screen(*, to_file: bool = False) -> dict[str, Any]:
+    """Return ``colour`` and ``width`` of the report (NO_COLOR and FORCE_COLOR are heeded)."""
+    terminal = sys.stdout.isatty() and not to_file
+    colour = not os.environ.get("NO_COLOR") and (terminal or bool(os.environ.get("FORCE_COLOR")))
+    return {"colour": colour, "width": shutil.get_terminal_size().columns if terminal else LOG_WIDTH}
+
+
+@contextmanager
+def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Yield a function that takes the work done so far and the work in all; ``None`` where nobody would see it."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+
+        def show(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield show

@@ -1,0 +1,205 @@
+"""Every option of a check, from a configuration file and from the command line. Reads TOML and imports nothing heavy.
+
+Options stand in ``[tool.fairguard]`` of ``pyproject.toml`` or in ``fairguard.toml``; the nearest one upward counts.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fairguard.errors import ConfigError, did_you_mean
+from fairguard.policy import Metric, Policy, validation_line
+
+FILES = ("fairguard.toml", "pyproject.toml")
+_IN_PROJECT = ("dense", "pruned", "data", "flips", "output")
+_CODE = ("data", "model", "model_pruned", "transform")
+
+
+def _texts(value: Any) -> Any:
+    """Return names as a tuple: a single one may stand alone, and TOML may have them as numbers."""
+    parts = value if isinstance(value, list | tuple) else (value,)
+    return tuple(str(part) if isinstance(part, int) else part for part in parts)
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+Code = str | Callable[..., Any]
+"""``pkg.module:callable``, ``path.py:callable``, or from Python the callable itself."""
+
+
+class Accepted(BaseModel):
+    """A regression that the project lives with for now."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: str
+    until: datetime.date
+    """Last day on which it is accepted."""
+    why: Annotated[str, Field(min_length=1)]
+    metric: Metric | None = None
+    """Only this metric; default all."""
+
+
+class Settings(Policy):
+    """Every option of a check: the policy, and how to read models and rows.
+
+    Raises:
+        ConfigError: an unknown option or a value out of range, when made by :func:`load_settings` or :func:`merged`.
+    """
+
+    dense: Any = None
+    """The dense model, for tests that name none; a command names both."""
+    pruned: Any = None
+    data: Any = None
+    """File of labelled rows, ``pkg.module:callable``, or from Python anything that ``open_data`` takes."""
+    label: str | None = None
+    groups: Names = ()
+    id: str | None = None
+    features: Names | None = None
+    transform: Code | None = None
+    classes: Names | None = None
+    weight: str | None = None
+    cluster: str | None = None
+
+    seeds: Names = ()
+    """Five or more models pruned like the pruned one from other seeds: they confirm which flips are no accident."""
+
+    model: Code | None = None
+    """What builds the network that a state dict belongs to."""
+    model_pruned: Code | None = None
+    """What builds the pruned one, where its shapes differ."""
+    threshold: float | None = None
+    output_key: str | int | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    per_row: bool = False
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    provider: str | None = None
+    limit: str | None = None
+    """Most bytes that a model file may claim, ``64GiB``; default 16 GiB, and 50 times its size on disk."""
+    trust: bool = False
+    """Open files that run code when opened; never honoured from a file."""
+
+    favourable: Annotated[str | None, BeforeValidator(_text)] = None
+    discover: Annotated[int, Field(ge=0)] = 0
+    """Search intersections of up to so many columns that nobody named; 0: none."""
+    discover_columns: Names = ()
+    accept: tuple[Accepted, ...] = ()
+
+    flips: str | Path | None = None
+    format: Literal["text", "json", "html", "sarif", "junit", "github"] = "text"
+    output: str | Path | None = None
+    allow_inconclusive: bool = False
+
+    def policy(self) -> Policy:
+        """Return the part of the options that decides what counts as harm."""
+        return Policy.of(**{name: getattr(self, name) for name in Policy.model_fields})
+
+
+def merged(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """Return ``settings`` with the options of ``overrides`` in place of its own; margins by metric are added.
+
+    Raises:
+        ConfigError: an unknown option or a value out of range.
+    """
+    _check_names(overrides, "")
+    own = {name: getattr(settings, name) for name in settings.model_fields_set}
+    given = dict(overrides)
+    if "margins" in given:
+        given["margins"] = {**{str(k): v for k, v in settings.margins.items()}, **given["margins"]}
+    return _valid({**own, **given}, "")
+
+
+def load_settings(path: Path | None = None, start: Path | None = None) -> Settings:
+    """Return the options of a configuration file; the defaults where there is none.
+
+    Args:
+        path: the file; default the nearest one from ``start`` upward.
+        start: where to look from; default the current folder. File names in the configuration are relative to it.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, an option is unknown or out of range, or it grants ``trust``.
+    """
+    folder = Path.cwd() if start is None else Path(start)
+    file = _nearest(folder) if path is None else Path(path)
+    if file is None:
+        return Settings()
+    table = _table(file)
+    if table is None:
+        raise ConfigError(f"{file} has no [tool.fairguard]; write it with fairguard init.")
+    options = {name.replace("-", "_"): value for name, value in table.items()}
+    where = f"{file.name}: "
+    if "trust" in options:
+        raise ConfigError(
+            f"{where}'trust' is for the command line alone: a file that comes with a project must not allow that "
+            f"project's models to run code. Remove it and pass --trust."
+        )
+    _check_names(options, where)
+    return _valid(_located(options, file.parent), where)
+
+
+def _nearest(start: Path) -> Path | None:
+    """Return the first configuration from ``start`` upward that says anything about fairguard."""
+    for folder in (start.absolute(), *start.absolute().parents):
+        for name in FILES:
+            file = folder / name
+            if file.is_file() and _table(file) is not None:
+                return file
+    return None
+
+
+def _table(file: Path) -> dict[str, Any] | None:
+    """Return the options of a file; ``None`` for a TOML of other tools."""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}. Name another with --config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is no proper TOML: {error}.") from None
+    if "tool" not in document and file.name != "pyproject.toml":
+        return document
+    found: dict[str, Any] | None = document.get("tool", {}).get("fairguard")
+    return found
+
+
+def _check_names(options: Mapping[str, Any], where: str) -> None:
+    for name in options:
+        if name not in Settings.model_fields:
+            hint = did_you_mean(name, Settings.model_fields) or f" Options: {', '.join(Settings.model_fields)}."
+            raise ConfigError(f"{where}unknown option {name!r}.{hint}")
+
+
+def _valid(options: Mapping[str, Any], where: str) -> Settings:
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        raise ConfigError(where + validation_line(error)) from None
+
+
+def _located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the options with file names as seen from the current folder."""
+    if folder.absolute() == Path.cwd():
+        return options
+    moved = dict(options)
+    for name in (*_IN_PROJECT, *_CODE):
+        value = options.get(name)
+        if isinstance(value, str) and (name not in _CODE or _is_path(value, name)):
+            moved[name] = os.path.join(folder, value)
+    return moved
+
+
+def _is_path(value: str, name: str) -> bool:
+    """Return whether a value names a file, alone or before a callable, and no module."""
+    if re.fullmatch(r".+\.py:\w[\w.]*", value):
+        return True
+    return name == "data" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value)

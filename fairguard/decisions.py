@@ -1,0 +1,136 @@
+"""From a model's scores to its answers: predicted class, margin and confidence. numpy only, no files, no models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.errors import ModelError
+from fairguard.inputs.predictor import ScoreKind
+
+FloatArray = NDArray[np.floating]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """How scores become classes, fixed before any row is judged.
+
+    Attributes:
+        n_classes: number of classes K.
+        kind: what the numbers are.
+        threshold: a single output above it means class 1; ``nan`` for K outputs.
+        probabilities: whether the numbers are probabilities rather than logits.
+        recode: shape (k,), the class of each of the model's own codes, where a file of answers names its classes.
+    """
+
+    n_classes: int
+    kind: ScoreKind
+    threshold: float = float("nan")
+    probabilities: bool = False
+    recode: IntArray | None = None
+
+    @property
+    def single(self) -> bool:
+        """Return whether one output decides between two classes."""
+        return not np.isnan(self.threshold)
+
+
+def rule_for(
+    scores: NDArray[Any], kind: ScoreKind, *, name: str, threshold: float | None, n_classes: int | None
+) -> Rule:
+    """Return the decision rule that fits a sample of scores.
+
+    Args:
+        scores: shape (n, K), (n, 1) or (n,), a model's scores on the first rows.
+        kind: scores or class codes.
+        name: the model's name, for messages.
+        threshold: cut for a single output; default 0.5 for probabilities, 0 for logits.
+        n_classes: number of classes of the data, for models that give class codes only.
+    """
+    if kind is ScoreKind.LABELS:
+        highest = int(scores.max(initial=0)) + 1
+        return Rule(max(n_classes or 0, highest, 2), kind)
+    _check_shape(scores, name)
+    values = scores.astype(np.float64)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+        raise ModelError(f"{name} gives nan or infinity for row {row}; check its weights and the rows' preprocessing.")
+    within = bool(((values >= 0) & (values <= 1)).all())
+    if scores.ndim == 1 or scores.shape[1] == 1:
+        cut = (0.5 if within else 0.0) if threshold is None else threshold
+        return Rule(2, kind, cut, within)
+    if threshold is not None and scores.shape[1] != 2:
+        raise ModelError(f"{name} gives {scores.shape[1]} outputs; --threshold needs a model with one.")
+    return Rule(scores.shape[1], kind, probabilities=within and bool(np.allclose(values.sum(axis=1), 1, atol=1e-3)))
+
+
+def classes_of(scores: NDArray[Any], rule: Rule) -> IntArray:
+    """Return the predicted class codes, shape (n,); the lower class wins an exact tie, as argmax does."""
+    codes = _own_codes(scores, rule)
+    return codes if rule.recode is None else rule.recode[codes]
+
+
+def _own_codes(scores: NDArray[Any], rule: Rule) -> IntArray:
+    if rule.kind is ScoreKind.LABELS:
+        return np.asarray(scores, dtype=np.int64).ravel()
+    if rule.single:
+        return np.asarray(scores.reshape(len(scores)) > rule.threshold, dtype=np.int64)
+    if scores.shape[1] == 2:
+        return np.asarray(scores[:, 1] > scores[:, 0], dtype=np.int64)
+    return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+
+
+def margins_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
+    """Return how far each answer is from tipping, shape (n,): best minus second best, 0 for an exact tie."""
+    if rule.kind is ScoreKind.LABELS:
+        return np.full(len(scores), np.nan)
+    if rule.single:
+        return np.asarray(np.abs(scores.reshape(len(scores)).astype(np.float64) - rule.threshold))
+    if scores.shape[1] == 2:
+        return np.asarray(np.abs(np.subtract(scores[:, 1], scores[:, 0], dtype=np.float64)))
+    top = np.partition(scores, -2, axis=1)[:, -2:]
+    return np.asarray(np.subtract(top[:, 1], top[:, 0], dtype=np.float64))
+
+
+def confidences_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
+    """Return the probability of the predicted class, shape (n,): softmax or sigmoid of logits, ``nan`` for labels."""
+    if rule.kind is ScoreKind.LABELS:
+        return np.full(len(scores), np.nan)
+    values = scores.astype(np.float64)
+    if rule.single:
+        flat = values.reshape(len(values))
+        positive = flat if rule.probabilities else 1 / (1 + np.exp(-np.clip(flat, -500, 500)))
+        return np.where(flat > rule.threshold, positive, 1 - positive)
+    if rule.probabilities:
+        return np.asarray(values.max(axis=1))
+    shifted = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(1 / shifted.sum(axis=1))
+
+
+def check_finite(scores: NDArray[Any], rule: Rule, *, name: str, start: int) -> None:
+    """Raise :class:`ModelError` for nan or infinity, or for numbers that are no probabilities after all."""
+    if rule.kind is ScoreKind.LABELS:
+        return
+    total = scores.sum(dtype=np.float64)  # one cheap pass; nan and infinity survive a sum
+    if not np.isfinite(total):
+        finite = np.isfinite(scores.reshape(len(scores), -1).astype(np.float64)).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise ModelError(f"{name} gives nan or infinity for row {row}; check its weights and the row's values.")
+    if rule.single and rule.probabilities and (scores.min() < 0 or scores.max() > 1):
+        raise ModelError(
+            f"{name} gave probabilities at first and numbers outside [0, 1] near row {start}; "
+            f"say what decides with --threshold (0 for logits)."
+        )
+
+
+def _check_shape(scores: NDArray[Any], name: str) -> None:
+    if scores.ndim not in (1, 2) or (scores.ndim == 2 and scores.shape[1] < 1):
+        raise ModelError(
+            f"{name} gives an output of shape {tuple(scores.shape)}; a classifier gives (rows, classes) or (rows,). "
+            f"If the model returns several things, name one with --output-key."
+        )

@@ -1,0 +1,266 @@
+"""Both models over the same rows in one pass: predictions become counts. Knows no file format and no statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.decisions import Rule, check_finite, classes_of, confidences_of, margins_of
+from fairguard.errors import DataError
+from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.rows import Batch, Source
+from fairguard.judge.counts import CountTable, merge_all
+from fairguard.judge.responsibility import identified_exemplars
+from fairguard.judge.scatter import CLUSTER, WEIGHT
+
+IntArray = NDArray[np.int64]
+Progress = Callable[[int], None]
+
+MARGIN = "(dense margin)"
+"""Name of the hidden column that holds the bin of the dense model's margin."""
+
+CHUNK = 16_384
+"""Rows whose scores are decided and counted together: numpy's cost per call is then nothing beside the models'."""
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The rows of one chunk on which the two models differ; every array has shape (f, ...)."""
+
+    ids: NDArray[Any]
+    codes: IntArray
+    y: IntArray | None
+    dense: IntArray
+    pruned: IntArray
+    dense_confidence: NDArray[np.floating]
+    pruned_confidence: NDArray[np.floating]
+    margin_bin: IntArray
+    confirmed: NDArray[np.bool_] | None = None
+    """Whether most of the seeds get the row wrong too; ``None`` without seeds."""
+
+
+class FlipSink(Protocol):
+    """Takes flipped rows as they are found."""
+
+    def add(self, flips: Flips) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fixed before the pass.
+
+    Attributes:
+        rules: how the scores of dense, of pruned and of each seed become classes.
+        classes: names of the K classes.
+        relabel: shape (L,), the class code of each label code of the source.
+        edges: shape (B - 1,), inner edges of the bins of the dense margin; empty without margins.
+    """
+
+    rules: tuple[Rule, ...]
+    classes: tuple[str, ...]
+    relabel: IntArray | None
+    edges: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one pass leaves behind.
+
+    Attributes:
+        counts: the table that the judge reads.
+        margins: the same with the column :data:`MARGIN`, for questions about how close a row was to tipping.
+        ties: flips whose pruned scores tie exactly, so that the order of the classes decided.
+        confirmed: harmful flips that several seeds confirm; ``None`` without seeds.
+    """
+
+    counts: CountTable
+    margins: CountTable
+    ties: int
+    confirmed: int | None = None
+
+
+def compare(
+    dense: Predictor,
+    pruned: Predictor,
+    source: Source,
+    *,
+    plan: Plan,
+    batch_size: int,
+    seeds: Sequence[Predictor] = (),
+    flips: FlipSink | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Return the counts of one pass of both models over all rows of ``source``, in its order.
+
+    With ``seeds``, five or more models pruned like ``pruned`` from other seeds, harmful flips are confirmed by them.
+    """
+    models = (dense, pruned, *seeds)
+    roles = ("dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds))))
+    tally = _Tally(plan, source, tuple(map(_name, models, roles)), flips, confirmed=0 if seeds else None)
+    for batch in source.batches(batch_size):
+        tally.add(batch, [model.scores(batch) for model in models])
+        if progress is not None:
+            progress(len(batch))
+    return tally.comparison()
+
+
+def count_rows(source: Source, batch_size: int) -> CountTable:
+    """Return the counts of rows by group and label alone, as if both models were always right."""
+    tables = []
+    for batch in source.batches(batch_size):
+        if batch.y is None:
+            raise DataError("rows without labels cannot be planned with; name their column with --label.")
+        names = source.classes or tuple(str(k) for k in range(int(batch.y.max(initial=1)) + 1))
+        table = CountTable.of(
+            source.columns, source.levels, names, codes=batch.codes, y=batch.y, dense=batch.y, pruned=batch.y
+        )
+        tables.append(table)
+    widest = max(tables, key=lambda table: len(table.classes))
+    return merge_all([replace(table, classes=widest.classes) for table in tables])
+
+
+@dataclass
+class _Names:
+    """Values that turn up while reading, as codes in the order of their first appearance."""
+
+    codes: dict[str, int] = field(default_factory=dict)
+
+    def encode(self, values: NDArray[Any]) -> IntArray:
+        distinct, place = np.unique(values, return_inverse=True)
+        known = [self.codes.setdefault(str(value), len(self.codes)) for value in distinct.tolist()]
+        return np.array(known, dtype=np.int64)[place.ravel()]
+
+
+@dataclass
+class _Tally:
+    """Counts so far: scores wait until a chunk is full, then become cells. Memory is bounded by one chunk."""
+
+    plan: Plan
+    source: Source
+    names: tuple[str, ...]
+    flips: FlipSink | None
+    tables: list[CountTable] = field(default_factory=list)
+    waiting: list[tuple[Batch, list[NDArray[Any]]]] = field(default_factory=list)
+    beside: dict[str, _Names] = field(default_factory=dict)
+    rows: int = 0
+    start: int = 0
+    ties: int = 0
+    confirmed: int | None = None
+
+    def add(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
+        self.waiting.append((batch, scores))
+        self.rows += len(batch)
+        if self.rows - self.start >= CHUNK:
+            self._count()
+
+    def comparison(self) -> Comparison:
+        if self.waiting:
+            self._count()
+        if not self.tables:
+            raise DataError("the data has no rows; give rows that the model was not trained on.")
+        margins = merge_all(self.tables)
+        return Comparison(margins.without(MARGIN), margins, self.ties, self.confirmed)
+
+    def _count(self) -> None:
+        batches = [batch for batch, _ in self.waiting]
+        scores = [np.concatenate(parts) for parts in zip(*(scores for _, scores in self.waiting), strict=True)]
+        for part, rule, name in zip(scores, self.plan.rules, self.names, strict=True):
+            check_finite(part, rule, name=name, start=self.start)
+        answers = [classes_of(part, rule) for part, rule in zip(scores, self.plan.rules, strict=True)]
+        codes = np.concatenate([batch.codes for batch in batches])
+        y = self._labels(batches)
+        bins = self._bins(scores[0])
+        self.tables.append(self._table(codes, self._beside(batches), bins, y=y, dense=answers[0], pruned=answers[1]))
+        if len(self.tables) >= 64:
+            self.tables = [merge_all(self.tables)]
+        self._hand_on(batches, codes, y, answers, scores, bins)
+        self.waiting, self.start = [], self.rows
+
+    def _labels(self, batches: list[Batch]) -> IntArray | None:
+        parts = [batch.y for batch in batches if batch.y is not None]
+        if not parts:
+            return None
+        y = np.concatenate(parts)
+        known = len(self.plan.classes) if self.plan.relabel is None else len(self.plan.relabel)
+        if y.max(initial=0) >= known:
+            row = self.start + int(np.argmax(y >= known))
+            raise DataError(f"label {y.max()} of row {row} is none of the models' {known} classes, 0 to {known - 1}.")
+        return y if self.plan.relabel is None else self.plan.relabel[y]
+
+    def _bins(self, scores: NDArray[Any]) -> IntArray:
+        if not len(self.plan.edges):
+            return np.zeros(len(scores), dtype=np.int64)
+        return np.searchsorted(self.plan.edges, margins_of(scores, self.plan.rules[0]), side="right")
+
+    def _beside(self, batches: list[Batch]) -> dict[str, IntArray]:
+        """Return the codes of what rows carry beside their groups: whom they belong to, and how much they count."""
+        given = {
+            CLUSTER: [batch.cluster for batch in batches if batch.cluster is not None],
+            WEIGHT: [batch.weight for batch in batches if batch.weight is not None],
+        }
+        return {
+            name: self.beside.setdefault(name, _Names()).encode(np.concatenate(parts))
+            for name, parts in given.items()
+            if parts
+        }
+
+    def _table(
+        self,
+        codes: IntArray,
+        beside: dict[str, IntArray],
+        bins: IntArray,
+        *,
+        y: IntArray | None,
+        dense: IntArray,
+        pruned: IntArray,
+    ) -> CountTable:
+        names = [f"{i:02d}" for i in range(len(self.plan.edges) + 1)]
+        return CountTable.of(
+            (*self.source.columns, *beside, MARGIN),
+            (*self.source.levels, *(list(self.beside[name].codes) for name in beside), names),
+            self.plan.classes,
+            codes=np.column_stack([codes, *beside.values(), bins]),
+            y=y,
+            dense=dense,
+            pruned=pruned,
+        )
+
+    def _hand_on(
+        self,
+        batches: list[Batch],
+        codes: IntArray,
+        y: IntArray | None,
+        answers: list[IntArray],
+        scores: list[NDArray[Any]],
+        bins: IntArray,
+    ) -> None:
+        """Count exact ties and confirmed flips, and hand the flipped rows to the sink."""
+        at = np.flatnonzero(answers[0] != answers[1])
+        self.ties += int((margins_of(scores[1][at], self.plan.rules[1]) == 0).sum())
+        confirmed = self._confirmed([part[at] for part in answers], None if y is None else y[at])
+        if self.flips is None or not len(at):
+            return
+        ids = np.concatenate([batch.ids for batch in batches])[at]
+        labels = None if y is None else y[at]
+        sure = [confidences_of(scores[i][at], self.plan.rules[i]) for i in (0, 1)]
+        self.flips.add(
+            Flips(ids, codes[at], labels, answers[0][at], answers[1][at], sure[0], sure[1], bins[at], confirmed)
+        )
+
+    def _confirmed(self, answers: list[IntArray], y: IntArray | None) -> NDArray[np.bool_] | None:
+        """Return which flipped rows are harmful and stay wrong in most seeds."""
+        if self.confirmed is None or y is None:
+            return None
+        dense, pruned, *seeds = answers
+        modal = identified_exemplars(y, dense[None], np.stack(seeds), classes=len(self.plan.classes))
+        found: NDArray[np.bool_] = modal & (dense == y) & (pruned != y)
+        self.confirmed += int(found.sum())
+        return found
+
+
+def _name(model: Predictor, role: str) -> str:
+    return model.info.path or f"the {role} model"

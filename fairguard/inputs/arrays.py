@@ -1,0 +1,173 @@
+"""Arrays as labelled rows: an npz file, a tuple ``(X, y, groups)`` or a dict of arrays. Knows no model.
+
+Nothing in an npz is ever unpickled, and no array is read before its size is known to be what its header claims.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.lib import format as npy
+
+from fairguard.errors import DataError
+from fairguard.inputs.features import Arrays, Feed, NoFeatures, Transform, count_rows
+from fairguard.inputs.groups import Column, arrow, is_number
+from fairguard.inputs.labelled import LabelledRows, Layout, missing_column
+from fairguard.inputs.limits import DEFAULT, human
+from fairguard.inputs.tables import MemoryTable
+
+_ROW = "(row)"
+
+
+class NpzArrays(Mapping[str, Any]):
+    """The arrays of an npz file by name, each read when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what the file says of its arrays.
+
+        Raises:
+            DataError: it is damaged, holds pickled objects, or claims sizes that it does not have.
+        """
+        self._path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
+                headers = {m.filename[:-4]: _header(archive, m) for m in members}
+        except Exception as error:  # readers meet hostile bytes here: whatever they raise means "broken"
+            raise DataError(f"{path.name} is a damaged npz file: {error}") from None
+        self._problems = {name: problem for name, (_, problem) in headers.items()}
+        self.shapes = {name: shape for name, (shape, _) in headers.items()}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return one array.
+
+        Raises:
+            DataError: it holds pickled objects, is damaged, or is not what its header claims.
+        """
+        problem = self._problems[name]
+        if problem is not None:
+            raise DataError(f"{self._path.name}: array {name!r} {problem}")
+        try:
+            with np.load(self._path, allow_pickle=False) as arrays:
+                return arrays[name]
+        except Exception as error:
+            raise DataError(f"{self._path.name}: array {name!r} is damaged: {error}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names."""
+        return iter(self._problems)
+
+    def __len__(self) -> int:
+        """Return the number of arrays."""
+        return len(self._problems)
+
+
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], str | None]:
+    """Return the shape that an array claims, and why it must not be read, if so; only its header is looked at."""
+    try:
+        with archive.open(member) as stream:
+            version = npy.read_magic(stream)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            start = stream.tell()
+    except Exception as error:
+        return (), f"is damaged: {error}"
+    return tuple(shape), _problem(math.prod(shape) * dtype.itemsize, start, dtype, member)
+
+
+def _problem(size: int, start: int, dtype: np.dtype[Any], member: zipfile.ZipInfo) -> str | None:
+    if dtype.hasobject:
+        return "holds Python objects, which would be unpickled; save it as numbers or as text (dtype <U)."
+    if start + size != member.file_size:
+        return f"claims {human(start + size)} and has {human(member.file_size)}; save the file again."
+    if DEFAULT.too_much(size, member.compress_size):
+        return f"takes {human(size)} out of {human(member.compress_size)}; give the rows as pkg.module:callable."
+    return None
+
+
+def array_rows(
+    arrays: Mapping[str, Any],
+    layout: Layout,
+    *,
+    name: str,
+    path: Path | None = None,
+    classes: Sequence[str] | None = None,
+    transform: Transform | None = None,
+    needs_features: bool = True,
+) -> LabelledRows:
+    """Return the labelled rows of named arrays: features ``X``, and one array for the label and each group.
+
+    An integer array ``race`` beside a text array ``race_names`` holds places in the latter; so does a label beside
+    ``classes``.
+
+    Raises:
+        DataError: see :func:`fairguard.inputs.data.open_data`.
+    """
+    columns = list(arrays)
+    wanted = layout.named(columns)
+    for column, option in wanted.items():
+        if column not in arrays:
+            raise DataError(missing_column(name, column, columns, option).replace("column", "array"))
+    feed = _feed(arrays, layout, name, transform) if needs_features else NoFeatures()
+    names = {column: _names(arrays, column, is_label=column == layout.label) for column in wanted}
+    table = {column: _column(arrays, column, names[column], name) for column in wanted}
+    if layout.label is not None and classes is None:
+        classes = names[layout.label]
+    rows = _length(table, feed, name)
+    if not table:
+        table[_ROW] = pa.chunked_array([np.arange(rows)])
+    memory = MemoryTable(pa.table(table), name=name, path=path, kind="npz" if path else "in memory")
+    plain = Layout(layout.label, layout.groups, layout.id, None, layout.weight, layout.cluster)
+    return LabelledRows(memory, plain, feed=feed, classes=classes)
+
+
+def _feed(arrays: Mapping[str, Any], layout: Layout, name: str, transform: Transform | None) -> Feed:
+    """Return the features: ``X``, or the arrays named; several of them as a dict."""
+    wanted = layout.features or (("x",) if "x" in arrays and "X" not in arrays else ("X",))
+    for feature in wanted:
+        if feature not in arrays:
+            raise DataError(missing_column(name, feature, list(arrays), "--features").replace("column", "array"))
+    if layout.label in wanted:
+        raise DataError(f"--features names the label {layout.label!r}; a model must not see it.")
+    parts = {feature: arrays[feature] for feature in wanted}
+    return Arrays(parts if len(parts) > 1 else parts[wanted[0]], transform)
+
+
+def _names(arrays: Mapping[str, Any], column: str, *, is_label: bool) -> tuple[str, ...] | None:
+    """Return the names that go with an array of integer codes, if any were saved beside it."""
+    for key in (f"{column}_names", *(("classes",) if is_label else ())):
+        if key in arrays:
+            return tuple(map(str, np.asarray(arrays[key]).ravel().tolist()))
+    return None
+
+
+def _column(arrays: Mapping[str, Any], column: str, names: tuple[str, ...] | None, name: str) -> Column:
+    made = arrow(arrays[column], what=f"{name}: array {column!r}")
+    if names is None or not (is_number(made.type) and pa.types.is_integer(made.type)):
+        return made
+    codes = made.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
+    outside = (codes < 0) | (codes >= len(names))
+    places = pa.array(codes, mask=outside, type=pa.int64())
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(places, pa.array(names, type=pa.string()))])
+
+
+def _length(table: Mapping[str, Column], feed: Feed, name: str) -> int:
+    """Return the number of rows, which all arrays share."""
+    lengths = {column: len(values) for column, values in table.items()}
+    if isinstance(feed, Arrays):
+        rows = count_rows(feed.x)
+        if rows is None:
+            raise DataError(f"{name}: the features have no rows, or parts of different length.")
+        lengths = {"X": rows, **lengths}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{column} {length}" for column, length in lengths.items())
+        raise DataError(f"{name}: arrays differ in length ({listed}); give one value per row.")
+    if not lengths:
+        raise DataError(f"{name} holds nothing to read; name a label, groups or features.")
+    return next(iter(lengths.values()))

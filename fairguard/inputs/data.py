@@ -1,0 +1,259 @@
+"""The door through which labelled rows come in: files, the user's own code, or values in memory. Knows no model."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fairguard.errors import DataError, did_you_mean
+from fairguard.inputs.arrays import NpzArrays, array_rows
+from fairguard.inputs.features import Feed, Frames, Matrix, NoFeatures, Transform
+from fairguard.inputs.groups import GroupSpec, parse_groups
+from fairguard.inputs.labelled import LabelledRows, Layout
+from fairguard.inputs.loaders import LoaderRows, make_of
+from fairguard.inputs.rows import Source
+from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table
+
+_CALLABLE = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
+_KINDS = "CSV (also .csv.gz), Parquet or npz"
+
+
+def open_data(
+    data: Any,
+    *,
+    label: str | None = None,
+    groups: str | Iterable[str] = (),
+    id: str | None = None,
+    features: Sequence[str] | None = None,
+    transform: str | Transform | None = None,
+    classes: Sequence[str] | None = None,
+    weight: str | None = None,
+    cluster: str | None = None,
+    needs_features: bool = True,
+    n_features: int | None = None,
+) -> Source:
+    """Return the labelled rows of ``data``, with all errors of labels and groups met already.
+
+    Args:
+        data: a file (CSV, Parquet, npz), ``pkg.module:callable`` or ``path.py:callable`` that returns rows, or in
+            memory: a tuple ``(X, y, groups)``, a dict of arrays, a pandas table, a torch Dataset or DataLoader.
+        label: column of labels. A tuple brings its own; an npz or dict has it in ``y`` unless told otherwise.
+        groups: sensitive features, as ``race``, ``age:25,45,65`` or ``class``. None named: all that a tuple or loader
+            brings with it.
+        id: column that identifies a row; rows are numbered without.
+        features: columns that the models take, in their order; default all that are nothing else. For npz the names of
+            feature arrays, default ``X``.
+        transform: makes features out of a pandas table of some rows, or out of a slice of ``X``.
+        classes: names of the classes in the models' order.
+        weight: column of row weights.
+        cluster: column that says which rows belong together.
+        needs_features: false where both models are recorded predictions: only labels, groups and ids are read then.
+        n_features: how many features the models take, where that is known.
+
+    Raises:
+        DataError: the file or a column is not there or not readable, it has no rows, labels are missing, of mixed types
+            or none of the classes, a group has one value or too many, a feature is no number.
+        ConfigError: a group's bins are wrong, or a column is named twice.
+    """
+    if data is None:
+        raise DataError(f"no rows to judge on; name labelled rows with --data: {_KINDS}, or pkg.module:callable.")
+    layout = Layout(label, parse_groups(groups), id, tuple(features) if features else None, weight, cluster)
+    options = {
+        "classes": tuple(map(str, classes)) if classes else None,
+        "transform": _called(transform),
+        "needs_features": needs_features,
+        "n_features": n_features,
+    }
+    if isinstance(data, Path) or (isinstance(data, str) and (Path(data).exists() or not _CALLABLE.fullmatch(data))):
+        return _from_file(Path(data), layout, **options)
+    if isinstance(data, str):
+        return _from_code(data, layout, **options)
+    return _from_memory(data, layout, name="the data", **options)
+
+
+def group_values(data: Any, groups: str | Iterable[str], *, label: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the groups of each sensitive feature, reading nothing but their columns (and the label) of a file.
+
+    Raises:
+        DataError: as :func:`open_data`.
+    """
+    source = open_data(data, label=label, groups=groups, needs_features=False)
+    if source.n_rows is None or not all(source.levels):
+        for _ in source.batches(1024):  # the user's own code tells its groups only row by row
+            pass
+    return {column: tuple(levels) for column, levels in zip(source.columns, source.levels, strict=True)}
+
+
+def open_table(path: Path) -> Table | NpzArrays:
+    """Return a file of columns or arrays; what it is is decided by its first bytes, not by its name.
+
+    Raises:
+        DataError: it does not exist, is empty, or is something else.
+    """
+    start = _first_bytes(path)
+    if start.startswith(b"PAR1"):
+        return ParquetTable(path)
+    if start.startswith(b"PK"):
+        return _opened_zip(path)
+    compressed = start.startswith(b"\x1f\x8b")
+    text = _unpacked_start(path) if compressed else start
+    if b"\x00" in text:
+        raise DataError(f"{path.name} is not {_KINDS}; convert it, or give the data as pkg.module:callable.")
+    return CsvTable(path, compressed=compressed)
+
+
+def _from_file(path: Path, layout: Layout, **options: Any) -> Source:
+    opened = open_table(path)
+    if isinstance(opened, NpzArrays):
+        return _from_arrays(opened, layout, name=path.name, path=path, **options)
+    return _from_table(opened, layout, **options)
+
+
+def _from_code(spec: str, layout: Layout, **options: Any) -> Source:
+    """Return the rows of whatever the user's function gives; it is called anew for every pass over an iterator."""
+    from fairguard.inputs.factories import load_callable
+
+    function = load_callable(spec)
+    given = _result(function, spec)
+    if isinstance(given, str | Path):
+        return _from_file(Path(given), layout, **options)
+    if isinstance(given, Iterator):
+        again: Callable[[int], Iterable[Any]] = lambda _: _result(function, spec)  # noqa: E731
+        return _from_loader(again, None, layout, name=spec, **options)
+    return _from_memory(given, layout, name=spec, **options)
+
+
+def _from_memory(given: Any, layout: Layout, *, name: str, **options: Any) -> Source:
+    if hasattr(given, "columns") and hasattr(given, "iloc"):
+        return _from_table(MemoryTable.of_frame(given), layout, **options)
+    if isinstance(given, Mapping):
+        return _from_arrays(given, layout, name=name, **options)
+    if isinstance(given, tuple) and len(given) in (2, 3):
+        return _from_tuple(*given, layout=layout, name=name, **options)
+    make, n_rows = make_of(given, name=name)
+    return _from_loader(make, n_rows, layout, name=name, **options)
+
+
+def _from_table(
+    table: Table,
+    layout: Layout,
+    *,
+    classes: tuple[str, ...] | None,
+    transform: Transform | None,
+    needs_features: bool,
+    n_features: int | None,
+) -> Source:
+    columns = table.schema.names
+    layout.check(table.name, columns)
+    feed: Feed = NoFeatures()
+    if needs_features and transform is not None:
+        feed = Frames(columns, transform)
+    elif needs_features:
+        found = layout.feature_columns(table.name, columns)
+        feed = Matrix(table.schema, found, table=table.name)
+        if n_features not in (None, len(found)):
+            raise DataError(
+                f"the models take {n_features} features and {table.name} has {len(found)}: {', '.join(found)}. "
+                f"Name the right ones with --features."
+            )
+    return LabelledRows(table, layout, feed=feed, classes=classes)
+
+
+def _from_arrays(
+    arrays: Mapping[str, Any],
+    layout: Layout,
+    *,
+    n_features: int | None,
+    **options: Any,
+) -> Source:
+    if layout.label is None and "y" in arrays:
+        layout = replace(layout, label="y")
+    return array_rows(arrays, layout, **options)
+
+
+def _from_tuple(x: Any, y: Any, groups: Any = None, *, layout: Layout, name: str, **options: Any) -> Source:
+    """Return the rows of ``(X, y, groups)``: the label goes by the name that the user gave it, else by ``y``."""
+    named = {} if groups is None else {str(key): groups[key] for key in groups}
+    label = None if y is None else layout.label or "y"
+    arrays = {**named, "X": x} | ({} if label is None else {label: y})
+    taken = {layout.id, layout.weight, layout.cluster}
+    specs = layout.groups or tuple(GroupSpec(key) for key in named if key not in taken)
+    return _from_arrays(arrays, replace(layout, label=label, groups=specs, features=None), name=name, **options)
+
+
+def _from_loader(
+    make: Callable[[int], Iterable[Any]],
+    n_rows: int | None,
+    layout: Layout,
+    *,
+    name: str,
+    classes: tuple[str, ...] | None,
+    transform: Transform | None,
+    needs_features: bool,
+    n_features: int | None,
+) -> Source:
+    if transform is not None:
+        raise DataError(f"{name} makes its own features; apply --transform there.")
+    return LoaderRows(make, layout, name=name, classes=classes, needs_features=needs_features, n_rows=n_rows)
+
+
+def _called(transform: str | Transform | None) -> Transform | None:
+    if not isinstance(transform, str):
+        return transform
+    from fairguard.inputs.factories import load_callable
+
+    function: Transform = load_callable(transform)
+    return function
+
+
+def _result(function: Callable[[], Any], spec: str) -> Any:
+    try:
+        return function()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"--data {spec} failed: {type(error).__name__}: {error}") from error
+
+
+def _first_bytes(path: Path) -> bytes:
+    if not path.exists():
+        folder = path.parent
+        hint = did_you_mean(path.name, (p.name for p in folder.iterdir())) if folder.is_dir() else ""
+        raise DataError(f"there is no file {path}.{hint} Give a file, or pkg.module:callable.")
+    if not path.is_file():
+        raise DataError(f"{path} is no file; data is {_KINDS}, or pkg.module:callable.")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4096)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    if not start:
+        raise DataError(f"{path.name} is empty; data is {_KINDS}.")
+    return start
+
+
+def _unpacked_start(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as stream:
+            return stream.read(4096)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path.name} is a damaged gzip file: {error}.") from None
+
+
+def _opened_zip(path: Path) -> NpzArrays:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception as error:  # hostile bytes: whatever is raised means "broken"
+        raise DataError(f"{path.name} is a damaged npz file: {error}.") from None
+    if any(name.endswith("data.pkl") for name in names):
+        raise DataError(f"{path.name} is a torch file, not data; models go before --data. Data is {_KINDS}.")
+    if not any(name.endswith(".npy") for name in names):
+        raise DataError(f"{path.name} is a zip archive without arrays; data is {_KINDS}.")
+    return NpzArrays(path)

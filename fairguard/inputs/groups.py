@@ -1,0 +1,245 @@
+"""Sensitive features: from the values of a column to groups with names and codes. Knows Arrow arrays, no file format.
+
+A group is asked for as ``race`` (every value is a group), ``age:25,45,65`` (numbers in bins, lower edge included) or
+``class`` (the label itself). A row without a value belongs to the group ``(missing)``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairguard.errors import ConfigError, DataError
+from fairguard.inputs.rows import MISSING
+
+IntArray = NDArray[np.int64]
+Column = Any
+"""A ``pyarrow.ChunkedArray``; pyarrow ships no types of its own."""
+
+CLASS = "class"
+"""The sensitive feature that is the label itself."""
+MAX_NUMBERS = 50
+"""A column of more different numbers than this is no set of groups: it wants bins."""
+MAX_NAMES = 1_000
+"""A column of more different values than this identifies rows rather than groups."""
+
+_BINS = re.compile(r"(?P<column>.+):(?P<edges>[-+0-9.,eE ]+)")
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """One sensitive feature as the user asked for it.
+
+    Attributes:
+        column: the column's name, which is also the name of the sensitive feature.
+        edges: where the bins of a numeric column begin, ascending; empty for a column of categories.
+    """
+
+    column: str
+    edges: tuple[float, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> GroupSpec:
+        """Return what ``race`` or ``age:25,45,65`` asks for.
+
+        Raises:
+            ConfigError: the edges are not ascending numbers.
+        """
+        found = _BINS.fullmatch(text)
+        if found is None:
+            return cls(text)
+        try:
+            edges = tuple(float(edge) for edge in found["edges"].split(","))
+        except ValueError:
+            edges = ()
+        if not edges or not all(map(math.isfinite, edges)) or any(a >= b for a, b in pairwise(edges)):
+            raise ConfigError(f"group {text!r}: bins need ascending numbers, as in 'age:25,45,65'.")
+        return cls(found["column"], edges)
+
+    @property
+    def text(self) -> str:
+        """Return how to ask for it."""
+        return f"{self.column}:{','.join(map(name_of, self.edges))}" if self.edges else self.column
+
+    @property
+    def bins(self) -> tuple[str, ...]:
+        """Return the names of the bins in order: ``<25``, ``25-45``, ``45-65``, ``>=65``."""
+        names = [name_of(edge) for edge in self.edges]
+        between = [f"{low}-{high}" for low, high in pairwise(names)]
+        return (f"<{names[0]}", *between, f">={names[-1]}")
+
+
+def parse_groups(groups: str | Iterable[str]) -> tuple[GroupSpec, ...]:
+    """Return the sensitive features asked for, each column once.
+
+    Raises:
+        ConfigError: a column is named twice, or its bins are wrong.
+    """
+    specs = tuple(map(GroupSpec.parse, [groups] if isinstance(groups, str) else groups))
+    columns = [spec.column for spec in specs]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise ConfigError(f"group {column!r} is named twice; name each column once.")
+    return specs
+
+
+def name_of(value: Any) -> str:
+    """Return the name of one value: ``True``, ``3`` (also for 3.0), text as it stands; no value is ``(missing)``."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.7g}"
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def arrow(values: Any, *, what: str) -> Column:
+    """Return values of one type, shape (n,), as an Arrow array; ``what`` names them in errors.
+
+    Raises:
+        DataError: the values have several types, or more than one dimension.
+    """
+    if hasattr(values, "detach"):  # a tensor, possibly on a device and part of a graph
+        values = values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise DataError(f"{what} has shape {values.shape}; it must have one value per row.")
+    try:
+        made = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"{what} mixes types; give numbers only, or text only ({error}).") from None
+    return made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])
+
+
+def distinct(column: Column) -> Iterable[tuple[IntArray, Any]]:
+    """Yield, for each chunk, the place of every row's value in an Arrow array of values, -1 for a missing value."""
+    for chunk in column.chunks:
+        values = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        places = values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        yield places, values.dictionary
+
+
+class Levels:
+    """The groups of one sensitive feature: their names, and codes for rows. Names are only ever added."""
+
+    def __init__(self, spec: GroupSpec) -> None:
+        """Start without any group."""
+        self.spec = spec
+        self.names: list[str] = []
+        self._codes: dict[str, int] = {}
+
+    def encode(self, column: Column) -> IntArray:
+        """Return the code of each row's group, shape (n,); values not seen before become new groups.
+
+        Raises:
+            DataError: more different values than groups can have, or bins over a column of text.
+        """
+        parts = [self._encode(*part, column) for part in self._parts(column)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def settle(self) -> None:
+        """Sort the names found so far: bins and numbers by size, text by alphabet, ``(missing)`` last."""
+        order = self.spec.bins if self.spec.edges else sorted_names(self.names)
+        found = [name for name in (*order, MISSING) if name in self._codes]
+        self.names = list(dict.fromkeys(found))
+        self._codes = {name: code for code, name in enumerate(self.names)}
+
+    def check(self, n_rows: int) -> None:
+        """Raise :class:`DataError` if all rows are of one group."""
+        if len(self.names) == 1:
+            raise DataError(
+                f"group {self.spec.column!r} has one value, {self.names[0]!r}, in all {n_rows} rows; "
+                f"name a column with at least two."
+            )
+
+    def _parts(self, column: Column) -> Iterable[tuple[IntArray, Callable[[int], str], int]]:
+        """Yield places, the name at a place and the number of places (of which the last may be -1: missing)."""
+        if self.spec.edges:
+            yield from self._binned(column)
+            return
+        for places, values in distinct(column):
+            yield places, partial(_name_at, values), len(values)
+
+    def _binned(self, column: Column) -> Iterable[tuple[IntArray, Callable[[int], str], int]]:
+        if not is_number(column.type):
+            raise DataError(
+                f"group {self.spec.column!r} holds {column.type}, and bins need numbers; leave the bins out."
+            )
+        bins = self.spec.bins
+        values = numbers(column)
+        places = np.searchsorted(np.array(self.spec.edges), values, side="right").astype(np.int64)
+        places[np.isnan(values)] = -1
+        yield places, bins.__getitem__, len(bins)
+
+    def _encode(self, places: IntArray, name: Callable[[int], str], size: int, column: Column) -> IntArray:
+        used = np.flatnonzero(np.bincount(places + 1, minlength=size + 1)) - 1
+        self._bound(len(used), column)
+        codes = np.full(size + 1, -1, dtype=np.int64)
+        for at in used:
+            found = MISSING if at < 0 else name(int(at))
+            if found not in self._codes:
+                self._codes[found] = len(self.names)
+                self.names.append(found)
+            codes[at + 1] = self._codes[found]
+        self._bound(len(self.names), column)
+        return codes[places + 1]
+
+    def _bound(self, found: int, column: Column) -> None:
+        name = self.spec.column
+        if found > MAX_NUMBERS + 1 and is_number(column.type) and not self.spec.edges:
+            edges = ",".join(map(name_of, propose_edges(numbers(column))))
+            raise DataError(
+                f"group {name!r} holds more than {MAX_NUMBERS} different numbers; bin it: '{name}:{edges}'."
+            )
+        if found > MAX_NAMES:
+            raise DataError(f"group {name!r} holds more than {MAX_NAMES} different values; name a column of groups.")
+
+
+def _name_at(values: Any, place: int) -> str:
+    return name_of(values[place].as_py())
+
+
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """Return names by size where all are numbers, else by alphabet; ``(missing)`` is left out."""
+    present = [name for name in names if name != MISSING]
+    try:
+        return sorted(present, key=float)
+    except ValueError:
+        return sorted(present)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether an Arrow type holds numbers (not booleans)."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def numbers(column: Column) -> NDArray[np.float64]:
+    """Return a numeric or boolean column as float64, shape (n,), ``nan`` where there is no value."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def propose_edges(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return round numbers near the quartiles, each with values on both sides."""
+    present = values[np.isfinite(values)]
+    if not len(present):
+        return (0.0,)
+    low, high = float(present.min()), float(present.max())
+    rough = max((high - low) / 20, 1e-9)
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * size for size in (1, 2, 5, 10) if unit * size >= rough)
+    quartiles = [*np.quantile(present, [0.25, 0.5, 0.75]), (low + high) / 2]
+    edges = [edge for q in quartiles if low < (edge := round(float(q / step)) * step) <= high]
+    return tuple(sorted(set(edges[:-1] or edges)))

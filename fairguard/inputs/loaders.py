@@ -1,0 +1,218 @@
+"""Labelled rows from the user's own code: a torch Dataset or DataLoader, or anything that gives ``(x, y, groups)``.
+
+Rows are read as they are needed, never all at once, so groups are only known once their first row has been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.errors import DataError
+from fairguard.inputs.features import as_features, count_rows, rows_of
+from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
+from fairguard.inputs.labelled import Layout, check_weights, missing_column, values, without_features
+from fairguard.inputs.labels import Labels
+from fairguard.inputs.rows import Batch, DataRecord
+
+Make = Callable[[int], Iterable[Any]]
+"""Gives the batches, in the same order at every call, for a wanted batch size."""
+
+SHAPE = "it must give (x, y, groups), groups a dict with one value per row for each sensitive feature"
+
+
+class LoaderRows:
+    """Labelled rows of an iterable of batches; see :class:`fairguard.inputs.rows.Source`."""
+
+    def __init__(
+        self,
+        make: Make,
+        layout: Layout,
+        *,
+        name: str,
+        classes: Sequence[str] | None = None,
+        needs_features: bool = True,
+        n_rows: int | None = None,
+    ) -> None:
+        """Look at the first batch.
+
+        Raises:
+            DataError: there is none, it is no ``(x, y, groups)``, or a sensitive feature is not in it.
+        """
+        self._make, self._name, self._needs_features = make, name, needs_features
+        self.n_rows = n_rows
+        _, y, found = self._unpacked(next(iter(make(2)), None))
+        self._layout = self._completed(layout, y, found)
+        self.columns = tuple(group.column for group in self._layout.groups)
+        self.labelled: bool = y is not None
+        self.classes = tuple(classes) if classes else None
+        self.record = DataRecord(path=name, kind="callable")
+        self._levels = {g.column: Levels(g) for g in self._layout.groups if not self._layout.is_label(g, list(found))}
+        self._highest_class = -1
+
+    @property
+    def levels(self) -> list[list[str]]:
+        """Return, for each sensitive feature, the names of its groups met so far."""
+        of_label = list(self.classes or map(str, range(self._highest_class + 1)))
+        return [self._levels[c].names if c in self._levels else of_label for c in self.columns]
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield all rows in order, at most ``batch_size`` at a time."""
+        start = 0
+        for given in self._make(batch_size):
+            x, y, found = self._unpacked(given)
+            whole = self._batch(x, y, found, start)
+            for low in range(0, len(whole), batch_size):
+                yield _part(whole, low, min(low + batch_size, len(whole)))
+            start += len(whole)
+        if not start:
+            raise DataError(f"{self._name} gives no rows.")
+        self.n_rows = start
+        for levels in self._levels.values():
+            levels.check(start)
+
+    def _unpacked(self, given: Any) -> tuple[Any, Any, Mapping[str, Any]]:
+        """Return features, labels and groups of what the user's code gave."""
+        if given is None:
+            raise DataError(f"{self._name} gives no rows.")
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise DataError(f"{self._name} gives {_told(given)}; {SHAPE}.")
+        x, y, groups = given if len(given) == 3 else (*given, {})
+        if not isinstance(groups, Mapping):
+            raise DataError(f"{self._name} gives groups as {_told(groups)}; {SHAPE}.")
+        return (tuple(x) if isinstance(x, list) else x), y, groups
+
+    def _completed(self, layout: Layout, y: Any, found: Mapping[str, Any]) -> Layout:
+        """Return the layout with its groups, all that were given if none was named, and its label."""
+        label = (layout.label or "label") if y is not None else None
+        known = Layout(label, layout.groups, layout.id, None, layout.weight, layout.cluster)
+        wanted = known.named(list(found))
+        for column, option in wanted.items():
+            if option != "--label" and column not in found:
+                raise DataError(missing_column(self._name, column, [*found, CLASS], option))
+        if known.groups:
+            return known
+        rest = [column for column in found if column not in wanted]
+        return Layout(label, tuple(map(GroupSpec, rest)), layout.id, None, layout.weight, layout.cluster)
+
+    def _batch(self, x: Any, y: Any, found: Mapping[str, Any], start: int) -> Batch:
+        labels = None if y is None else self._encode_labels(y, start)
+        n = len(labels) if labels is not None else _rows_in(x, found)
+        layout = self._layout
+        codes = np.empty((n, len(self.columns)), dtype=np.int64)
+        for i, column in enumerate(self.columns):
+            if column in self._levels:
+                codes[:, i] = self._levels[column].encode(self._column(found, column, n))
+            elif labels is not None:
+                codes[:, i] = labels
+        features = as_features(x) if self._needs_features else None
+        if features is not None and count_rows(features) != n:
+            raise DataError(f"{self._name} gives {count_rows(features)} rows of features for {n} labels.")
+        return Batch(
+            x=features,
+            y=labels,
+            codes=codes,
+            ids=np.arange(start, start + n) if layout.id is None else values(self._column(found, layout.id, n)),
+            start=start,
+            weight=None if layout.weight is None else self._weights(found, layout.weight, n, start),
+            cluster=None if layout.cluster is None else values(self._column(found, layout.cluster, n)),
+        )
+
+    def _column(self, found: Mapping[str, Any], column: str, n: int) -> Any:
+        if column not in found:
+            raise DataError(missing_column(self._name, column, list(found), "--group"))
+        made = arrow(found[column], what=f"{self._name}: {column!r}")
+        if len(made) != n:
+            raise DataError(f"{self._name} gives {len(made)} values of {column!r} for {n} rows; give one per row.")
+        return made
+
+    def _weights(self, found: Mapping[str, Any], column: str, n: int, start: int) -> NDArray[np.float64]:
+        given = self._column(found, column, n)
+        check_weights(given, f"{self._name}: {column!r}", start)
+        return numbers(given)
+
+    def _encode_labels(self, y: Any, start: int) -> IntArray:
+        """Return the labels as class codes, shape (n,)."""
+        column = arrow(y, what=f"{self._name}: the labels")
+        if self.classes is not None:
+            labels = Labels(f"{self._name}: the labels from row {start} on", classes=self.classes)
+            labels.observe(column)
+            labels.settle()
+            return labels.encode(column)
+        if not is_number(column.type):
+            raise DataError(f"{self._name} gives labels of type {column.type}; name their classes with --classes.")
+        given = numbers(column)
+        wrong = ~((given >= 0) & (given == np.floor(given)))
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise DataError(
+                f"{self._name} gives the label {given[at]:g} in row {start + at} (from 0); labels are 0, 1, ... "
+                f"Leave rows without label out."
+            )
+        self._highest_class = max(self._highest_class, int(given.max(initial=-1)))
+        return given.astype(np.int64)
+
+
+def make_of(given: Any, *, name: str) -> tuple[Make, int | None]:
+    """Return what gives the batches of a Dataset, DataLoader or iterable, and the number of rows if it is known.
+
+    A DataLoader that shuffles or drops rows is read in the order of its data set instead, so that row numbers mean
+    something and every row is judged.
+
+    Raises:
+        DataError: it can be read only once, or is nothing that gives rows.
+    """
+    from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+
+    if isinstance(given, DataLoader):
+        in_order = not isinstance(given.sampler, RandomSampler) and not given.drop_last
+        if in_order or isinstance(given.dataset, IterableDataset):
+            return (lambda _: given), None
+        return _in_order(given)
+    if isinstance(given, Dataset):
+        n_rows = None if isinstance(given, IterableDataset) else len(given)  # type: ignore[arg-type]
+        return (lambda batch_size: DataLoader(given, batch_size=batch_size)), n_rows
+    if isinstance(given, Iterator):
+        raise DataError(f"{name} can be read only once; give the function that makes it, as pkg.module:callable.")
+    if isinstance(given, Iterable):
+        return (lambda _: given), None
+    raise DataError(f"{name} is {_told(given)}; {SHAPE}, as a Dataset, a DataLoader or a list of batches.")
+
+
+def _in_order(loader: Any) -> tuple[Make, int]:
+    """Return a loader like the one given, over the same rows in their own order."""
+    from torch.utils.data import DataLoader
+
+    def make(batch_size: int) -> Iterable[Any]:
+        return DataLoader(
+            loader.dataset,
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            worker_init_fn=loader.worker_init_fn,
+        )
+
+    return make, len(loader.dataset)
+
+
+def _part(batch: Batch, low: int, high: int) -> Batch:
+    if low == 0 and high == len(batch):
+        return batch
+    return replace(without_features(batch, low, high), x=rows_of(batch.x, low, high))
+
+
+def _rows_in(x: Any, found: Mapping[str, Any]) -> int:
+    """Return how many rows a batch without labels has."""
+    rows = count_rows(as_features(x)) if x is not None else None
+    return rows if rows is not None else len(next(iter(found.values()), ()))
+
+
+def _told(given: Any) -> str:
+    """Return a few words on what the user's code gave."""
+    if isinstance(given, tuple | list):
+        return f"a {type(given).__name__} of {len(given)}"
+    return f"something of type {type(given).__name__}"

@@ -1,0 +1,194 @@
+"""The door for models: whatever it is, it comes out as a :class:`Predictor`. Only what the user trusts may run code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.errors import FairguardError, ModelError
+from fairguard.files import sha256_of
+from fairguard.inputs.detect import RECORDED, Found, Kind, detect
+from fairguard.inputs.floors import require
+from fairguard.inputs.limits import DEFAULT, Limits, shown
+from fairguard.inputs.predictor import Predictor, ScoreKind
+from fairguard.inputs.recorded import RecordedPredictor
+from fairguard.inputs.rows import Batch, take
+from fairguard.verdict import ModelInfo
+
+Factory = str | Callable[..., Any]
+
+RECORDED_KIND = "predictions"
+"""What all recorded answers are called, whatever file they come from."""
+
+
+def load_model(
+    model: Any,
+    *,
+    factory: Factory | None = None,
+    trust: bool = False,
+    device: str = "auto",
+    provider: str | None = None,
+    output_key: str | None = None,
+    per_row: bool = False,
+    limits: Limits = DEFAULT,
+) -> Predictor:
+    """Return a model as something that gives scores for rows.
+
+    Args:
+        model: a path (``file.npz::name`` for one of several recorded models), a ``torch.nn.Module``, a callable from
+            features to scores, or an array of recorded answers.
+        factory: what builds the architecture of a state dict: ``pkg.module:build``, ``path.py:build`` or a callable.
+        trust: whether opening the file may run code that it holds.
+        device: ``auto``, ``cpu`` or ``cuda``, for torch models.
+        provider: onnxruntime's provider, for ONNX models: ``cpu``, ``cuda``, ``tensorrt``, ...
+        output_key: which output to judge, where the model gives several.
+        per_row: ask the model one row at a time, for models whose answers depend on the rest of the batch.
+        limits: bounds on what a file may claim.
+
+    Raises:
+        ModelError: the file is missing, broken, unknown, needs a factory or trust, or does not fit its factory.
+    """
+    if isinstance(model, str | Path):
+        predictor = _from_path(
+            str(model), factory, trust=trust, device=device, provider=provider, output_key=output_key, limits=limits
+        )
+    else:
+        predictor = _from_object(model, device=device, output_key=output_key)
+    if not per_row or isinstance(predictor, RecordedPredictor):
+        return predictor
+    return _RowByRow(predictor)
+
+
+def _from_path(
+    text: str,
+    factory: Factory | None,
+    *,
+    trust: bool,
+    device: str,
+    provider: str | None,
+    output_key: str | None,
+    limits: Limits,
+) -> Predictor:
+    path, name = split_name(text)
+    found = detect(path, limits=limits)
+    if found.runs_code and not trust:
+        raise _refusal(found)
+    info = info_of(found, text)
+    if found.kind in RECORDED:
+        from fairguard.inputs.recorded_files import open_recorded
+
+        return open_recorded(found, info, name=name, limits=limits)
+    if name is not None:
+        raise ModelError(f"{shown(text)}: only npz files hold several models; give {found.path}.")
+    if found.kind is Kind.ONNX:
+        for package in ("onnx", "onnxruntime"):
+            require(package, what=str(found.path))
+        from fairguard.inputs.onnx_models import open_onnx
+
+        return open_onnx(found, info, provider=provider, device=device, output_key=output_key, limits=limits)
+    return _from_torch(found, info, factory, device=device, output_key=output_key, limits=limits)
+
+
+def _from_torch(
+    found: Found, info: ModelInfo, factory: Factory | None, *, device: str, output_key: str | None, limits: Limits
+) -> Predictor:
+    from fairguard.inputs.hf_models import open_folder
+    from fairguard.inputs.state_dicts import module_from
+    from fairguard.inputs.torch_models import device_of, predictor_of
+    from fairguard.inputs.trusted import open_trusted
+
+    require("torch", what=str(found.path))
+    where = device_of(device)
+    if found.kind is Kind.HF:
+        module = open_folder(found, limits=limits)
+    elif found.runs_code:
+        module = open_trusted(found, factory)
+    else:
+        module = module_from(found, factory, limits=limits)
+    return predictor_of(module, info, device=where, output_key=output_key)
+
+
+def _refusal(found: Found) -> ModelError:
+    from fairguard.inputs.trusted import refusal
+
+    return refusal(found)
+
+
+def split_name(text: str) -> tuple[Path, str | None]:
+    """Return the path and, after ``::``, the name of one of several models in it."""
+    path, separator, name = text.rpartition("::")
+    if separator and not Path(text).exists():
+        return Path(path), name
+    return Path(text), None
+
+
+def info_of(found: Found, path: str) -> ModelInfo:
+    """Return what a file's own bytes say, whatever it holds."""
+    kind = RECORDED_KIND if found.kind in RECORDED else str(found.kind)
+    return ModelInfo(kind=kind, path=path, sha256=sha256_of(found.path), size=found.size, runs_code=found.runs_code)
+
+
+def _from_object(model: Any, *, device: str, output_key: str | None) -> Predictor:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from fairguard.inputs.torch_models import device_of, predictor_of
+
+        where = None if device == "auto" else device_of(device)
+        return predictor_of(model, ModelInfo(kind="torch module"), device=where, output_key=output_key)
+    if callable(model):
+        return FunctionPredictor(model, ModelInfo(kind="callable"), output_key)
+    from fairguard.inputs.recorded import recorded
+
+    if hasattr(model, "__array__") or isinstance(model, list | tuple):
+        return recorded(model, ModelInfo(kind=RECORDED_KIND))
+    raise ModelError(
+        f"a {type(model).__name__} is no model; give a path, a torch.nn.Module, a callable from features to scores, "
+        f"or an array of recorded answers."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionPredictor:
+    """Any callable from a batch's features to scores; see :class:`fairguard.inputs.predictor.Predictor`."""
+
+    function: Callable[[Any], Any]
+    info: ModelInfo
+    output_key: str | None = None
+    kind: ScoreKind = ScoreKind.SCORES
+    classes: tuple[str, ...] | None = None
+    rows: int | None = None
+
+    def scores(self, batch: Batch) -> NDArray[np.generic]:
+        """Return what the callable gives for the batch's features."""
+        from fairguard.inputs.tensors import scores_of
+
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        try:
+            output = self.function(batch.x)
+        except FairguardError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{name} failed on these rows: {type(error).__name__}: {shown(error, width=300)}"
+            ) from error
+        return scores_of(output, rows=len(batch), key=self.output_key, name=name)
+
+
+@dataclass(frozen=True, eq=False)
+class _RowByRow:
+    """A predictor that never sees more than one row at a time."""
+
+    inner: Predictor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def scores(self, batch: Batch) -> NDArray[np.generic]:
+        rows = [self.inner.scores(take(batch, np.array([i]))) for i in range(len(batch))]
+        return np.concatenate(rows)

@@ -1,0 +1,275 @@
+"""ONNX models run by onnxruntime, on a provider that is really the one asked for. Knows nothing of torch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from fairguard.errors import ModelError, did_you_mean
+from fairguard.inputs.detect import Found
+from fairguard.inputs.limits import Limits, listed, shown
+from fairguard.inputs.onnx_files import layers_of, loops, parameters_of, read_graph
+from fairguard.inputs.predictor import ScoreKind
+from fairguard.inputs.rows import Batch
+from fairguard.inputs.sparsity import overall
+from fairguard.verdict import ModelInfo
+
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+
+ort: Any = onnxruntime  # its type hints do not export what it offers
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of the graph: its name, numpy type and sizes, ``None`` for a size that may vary."""
+
+    name: str
+    dtype: type[np.generic]
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxPredictor:
+    """A session ready to predict; see :class:`fairguard.inputs.predictor.Predictor`."""
+
+    session: Any
+    inputs: tuple[Input, ...]
+    output: str
+    info: ModelInfo
+    kind: ScoreKind = ScoreKind.SCORES
+    classes: tuple[str, ...] | None = None
+    rows: int | None = None
+    seconds: float | None = None
+
+    def scores(self, batch: Batch) -> NDArray[np.generic]:
+        """Return the graph's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""
+        feed = {i.name: _cast(i, part, self._name) for i, part in self._matched(batch.x)}
+        fixed = self.inputs[0].shape[0] if self.inputs[0].shape else None
+        whole = fixed in (None, len(batch))
+        found = self._run(feed) if whole else self._in_blocks(feed, int(fixed or 1), len(batch))
+        if found.ndim == 0 or len(found) != len(batch):
+            raise ModelError(
+                f"{self._name} gives an output of shape {found.shape} for {len(batch)} rows; "
+                f"a classifier gives (rows, classes) or (rows,)."
+            )
+        return found
+
+    @property
+    def _name(self) -> str:
+        return self.info.path or "the ONNX model"
+
+    def _run(self, feed: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        try:
+            with _stopped_after(self.seconds) as options:
+                found = self.session.run([self.output], feed, options)[0]
+        except Exception as error:
+            raise ModelError(f"{self._name} cannot run on these rows: {shown(_short(error), width=300)}") from error
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
+            raise ModelError(f"{self._name}: output {shown(self.output)!r} is no tensor of scores; see --output-key.")
+        return found.astype(np.float32) if found.dtype == np.float16 else found
+
+    def _in_blocks(self, feed: dict[str, NDArray[Any]], size: int, rows: int) -> NDArray[Any]:
+        """Run a graph whose batch size is fixed: block by block, the last one filled up with its own last row."""
+        found = []
+        for start in range(0, rows, size):
+            at = np.minimum(np.arange(start, start + size), rows - 1)
+            found.append(self._run({name: array[at] for name, array in feed.items()}))
+        return np.concatenate(found)[:rows]
+
+    def _matched(self, x: Any) -> list[tuple[Input, Any]]:
+        """Return each input with its part of the batch: by name, by order, or the only one."""
+        if x is None:
+            raise ModelError(f"the data has no features for {self._name}; name the feature columns with --features.")
+        names = [i.name for i in self.inputs]
+        if not isinstance(x, dict):
+            parts = list(x) if isinstance(x, tuple | list) else [x]
+            if len(parts) != len(names):
+                raise ModelError(
+                    f"{self._name} takes {len(names)} inputs ({listed(names)}), the rows give {len(parts)}."
+                )
+            return list(zip(self.inputs, parts, strict=True))
+        if len(names) == 1 and len(x) == 1:
+            return [(self.inputs[0], next(iter(x.values())))]
+        missing = [name for name in names if name not in x]
+        if missing:
+            hint = did_you_mean(missing[0], x)
+            raise ModelError(f"{self._name} takes {listed(names)}; the rows give {listed(list(map(str, x)))}.{hint}")
+        return [(i, x[i.name]) for i in self.inputs]
+
+
+def open_onnx(
+    found: Found, info: ModelInfo, *, provider: str | None, device: str, output_key: str | None, limits: Limits
+) -> OnnxPredictor:
+    """Return an ONNX file as a predictor.
+
+    Raises:
+        ModelError: broken, weights outside its folder, several outputs and no ``output_key``, no such provider.
+    """
+    model = read_graph(found, limits)
+    layers = layers_of(model, found.path)
+    session = _session(found, _provider(provider, device), limits)
+    inputs = tuple(_input(node, found) for node in session.get_inputs())
+    if not inputs:
+        raise ModelError(f"{found.path} takes no input, so that it is no classifier of rows.")
+    dtypes = [layer.dtype for layer in layers]
+    known = {
+        "parameters": parameters_of(model),
+        "sparsity": overall(layers),
+        "layers": layers,
+        "dtype": max(set(dtypes), key=dtypes.count) if dtypes else None,
+        "provider": session.get_providers()[0],
+    }
+    output = _output([node.name for node in session.get_outputs()], output_key, str(found.path))
+    seconds = limits.run_seconds if loops(model) else None
+    return OnnxPredictor(session, inputs, output, info.model_copy(update=known), seconds=seconds)
+
+
+def _session(found: Found, provider: str, limits: Limits) -> Any:
+    _bound_memory(limits.run_bytes)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the core to torch
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    wanted: list[Any] = [(provider, {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {})]
+    if provider != "CPUExecutionProvider":
+        wanted.append("CPUExecutionProvider")  # for operators that the other one lacks
+    try:
+        session = ort.InferenceSession(os.fspath(found.path), sess_options=options, providers=wanted, enable_fallback=0)
+    except Exception as error:
+        raise ModelError(f"{found.path}: onnxruntime cannot open it: {shown(_short(error), width=300)}") from None
+    if session.get_providers()[0] != provider:  # onnxruntime falls back to the CPU without a word
+        raise ModelError(f"{found.path}: {provider} was asked for and {session.get_providers()[0]} would run.")
+    return session
+
+
+@cache
+def _bound_memory(most: int) -> None:
+    """Let all sessions on the CPU share one pool of at most ``most`` bytes: a small graph can ask for any amount."""
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg({"max_mem": most}))
+
+
+@contextmanager
+def _stopped_after(seconds: float | None) -> Iterator[Any]:
+    """Yield options for one run, which is told to end after ``seconds`` if a time is given."""
+    if seconds is None:
+        yield None
+        return
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
+
+
+def threads() -> int:
+    """Return how many threads a session gets: ``OMP_NUM_THREADS``, as torch reads it, or the cores of this process."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else len(os.sched_getaffinity(0))
+
+
+def _provider(name: str | None, device: str) -> str:
+    """Return the full name of an execution provider that onnxruntime has here."""
+    available: Sequence[str] = ort.get_available_providers()
+    if name is None:
+        wanted = "cuda" if device.startswith("cuda") else "cpu"
+        name = "cuda" if device == "auto" and "CUDAExecutionProvider" in available else wanted
+    known = {provider.removesuffix("ExecutionProvider").lower(): provider for provider in available}
+    found = known.get(name.lower().removesuffix("executionprovider"))
+    if found is None:
+        hint = did_you_mean(name, known)
+        raise ModelError(f"--provider {shown(name)}: onnxruntime has {', '.join(known)} here.{hint}")
+    return found
+
+
+def _input(node: Any, found: Found) -> Input:
+    if node.type not in TYPES:
+        raise ModelError(f"{found.path}: input {shown(node.name)!r} is {shown(node.type)}, not a tensor of numbers.")
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
+    return Input(node.name, TYPES[node.type], shape)
+
+
+def _output(names: list[str], key: str | None, path: str) -> str:
+    if key is None and len(names) == 1:
+        return names[0]
+    if key is None and "logits" in names:
+        return "logits"
+    if key is not None and key.isdigit() and int(key) < len(names) and key not in names:
+        return names[int(key)]
+    if key is None or key not in names:
+        what = "has several outputs" if key is None else f"has no output {shown(key)!r}"
+        raise ModelError(f"{path} {what}; choose one with --output-key: {listed(names, most=8)}.")
+    return key
+
+
+def _cast(wanted: Input, x: Any, name: str) -> NDArray[Any]:
+    """Return one input in the graph's type and of its shape.
+
+    Raises:
+        ModelError: unscaled images for a floating graph, fractions for an integer one, other sizes.
+    """
+    array = np.asarray(x.numpy(force=True) if hasattr(x, "numpy") else x)
+    _check_shape(wanted, array, name)
+    if array.dtype == wanted.dtype:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "fiub":
+        raise ModelError(f"the features are {array.dtype.name}, not numbers; turn them into numbers with --transform.")
+    floating = np.issubdtype(wanted.dtype, np.floating)
+    if floating and array.dtype == np.uint8:
+        raise ModelError(
+            f"{name} takes {np.dtype(wanted.dtype).name}, the rows are uint8 (images not yet scaled?). "
+            f"Turn them into what the model was trained on with --transform."
+        )
+    cast = array.astype(wanted.dtype)
+    if not floating and (cast != array).any():
+        raise ModelError(
+            f"{name}: input {shown(wanted.name)!r} takes {np.dtype(wanted.dtype).name}, the rows do not fit."
+        )
+    return cast
+
+
+def _check_shape(wanted: Input, array: NDArray[Any], name: str) -> None:
+    sizes = zip(wanted.shape[1:], array.shape[1:], strict=False)
+    if array.ndim != len(wanted.shape) or any(size not in (None, given) for size, given in sizes):
+        shape = ", ".join("any" if size is None else str(size) for size in wanted.shape[1:])
+        raise ModelError(
+            f"{name}: input {shown(wanted.name)!r} takes rows of shape ({shape}), these have {array.shape[1:]}."
+        )
+
+
+def _short(error: Exception) -> str:
+    """Return onnxruntime's complaint without its codes and source lines."""
+    text = str(error)
+    if any(sign in text for sign in ("Failed to allocate memory", "Available memory of", "bad allocation")):
+        return "they take more memory than allowed. Give a smaller --batch-size, or raise --limit if you trust it."
+    if "terminate flag" in text:
+        return "its loop took longer than allowed. Raise the limit if you trust the file."
+    for sign in ("[ONNXRuntimeError] : ", "Status Message: "):
+        text = text.rpartition(sign)[2]
+    return text.strip() or type(error).__name__

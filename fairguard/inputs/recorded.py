@@ -1,0 +1,151 @@
+"""Recorded answers in place of a model: CSV, Parquet or npz files, or arrays. Knows nothing of what gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.errors import ModelError
+from fairguard.inputs.limits import listed, shown
+from fairguard.inputs.predictor import ScoreKind
+from fairguard.inputs.rows import Batch
+from fairguard.verdict import ModelInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedPredictor:
+    """Answers looked up by row; see :class:`fairguard.inputs.predictor.Predictor`.
+
+    Attributes:
+        values: shape (m,) class codes, or (m, K) or (m, 1) scores.
+        ids: shape (m,), which row each answer is for; ``None`` where they are for rows 0 to m - 1.
+    """
+
+    values: NDArray[Any]
+    info: ModelInfo
+    kind: ScoreKind
+    classes: tuple[str, ...] | None = None
+    ids: NDArray[Any] | None = None
+
+    @property
+    def rows(self) -> int | None:
+        """Return how many rows the data must have; ``None`` where ids say which answer is for which row."""
+        return len(self.values) if self.ids is None else None
+
+    def scores(self, batch: Batch) -> NDArray[np.generic]:
+        """Return the answers to the batch's rows."""
+        if self.ids is None:
+            return self._by_number(batch)
+        at = self._index.get_indexer(self._alike(batch.ids))
+        if (at < 0).any():
+            missing = [str(i) for i in batch.ids[at < 0]]
+            raise ModelError(f"{self._name} has no answer for the rows with id {listed(missing)}.")
+        found: NDArray[np.generic] = self.values[at]
+        return found
+
+    def _by_number(self, batch: Batch) -> NDArray[np.generic]:
+        found: NDArray[np.generic] = self.values[batch.start : batch.start + len(batch)]
+        if len(found) < len(batch):
+            raise ModelError(
+                f"{self._name} has {len(self.values)} answers, the data has more rows; "
+                f"give one answer a row, or an id column in both files."
+            )
+        return found
+
+    @property
+    def _name(self) -> str:
+        return self.info.path or "the recorded answers"
+
+    @cached_property
+    def _index(self) -> pd.Index[Any]:
+        import pandas as pd
+
+        ids: Any = self.ids
+        index: pd.Index[Any] = pd.Index(ids)
+        return index
+
+    def _alike(self, ids: NDArray[Any]) -> Any:
+        """Return ids as text where the recorded ones are text and these are not."""
+        text = self._index.dtype.kind not in "iuf"
+        return ids.astype(str).astype(object) if text else ids
+
+
+def recorded(
+    values: Any,
+    info: ModelInfo,
+    *,
+    ids: Any = None,
+    scores: bool | None = None,
+    classes: Sequence[str] | None = None,
+) -> RecordedPredictor:
+    """Return recorded answers as a predictor, validated.
+
+    Args:
+        values: shape (m,) labels (integers, text or booleans), or (m,) or (m, K) scores.
+        info: where they come from.
+        ids: shape (m,), the rows they are for; default: in the rows' order.
+        scores: whether they are scores rather than labels; default: floating numbers are scores.
+        classes: names of the classes that integers or columns stand for.
+
+    Raises:
+        ModelError: duplicate ids, other lengths, missing values, labels that are no class codes.
+    """
+    name = info.path or "the recorded answers"
+    values = np.asarray(values)
+    if values.ndim not in (1, 2) or not len(values):
+        raise ModelError(f"{name} has answers of shape {values.shape}; give (rows,) labels or (rows, classes) scores.")
+    if ids is not None:
+        ids = _checked_ids(np.asarray(ids), len(values), name)
+    if scores is None:
+        scores = values.ndim == 2 or values.dtype.kind == "f"
+    names = None if classes is None else tuple(str(c) for c in classes)
+    if scores:
+        return RecordedPredictor(_checked_scores(values, name), info, ScoreKind.SCORES, names, ids)
+    codes, found = _codes(values, name)
+    return RecordedPredictor(codes, info, ScoreKind.LABELS, found or names, ids)
+
+
+def _checked_ids(ids: NDArray[Any], rows: int, name: str) -> NDArray[Any]:
+    import pandas as pd
+
+    if ids.shape != (rows,):
+        raise ModelError(f"{name} has {rows} answers and ids of shape {ids.shape}; give one id an answer.")
+    if pd.isna(ids).any():
+        raise ModelError(f"{name} has {int(pd.isna(ids).sum())} answers without an id.")
+    repeated = pd.Index(ids).duplicated()
+    if repeated.any():
+        twice = [str(i) for i in ids[repeated]]
+        raise ModelError(f"{name} has {int(repeated.sum())} answers for ids that it has already: {listed(twice)}.")
+    return ids if ids.dtype.kind in "iuf" else ids.astype(str).astype(object)
+
+
+def _checked_scores(values: NDArray[Any], name: str) -> NDArray[Any]:
+    if values.dtype.kind not in "fiub":
+        raise ModelError(f"{name} has scores of type {values.dtype}, not numbers.")
+    if values.ndim == 1:
+        values = values[:, None]
+    return values.astype(np.float32) if values.dtype == np.float16 or values.dtype.kind != "f" else values
+
+
+def _codes(values: NDArray[Any], name: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """Return labels as class codes, and the classes' names where the labels are text."""
+    import pandas as pd
+
+    if pd.isna(values).any():
+        raise ModelError(f"{name} has {int(pd.isna(values).sum())} rows without an answer.")
+    if values.dtype.kind in "OUST":
+        found, codes = np.unique(values.astype(str), return_inverse=True)
+        return codes.astype(np.int64), tuple(str(label) for label in found)
+    codes = values.astype(np.int64)
+    if (codes != values).any() or codes.min() < 0:
+        odd = values[(codes != values) | (codes < 0)]
+        raise ModelError(f"{name} has label {shown(odd[0])}; labels are class numbers from 0, or text.")
+    return codes, None

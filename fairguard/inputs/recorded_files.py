@@ -1,0 +1,162 @@
+"""Files of predictions: which column or array holds answers, scores and ids. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fairguard.errors import DataError, FairguardError, ModelError, did_you_mean
+from fairguard.inputs.arrays import NpzArrays
+from fairguard.inputs.detect import Found, Kind
+from fairguard.inputs.limits import Limits, human, listed, shown
+from fairguard.inputs.recorded import RecordedPredictor, recorded
+from fairguard.inputs.tables import CsvTable, ParquetTable, Table
+from fairguard.verdict import ModelInfo
+
+IDS = ("id", "ids", "row_id", "sample_id")
+LABELS = ("prediction", "predictions", "predicted", "pred", "preds", "y_pred", "answer", "label", "labels", "class")
+SCORES = ("scores", "score", "logits", "logit", "probabilities", "probability", "probs", "prob", "proba")
+SCORE_OF_CLASS = re.compile(r"(?:scores?|logits?|prob|proba|probability|p)_(.+)")
+
+EXPECTED = "a column `prediction`, one `score`, or `score_<class>` for each class; and `id` to join by"
+
+
+def open_recorded(found: Found, info: ModelInfo, *, name: str | None, limits: Limits) -> RecordedPredictor:
+    """Return the answers in a CSV, Parquet or npz file.
+
+    Args:
+        found: the file.
+        info: what is known of it.
+        name: which of several models, or which array, of an npz file: what stands after ``::``.
+        limits: bounds on what may be read.
+
+    Raises:
+        ModelError: no answers under a known name, duplicate ids, missing answers, object arrays.
+    """
+    try:
+        if found.kind is Kind.NPZ:
+            return _from_arrays(NpzArrays(found.path), info, name=name)
+        if name is not None:
+            raise ModelError(f"{found.path}::{shown(name)}: only npz files hold several models.")
+        return _from_table(_table(found, limits), info)
+    except DataError as error:
+        raise ModelError(shown(error, width=400)) from None
+    except FairguardError:
+        raise
+    except Exception as error:  # readers meet hostile bytes here: whatever they raise means "broken"
+        raise ModelError(f"{found.path} cannot be read as {found.kind} ({shown(error)}).") from None
+
+
+def _table(found: Found, limits: Limits) -> Table:
+    if found.kind is Kind.CSV:
+        with found.path.open("rb") as stream:
+            header = stream.readline(1 << 20)
+        _check_columns(found, 1 + max(header.count(sign) for sign in b",;\t|"), limits)
+        return CsvTable(found.path, compressed=False)
+    with pq.ParquetFile(found.path) as file:
+        columns = file.metadata.num_columns
+        claimed = file.metadata.num_rows * 8 * columns
+    _check_columns(found, columns, limits)
+    if claimed < 0 or limits.too_much(claimed, found.size):
+        raise ModelError(f"{found.path} has {human(found.size)} and claims {human(claimed)} of rows. Save it again.")
+    return ParquetTable(found.path)
+
+
+def _check_columns(found: Found, columns: int, limits: Limits) -> None:
+    if columns > limits.columns:
+        raise ModelError(f"{found.path} has {columns} columns, more than the {limits.columns} allowed.")
+
+
+def _from_table(table: Table, info: ModelInfo) -> RecordedPredictor:
+    names = table.schema.names
+    lower = {name.lower(): name for name in names}
+    ids = next((lower[name] for name in IDS if name in lower), None)
+    single = next((lower[name] for name in SCORES if name in lower), None)
+    of_class = {name: match[1] for name in names if name != ids and (match := SCORE_OF_CLASS.fullmatch(name))}
+    label = next((lower[name] for name in LABELS if name in lower), None)
+    columns = list(of_class) or [name for name in (single or label,) if name]
+    if not columns:
+        raise ModelError(f"{table.name} has no answers; its columns are {listed(names, most=8)}. Give {EXPECTED}.")
+    parts = [part for part in table.scan([*columns, *([ids] if ids else [])]) if part.num_rows]
+    if not parts:
+        raise ModelError(f"{table.name} has no rows.")
+    read = pa.concat_tables(parts)
+    scores = bool(of_class or single)
+    values = [_numbers(read, column, table.name) if scores else _values(read, column) for column in columns]
+    classes = list(of_class.values())
+    return recorded(
+        np.column_stack(values) if of_class else values[0],
+        info,
+        ids=_values(read, ids) if ids else None,
+        scores=scores,
+        classes=None if all(name.isdigit() for name in classes) else classes,
+    )
+
+
+def _values(read: pa.Table, column: str) -> NDArray[Any]:
+    values: NDArray[Any] = read.column(column).to_numpy()
+    return values
+
+
+def _numbers(read: pa.Table, column: str, name: str) -> NDArray[Any]:
+    kind = read.schema.field(column).type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise ModelError(f"{name}: column {shown(column)!r} holds {kind}, not scores.")
+    return _values(read, column)
+
+
+def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None) -> RecordedPredictor:
+    key = _key(arrays, info, name)
+    values = arrays[key]
+    if name is not None and name != key:
+        values = _of_model(arrays, key, values, name, info)
+    elif "models" in arrays and values.ndim and len(values) == len(arrays["models"]) and key != name:
+        known = [str(model) for model in arrays["models"]]
+        raise ModelError(f"{info.path} holds several models; add one as {info.path}::NAME: {listed(known, most=20)}.")
+    ids = next((arrays[i] for i in IDS if i in arrays), None)
+    classes = _class_names(arrays.get("classes"), values)
+    is_scores = key in SCORES or values.ndim == 2
+    return recorded(values, info, ids=ids, scores=is_scores or None, classes=classes)
+
+
+def _key(arrays: Mapping[str, Any], info: ModelInfo, name: str | None) -> str:
+    """Return the name of the array that holds the answers."""
+    if name is not None and name in arrays:
+        return name
+    found = next((n for n in (*SCORES, *LABELS) if n in arrays), None)
+    if found is None:
+        names = list(arrays)
+        raise ModelError(
+            f"{info.path} has no answers; its arrays are {listed(names, most=8)}. "
+            f"Call them `labels` (rows,) or `scores` (rows, classes), or add ::NAME to the path."
+        )
+    return found
+
+
+def _of_model(
+    arrays: Mapping[str, Any], key: str, values: NDArray[Any], name: str, info: ModelInfo
+) -> NDArray[np.generic]:
+    models = [str(model) for model in arrays["models"]] if "models" in arrays else []
+    if name not in models or values.ndim < 2 or len(values) != len(models):
+        options = [*models, *(n for n in arrays if n != "models")]
+        raise ModelError(
+            f"{info.path} has no model or array {shown(name)!r}.{did_you_mean(name, options)} "
+            f"It has: {listed(options, most=20)}."
+        )
+    found: NDArray[np.generic] = values[models.index(name)]
+    return found
+
+
+def _class_names(names: Any, values: NDArray[Any]) -> Sequence[str] | None:
+    """Return the file's class names, where they are text and fit the answers."""
+    if names is None or np.ndim(names) != 1 or np.asarray(names).dtype.kind != "U":
+        return None
+    if values.ndim == 2 and values.shape[1] != len(names):
+        return None
+    return [str(name) for name in names]

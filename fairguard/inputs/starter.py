@@ -1,0 +1,164 @@
+"""A first configuration guessed from the columns of a data file, for ``fairguard init``. Knows names, not meanings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from fairguard.errors import DataError
+from fairguard.inputs.arrays import NpzArrays
+from fairguard.inputs.data import open_table
+from fairguard.inputs.features import fits_matrix
+from fairguard.inputs.groups import CLASS, MAX_NUMBERS, Column, GroupSpec, arrow, is_number, numbers, propose_edges
+from fairguard.inputs.labelled import missing_column
+from fairguard.inputs.limits import listed
+
+LABELS = ("label", "labels", "target", "y", "class", "outcome", "income", "hired", "approved", "default", "recidivism")
+"""Names under which a label usually stands, the likeliest first."""
+SENSITIVE = re.compile(
+    r"(^|[^a-z])(sex|gender|race|racial|ethnic\w*|age|marital\w*|religio\w*|nationalit\w*|native.country|disab\w*|caste)"
+    r"($|[^a-z])",
+    re.IGNORECASE,
+)
+_NO_LABELS = ("split", "fold", "set", "partition", "source")
+_MOST_CLASSES = 100
+_MOST_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What the first rows say of a column: its type, and how many different values they hold."""
+
+    name: str
+    kind: pa.DataType
+    distinct: int
+    edges: tuple[float, ...]
+
+    @property
+    def group(self) -> str:
+        """Return how to ask for this column as a sensitive feature."""
+        return GroupSpec(self.name, self.edges).text
+
+
+def init_text(data: str | Path, *, label: str | None = None, folder: Path | None = None) -> str:
+    """Return a commented configuration for ``data`` with guesses of label and sensitive features.
+
+    Args:
+        data: the file of rows.
+        label: column of labels, where the guess would be wrong.
+        folder: where the configuration will lie; it names the data as seen from there. Default: the current folder.
+
+    Raises:
+        DataError: the file cannot be read, or has no column ``label``.
+    """
+    path = Path(data)
+    columns = _columns(path)
+    names = [column.name for column in columns]
+    if label is not None and label not in names:
+        raise DataError(missing_column(path.name, label, names, "--label"))
+    chosen = label or _label(columns)
+    groups = _groups([column for column in columns if column.name != chosen])
+    is_array = isinstance(open_table(path), NpzArrays)
+    others = [c for c in columns if c.name != chosen and c.group not in groups]
+    lines = _data_lines(_seen_from(folder, path), chosen, groups)
+    return "\n".join([*lines, *([] if is_array else _feature_lines(others)), *_REST])
+
+
+def _seen_from(folder: Path | None, path: Path) -> Path:
+    if folder is None or path.is_absolute() or folder.absolute() == Path.cwd():
+        return path
+    return Path(os.path.relpath(path, folder))
+
+
+def _data_lines(path: Path, label: str | None, groups: Sequence[str]) -> list[str]:
+    fallback = [CLASS] if label else []
+    lines = [
+        "# Options of fairguard check; the command line wins over this file. In pyproject.toml, put them under",
+        "# [tool.fairguard].",
+        "",
+        "# Labelled rows that neither model was trained on.",
+        f"data = {_quoted(str(path))}",
+        f"label = {_quoted(label)}" if label else '# label = "..."  # no column looks like one: name it',
+    ]
+    if groups:
+        lines.append("# Sensitive features, guessed from names: check them. 'age:25,45,65' bins a number.")
+    else:
+        lines.append("# Sensitive features: no column looks like one. 'class' is the label itself.")
+    return [*lines, f"groups = [{', '.join(map(_quoted, groups or fallback))}]", '# id = "..."  # names the rows']
+
+
+def _feature_lines(columns: Sequence[_Column]) -> list[str]:
+    lines = ["", "# What the models are fed; default: all columns that are nothing else, in their order."]
+    wrong = [column.name for column in columns if not fits_matrix(column.kind)]
+    fine = [column.name for column in columns if fits_matrix(column.kind)]
+    if wrong:
+        lines.append(f"# These hold no numbers: {listed(wrong)}. Name features, or a function that encodes")
+        lines.append("# a pandas table of some rows as the models saw them in training.")
+        lines.append('# transform = "models.py:encode"')
+    return [*lines, f"# features = [{', '.join(map(_quoted, fine))}]"]
+
+
+_REST = (
+    "",
+    "# Builds the network that a state dict belongs to; ONNX files and recorded predictions need none.",
+    '# model = "models.py:make_net"',
+    "",
+    "# Tolerated excess drop of a group over the rest: 0.02 is two percentage points.",
+    "margin = 0.02",
+    "# Chance of a false alarm over all groups together: 0.01 for every pull request, 0.05 for a release.",
+    "alpha = 0.05",
+    "",
+)
+
+
+def _columns(path: Path) -> list[_Column]:
+    opened = open_table(path)
+    if isinstance(opened, NpzArrays):
+        flat = {name: shape[0] for name, shape in opened.shapes.items() if len(shape) == 1}
+        rows = max((shape[0] for shape in opened.shapes.values() if shape), default=0)  # names are fewer than rows
+        return [_column(name, arrow(opened[name], what=name)) for name, length in flat.items() if length == rows]
+    first = next(iter(opened.scan(opened.schema.names)), None)
+    if first is None or not first.num_rows:
+        raise DataError(f"{path.name} has no rows; give rows that the model was not trained on.")
+    return [_column(name, first.column(name)) for name in first.column_names]
+
+
+def _column(name: str, values: Column) -> _Column:
+    nested = pa.types.is_nested(values.type)
+    distinct = 0 if nested else len(values.unique().drop_null())
+    edges = propose_edges(numbers(values)) if is_number(values.type) and distinct > MAX_NUMBERS else ()
+    return _Column(name, values.type, distinct, edges)
+
+
+def _label(columns: Sequence[_Column]) -> str | None:
+    """Return the column that is named like a label, else the last one if it has few values and no sensitive name."""
+    able = [column.name for column in columns if 2 <= column.distinct <= _MOST_CLASSES]
+    for name in LABELS:
+        for column in able:
+            if column.lower() == name:
+                return column
+    last = columns[-1].name if columns else ""
+    return last if last in able and not SENSITIVE.search(last) and last.lower() not in _NO_LABELS else None
+
+
+def _groups(columns: Sequence[_Column]) -> list[str]:
+    """Return the columns with sensitive names that make groups; age in bins only where no categories of age exist."""
+    found = [c for c in columns if SENSITIVE.search(c.name) and (c.edges or 2 <= c.distinct <= _MOST_GROUPS)]
+    categories = {_sense(c.name) for c in found if not c.edges}
+    return [c.group for c in found if not c.edges or _sense(c.name) not in categories]
+
+
+def _sense(name: str) -> str | None:
+    """Return the sensitive word in a column's name."""
+    found = SENSITIVE.search(name)
+    return found.group(2).lower() if found else None
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,199 @@
+"""A torch module as a predictor: eval mode, inference mode, its own device and dtype. Knows no file format."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fairguard.errors import FairguardError, ModelError
+from fairguard.inputs.limits import shown
+from fairguard.inputs.predictor import ScoreKind
+from fairguard.inputs.rows import Batch
+from fairguard.inputs.sparsity import layer_of, overall
+from fairguard.inputs.tensors import scores_of, tensors_of
+from fairguard.verdict import Layer, ModelInfo
+
+
+@dataclass(frozen=True, eq=False)
+class TorchPredictor:
+    """A module ready to predict; see :class:`fairguard.inputs.predictor.Predictor`."""
+
+    module: nn.Module
+    info: ModelInfo
+    device: torch.device
+    dtype: torch.dtype | None
+    output_key: str | None = None
+    kind: ScoreKind = ScoreKind.SCORES
+    classes: tuple[str, ...] | None = None
+    rows: int | None = None
+
+    def scores(self, batch: Batch) -> NDArray[np.generic]:
+        """Return the module's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""
+        inputs = tensors_of(batch.x, device=self.device, dtype=self.dtype)
+        name = self.info.path or "the model"
+        with torch.inference_mode():
+            try:
+                output = _call(self.module, inputs)
+            except FairguardError:
+                raise
+            except Exception as error:
+                raise ModelError(f"{name} cannot run on these rows: {_reason(self.module, inputs, error)}") from error
+            return scores_of(output, rows=len(batch), key=self.output_key, name=name)
+
+
+def predictor_of(
+    module: nn.Module, info: ModelInfo, *, device: torch.device | None, output_key: str | None = None
+) -> TorchPredictor:
+    """Return ``module`` as a predictor, moved to ``device`` (``None``: where it is) and set to eval mode."""
+    if device is not None:
+        module = module.to(device)
+    if not _is_exported(module):
+        module.eval()
+    where = next((p.device for p in module.parameters()), device or torch.device("cpu"))
+    if where.type == "cuda":
+        switch_off_tf32()
+    layers = layers_of(module)
+    known = {
+        "parameters": parameters_of(module, layers),
+        "sparsity": overall(layers),
+        "layers": layers,
+        "dtype": _dtype_name(module, layers),
+        "provider": f"torch {where}",
+    }
+    return TorchPredictor(module, info.model_copy(update=known), where, float_dtype(module), output_key)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        ModelError: there is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"--device {shown(name)} is none of auto, cpu, cuda.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here. Use --device cpu.")
+    return device
+
+
+def switch_off_tf32() -> None:
+    """Make matrix products and convolutions on a GPU use all of float32's digits.
+
+    cuDNN's convolutions use TF32 by default, which flips some 13 of 200,000 predictions on its own.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def float_dtype(module: nn.Module) -> torch.dtype | None:
+    """Return the floating dtype that the module computes in, ``None`` where it has no floating weights."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def layers_of(module: nn.Module, *, rank: bool = False) -> tuple[Layer, ...]:
+    """Return all weight tensors of more than one dimension, quantised ones included, with their zeros."""
+    return tuple(tensor_layer(name, tensor, rank=rank) for name, tensor in _weights(module))
+
+
+def tensor_layer(name: str, tensor: torch.Tensor, *, rank: bool = False) -> Layer:
+    """Return what is known of one weight tensor; ``rank`` also looks for a low rank."""
+    tensor = tensor.detach().cpu()
+    dtype = _plain(getattr(tensor, "qdata", tensor).dtype)  # torchao keeps its integers there
+    if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.is_quantized:
+        tensor = tensor.dequantize()
+    values = tensor.float().numpy() if rank else None
+    return layer_of(name, (tensor == 0).numpy(), dtype=dtype, weights=values)
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, parameter in module.named_parameters():
+        if parameter.dim() > 1:
+            yield name, parameter
+    for name, part in module.named_modules():
+        weight = getattr(part, "weight", None)  # torch.ao's quantised layers hold it behind a method
+        if callable(weight) and not isinstance(weight, nn.Module | torch.Tensor):
+            yield f"{name}.weight", weight()
+
+
+def parameters_of(module: nn.Module, layers: tuple[Layer, ...]) -> int | None:
+    """Return the number of trained numbers; of torch.ao's quantised layers, which hide theirs, the weights."""
+    own = dict(module.named_parameters())
+    hidden = sum(math.prod(layer.shape) for layer in layers if layer.name not in own)
+    return sum(p.numel() for p in own.values()) + hidden or None
+
+
+def _dtype_name(module: nn.Module, layers: tuple[Layer, ...]) -> str | None:
+    found = [layer.dtype for layer in layers] or [str(p.dtype).removeprefix("torch.") for p in module.parameters()]
+    return max(set(found), key=found.count) if found else None
+
+
+def _is_exported(module: nn.Module) -> bool:
+    """Return whether the module comes from torch.export, whose graph is fixed and refuses ``eval()``."""
+    fx = sys.modules.get("torch.fx")
+    return fx is not None and isinstance(module, fx.GraphModule) and "_guards_fn" in dict(module.named_children())
+
+
+def _call(module: Callable[..., Any], inputs: Any) -> Any:
+    if isinstance(inputs, dict):
+        return module(**inputs)
+    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+
+
+def _reason(module: nn.Module, inputs: Any, error: Exception) -> str:
+    """Return in one line which layer did not take what it was given."""
+    name, layer, given = _failing_layer(module, inputs)
+    if layer is None or given is None:
+        return shown(error, width=300)
+    floating = next((p.dtype for p in layer.parameters() if p.is_floating_point()), None)
+    if floating is not None and not given.is_floating_point() and not isinstance(layer, nn.Embedding):
+        return (
+            f"{name} computes in {_plain(floating)}, the rows are {_plain(given.dtype)} (images not yet scaled?). "
+            f"Turn them into what the model was trained on with --transform."
+        )
+    wanted = getattr(layer, "in_features", None) or getattr(layer, "in_channels", None)
+    at = 1 if hasattr(layer, "in_channels") else -1
+    if isinstance(wanted, int) and given.dim() > 1 and given.shape[at] != wanted:
+        what = "channels" if hasattr(layer, "in_channels") else "features"
+        return f"{name} takes {wanted} {what}, the rows have {given.shape[at]} (shape {tuple(given.shape)})."
+    return f"{name} ({type(layer).__name__}) was given shape {tuple(given.shape)}: {shown(error, width=300)}"
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _failing_layer(module: nn.Module, inputs: Any) -> tuple[str, nn.Module | None, torch.Tensor | None]:
+    """Run once more and return the layer that was entered and not left, with the tensor that it got."""
+    entered: list[tuple[str, nn.Module, torch.Tensor | None]] = []
+    hooks = []
+    try:
+        for name, part in module.named_modules():
+            if not any(True for _ in part.children()) and not isinstance(part, torch.jit.ScriptModule):
+                hooks.append(part.register_forward_pre_hook(_entering(entered, name or type(part).__name__)))
+                hooks.append(part.register_forward_hook(lambda *_: entered.clear()))
+        _call(module, inputs)
+    except Exception:
+        return entered[-1] if entered else ("", None, None)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return "", None, None
+
+
+def _entering(entered: list[tuple[str, nn.Module, torch.Tensor | None]], name: str) -> Callable[..., None]:
+    def note(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        entered.append((name, layer, next((a for a in args if isinstance(a, torch.Tensor)), None)))
+
+    return note

@@ -1,0 +1,161 @@
+"""The verdict where rows are not independent (several rows of one person) or do not count alike (weights).
+
+Both ride in the count table as two more columns, ``(cluster)`` and ``(weight)``, so that tables of shards still add up
+exactly; they are never groups. The design effect of each contrast says how many independent rows the data are worth,
+and the score limits run on that many (Rao and Scott, Annals of Statistics 15 (1987)), with Student's quantiles for the
+clusters there are (Korn and Graubard, Survey Methodology 24 (1998)). The second witness and the family's critical value
+come from flipping the signs of whole clusters at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+from fairguard.errors import DataError
+from fairguard.judge.contrasts import Family, contrasts, family_of
+from fairguard.judge.counts import CountTable
+from fairguard.judge.estimands import favourable
+from fairguard.judge.evidence import ROUNDING, Evidence, testable
+from fairguard.judge.findings import findings_of
+from fairguard.judge.intervals import mover_lower, mover_upper
+from fairguard.judge.judge import headline_of, outcome_of
+from fairguard.judge.power import detectable, rows_needed
+from fairguard.judge.rates import group_rows, rates_of
+from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, scatter_of, shares_of, weights_of
+from fairguard.judge.spending import spent_alpha
+from fairguard.judge.summaries import summaries_of
+from fairguard.policy import Policy
+from fairguard.verdict import NAN, Finding, GroupRow, Verdict
+
+FloatArray = NDArray[np.float64]
+
+SCALE = float(1 << 20)
+"""Weighted counts are kept in millionths of a row, as integers."""
+
+
+def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = None) -> Verdict:
+    """Return the verdict on rows of which some belong together, some count more, or both.
+
+    Rates, losses and estimates are weighted; numbers of rows and flips are not. Bounds of the summaries are not known
+    here and ``nan``.
+
+    Args:
+        table: counts with the column ``(cluster)``, ``(weight)``, or both.
+        policy: what counts as harm and how much proof is needed.
+        groups: sensitive features to judge; default: all of the table but those two.
+
+    Raises:
+        DataError: no rows, a single cluster, or an impossible weight.
+        ConfigError: a metric or a favourable class that the data cannot give.
+    """
+    if not table.n:
+        raise DataError("the data has no rows: nothing to judge.")
+    table = table.canonical()
+    family = family_of(
+        table, policy, groups=groups or [name for name in table.columns if name not in (CLUSTER, WEIGHT)]
+    )
+    shares = shares_of(table, family)
+    scatter = scatter_of(table, family, shares)
+    evidence = clustered_evidence(family, shares, scatter, policy=policy)
+    outcome = outcome_of(evidence, policy)
+    weighted = replace(table, counts=np.rint(table.counts * weights_of(table) * SCALE).astype(np.int64))
+    findings = _findings(table, weighted, family, evidence, policy)
+    label, grouping = favourable(table, policy), family.grouping
+    rates = rates_of(weighted, grouping, label)
+    known, counted = (group_rows(r, table.classes) for r in (rates, rates_of(table, grouping, label)))
+    summaries = summaries_of(weighted, grouping, rates, label=label, alpha=policy.alpha)
+    return Verdict(
+        outcome=outcome,
+        headline=headline_of(outcome, findings),
+        policy=policy,
+        family=int(evidence.tested.sum()),
+        findings=findings,
+        overall=_counted(known[0], counted[0]),
+        groups=tuple(_counted(*pair) for pair in zip(known[1], counted[1], strict=True)),
+        classes=table.classes,
+        columns=grouping.columns,
+        labelled=table.labelled,
+        summaries=tuple(summary.model_copy(update={"bound": NAN}) for summary in summaries),
+        warnings=_warnings(table, scatter),
+    )
+
+
+def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, policy: Policy) -> Evidence:
+    """Return what the clusters prove of every contrast under the policy's error rates."""
+    tested = testable(family, policy) & (scatter.units >= 2)
+    level = spent_alpha(policy.alpha, policy.looks, policy.look, comparisons=max(int(tested.sum()), 1))
+    alone = spent_alpha(policy.alpha, policy.looks, policy.look)
+    maxima = np.sort(scatter.sign_flips(tested, draws=policy.permutations, seed=policy.seed))
+    bonferroni = float(norm.isf(level / max(int(tested.sum()), 1)))
+    z = min(bonferroni, float(np.quantile(maxima, 1.0 - level))) if tested.any() else bonferroni
+    freedom = np.maximum(scatter.units - 1, 1)
+    z_family, z_alpha = t.isf(norm.sf(z), freedom), t.isf(alone, freedom)
+    n, n_rest = family.n / scatter.effect, family.n_rest / scatter.effect
+    rows = (shares.b * n, shares.c * n, n, shares.b_rest * n_rest, shares.c_rest * n_rest, n_rest)
+    lower, upper = mover_lower(*rows, z_family), mover_upper(*rows, z_alpha)
+    none = np.zeros(len(family))
+    floor = mover_upper(none, none, n, none, none, n_rest, z_alpha)
+    margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
+    excess = shares.loss - shares.loss_rest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        observed = np.nan_to_num(excess / np.sqrt(scatter.variance), nan=-np.inf)
+        p = (1 + len(maxima) - np.searchsorted(maxima, observed)) / (1 + len(maxima))
+        harmed = tested & (lower > (margin if policy.strict else 0.0)) & (excess >= margin - ROUNDING)
+    rates: dict[str, Any] = {
+        "churn": shares.b + shares.c,
+        "churn_rest": shares.b_rest + shares.c_rest,
+        "n": n,
+        "n_rest": n_rest,
+    }
+    rates |= {"loss": shares.loss, "loss_rest": shares.loss_rest, "margin": margin}
+    needed = rows_needed(**rates, z_family=z_family, z_alpha=float(norm.isf(alone)), strict=policy.strict)
+    return Evidence(
+        tested=tested,
+        certifiable=tested & (floor < margin),
+        regressed=harmed & (p <= level),
+        preserved=tested & (upper < margin),
+        excess=excess,
+        lower=np.where(tested, lower, np.nan),
+        upper=np.where(tested, upper, np.nan),
+        p=np.where(tested, p, np.nan),
+        margin=margin,
+        floor=floor,
+        detectable=detectable(**rates, z_family=z_family, strict=policy.strict),
+        needed=np.ceil(needed * scatter.effect),
+        z_family=z,
+        z_alpha=float(norm.isf(alone)),
+        draws=len(maxima),
+    )
+
+
+def _findings(
+    table: CountTable, weighted: CountTable, family: Family, evidence: Evidence, policy: Policy
+) -> tuple[Finding, ...]:
+    """Return findings with numbers of rows, and with rates and losses of weighted rows."""
+    reweighted = contrasts(weighted, family.grouping, estimands=family.estimands)
+    known = {(f.group, f.rule, f.label): f for f in findings_of(weighted, reweighted, evidence, policy=policy)}
+    names = ("rate", "loss", "loss_rest", "composition", "specific")
+    return tuple(
+        f.model_copy(update={name: getattr(known[f.group, f.rule, f.label], name) for name in names})
+        for f in findings_of(table, family, evidence, policy=policy)
+    )
+
+
+def _counted(rates: GroupRow, counts: GroupRow) -> GroupRow:
+    names = ("n", "harmful_flips", "beneficial_flips", "other_flips")
+    return rates.model_copy(update={name: getattr(counts, name) for name in names})
+
+
+def _warnings(table: CountTable, scatter: Scatter) -> tuple[str, ...]:
+    typical = float(np.median(scatter.effect)) if len(scatter.effect) else 1.0
+    what = " and ".join(
+        name for column, name in ((CLUSTER, "clusters"), (WEIGHT, "weights")) if column in table.columns
+    )
+    worth = f"{table.n} rows are worth about {int(table.n / typical)} independent ones"
+    return (f"{what}: {worth} (median design effect {typical:.2f}); summaries have no bounds here.",)

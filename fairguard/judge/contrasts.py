@@ -1,0 +1,246 @@
+"""The family: every group against the rest, on every gated metric, with the counts that decide each.
+
+A group is a level of a sensitive feature, or a cell of a product of several. Atoms are the finest cells that occur;
+every group is a union of atoms, which is all that the correlation of overlapping groups and a relabelling of rows need.
+Knows nothing of intervals or verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.errors import ConfigError, DataError, did_you_mean
+from fairguard.judge.counts import CountTable, IntArray, distinct
+from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, Estimand, estimands_of
+from fairguard.policy import Metric, Policy
+
+FloatArray = NDArray[np.float64]
+
+Cell = tuple[tuple[int, int], ...]
+"""A cell of a product of columns: pairs of column and level code."""
+
+CLASS = "class"
+"""Column that is not in the data: the label itself as the group."""
+
+OVER_CLASSES = (Metric.ACCURACY, Metric.HARMFUL_FLIPS, Metric.DISAGREEMENT)
+"""Metrics that compare classes. Recall and the false positive rate have rows of one class or of all others in their
+denominator, so that a class and its rest never both have some; a selection rate within a class is one of these two."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some rows: those with the given values."""
+
+    columns: tuple[str, ...]
+    values: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Return ``race=Black & sex=F``."""
+        return " & ".join(f"{column}={value}" for column, value in zip(self.columns, self.values, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """The groups judged, S of them, as unions of A atoms.
+
+    Attributes:
+        columns: the sensitive features judged.
+        groups: the S groups, single values first.
+        member: shape (S, A), whether a group holds an atom.
+        place: shape (M,), the atom of each cell of the count table.
+        unformed: products of columns left out because they or their rest have fewer than ``min_group`` rows.
+    """
+
+    columns: tuple[str, ...]
+    groups: tuple[Group, ...]
+    member: NDArray[np.bool_]
+    place: IntArray
+    unformed: int = 0
+
+    def sums(self, amounts: NDArray[np.generic]) -> FloatArray:
+        """Return each group's sums of the cells' ``amounts``, shape (M, ...), as shape (S, ...); exact below 2^53."""
+        flat = np.asarray(amounts, dtype=np.float64).reshape(len(self.place), -1)
+        atoms = np.stack([np.bincount(self.place, column, self.member.shape[1]) for column in flat.T], axis=1)
+        total: FloatArray = (self.member.astype(np.float64) @ atoms).reshape(len(self.groups), *amounts.shape[1:])
+        return total
+
+    def sums_by(self, kind: IntArray, kinds: int, amounts: NDArray[np.generic]) -> FloatArray:
+        """Return each group's sums of the cells' ``amounts``, shape (M,), by their ``kind``, as shape (S, kinds)."""
+        shape = self.member.shape[1], kinds
+        atoms = np.bincount(self.place * kinds + kind, amounts, shape[0] * shape[1]).reshape(shape)
+        total: FloatArray = self.member.astype(np.float64) @ atoms
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Contrasts judged together, m of them, over the groups, E estimands and J kinds of row.
+
+    Attributes:
+        grouping: the S groups as unions of A atoms.
+        estimands: the E estimands.
+        effects: shape (J, E), int8, what a kind of row is to each estimand (``HARMED``, ``OUTSIDE`` and so on).
+        atoms: shape (A, J), rows by atom and kind.
+        group: shape (m,), each contrast's place in ``grouping.groups``.
+        estimand: shape (m,), each contrast's place in ``estimands``.
+        b, c, n: shape (m,), rows of the group harmed, helped, and in the denominator.
+        b_rest, c_rest, n_rest: shape (m,), the same of everybody else.
+    """
+
+    grouping: Grouping
+    estimands: tuple[Estimand, ...]
+    effects: NDArray[np.int8]
+    atoms: IntArray
+    group: IntArray
+    estimand: IntArray
+    b: IntArray
+    c: IntArray
+    n: IntArray
+    b_rest: IntArray
+    c_rest: IntArray
+    n_rest: IntArray
+
+    @property
+    def member(self) -> NDArray[np.bool_]:
+        """Return whether each group holds each atom, shape (S, A)."""
+        return self.grouping.member
+
+    def __len__(self) -> int:
+        """Return the number of contrasts."""
+        return len(self.n)
+
+    @property
+    def counts(self) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
+        """Return ``b, c, n`` of the groups and of the rests, in the order that intervals take them."""
+        return self.b, self.c, self.n, self.b_rest, self.c_rest, self.n_rest
+
+    @property
+    def overlapping(self) -> bool:
+        """Return whether some row is in two groups."""
+        return bool((self.member[np.unique(self.group)].sum(axis=0) > 1).any())
+
+    def only(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Family:
+        """Return the family of the ``chosen`` contrasts, given as a mask, shape (m,), or as places."""
+        names = ("group", "estimand", "b", "c", "n", "b_rest", "c_rest", "n_rest")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+
+def family_of(
+    table: CountTable,
+    policy: Policy,
+    *,
+    groups: Sequence[str] | None = None,
+    estimands: Sequence[Estimand] | None = None,
+) -> Family:
+    """Return every contrast that the policy asks of the table, also those too small to be tested.
+
+    Args:
+        table: the counts.
+        policy: metrics, depth of intersections and smallest group.
+        groups: sensitive features to judge, ``class`` for the label itself; default: all of the table.
+        estimands: what to judge on; default: the policy's metrics.
+
+    Raises:
+        DataError: a sensitive feature that the table does not have.
+        ConfigError: a metric that the data cannot give.
+    """
+    columns = judged_columns(table, groups)
+    grouping = grouping_of(table, columns, depth=policy.intersections, min_group=policy.min_group)
+    return contrasts(table, grouping, estimands=estimands_of(table, policy) if estimands is None else estimands)
+
+
+def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Estimand]) -> Family:
+    """Return the family of all groups on all ``estimands`` that make sense there."""
+    by_cell = np.column_stack([estimand.effects(table) for estimand in estimands])
+    first, kind = distinct(by_cell)
+    effects, shape = by_cell[first], (grouping.member.shape[1], len(first))
+    atoms = np.bincount(grouping.place * shape[1] + kind, table.counts, shape[0] * shape[1]).reshape(shape)
+    by_class = np.array([g.columns == (CLASS,) for g in grouping.groups], dtype=bool)
+    comparable = np.array([e.metric in OVER_CLASSES for e in estimands], dtype=bool)
+    group, estimand = np.nonzero(~by_class[:, None] | comparable)
+    # Sums in floats: exact below 2^53 rows, and far faster than in integers.
+    rows, everywhere = grouping.member.astype(np.float64) @ atoms, atoms.sum(axis=0)
+    pairs = []
+    for what in (effects == HARMED, effects == HELPED, effects != OUTSIDE):
+        inside = (rows @ what)[group, estimand]
+        pairs.append((inside.astype(np.int64), ((everywhere @ what)[estimand] - inside).astype(np.int64)))
+    (b, b_rest), (c, c_rest), (n, n_rest) = pairs
+    counts = (b, c, n, b_rest, c_rest, n_rest)
+    return Family(grouping, tuple(estimands), effects, atoms.astype(np.int64), group, estimand, *counts)
+
+
+def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_group: int) -> Grouping:
+    """Return the groups: every value of every column, and the cells of products of up to ``depth`` columns.
+
+    A product that holds the very rows of one of its own factors is that factor, and not formed again. Products with
+    ``class`` are not formed: recall per class says the same.
+
+    Args:
+        table: the counts.
+        columns: the sensitive features, ``class`` for the label.
+        depth: most columns in a product.
+        min_group: fewest rows in a product and in its rest.
+    """
+    first, place = distinct(np.column_stack([column_codes(table, name) for name in columns]))
+    sizes = np.bincount(place, table.counts, len(first))
+    atoms = np.column_stack([column_codes(table, name)[first] for name in columns])
+    levels = [column_levels(table, name) for name in columns]
+    groups: list[Group] = []
+    members: list[NDArray[np.bool_]] = []
+    rows: dict[Cell, float] = {}
+    unformed = 0
+    for cell, inside in _cells(atoms, columns, depth):
+        n = rows[cell] = sizes[inside].sum()
+        if len(cell) > 1:
+            if any(rows[part] == n for part in combinations(cell, len(cell) - 1)):
+                continue
+            if min(n, table.n - n) < min_group:
+                unformed += 1
+                continue
+        groups.append(Group(tuple(columns[i] for i, _ in cell), tuple(levels[i][code] for i, code in cell)))
+        members.append(inside)
+    member = np.array(members, dtype=bool).reshape(len(groups), len(atoms))
+    return Grouping(tuple(columns), tuple(groups), member, place, unformed)
+
+
+def judged_columns(table: CountTable, groups: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the sensitive features to judge, each once, as asked or all of the table's."""
+    asked = tuple(dict.fromkeys(table.columns if groups is None else groups))
+    for name in asked:
+        if name in table.columns:
+            continue
+        if name != CLASS:
+            possible = (*table.columns, CLASS)
+            raise DataError(f"no group column {name!r}.{did_you_mean(name, possible)} Columns: {', '.join(possible)}.")
+        if not table.labelled:
+            raise ConfigError("group 'class' needs labels, and the data has none.")
+    if not asked:
+        raise DataError("no group to judge: name a sensitive feature, or 'class' for the labels themselves.")
+    return asked
+
+
+def column_codes(table: CountTable, name: str) -> IntArray:
+    """Return the level code of each cell in a column or, for ``class``, its label, shape (M,)."""
+    return table.codes(name) if name in table.columns else table.y
+
+
+def column_levels(table: CountTable, name: str) -> tuple[str, ...]:
+    """Return the names of a column's values or, for ``class``, of the classes."""
+    return table.levels[table.columns.index(name)] if name in table.columns else table.classes
+
+
+def _cells(atoms: IntArray, columns: Sequence[str], depth: int) -> Iterator[tuple[Cell, NDArray[np.bool_]]]:
+    """Yield every cell of every product of columns, and which atoms it holds, shape (A,)."""
+    for width in range(1, depth + 1):
+        for subset in combinations(range(len(columns)), width):
+            if width > 1 and any(columns[i] == CLASS for i in subset):
+                continue
+            first, place = distinct(atoms[:, subset])
+            for number, codes in enumerate(atoms[first][:, subset].tolist()):
+                yield tuple(zip(subset, codes, strict=True)), place == number

@@ -1,0 +1,202 @@
+"""The sufficient statistic: how many rows share group codes, label, dense and pruned prediction.
+
+Everything that the judge says reads only this table, so its cost depends on the number of distinct cells and not on the
+number of rows, and tables of shards add up exactly to the table of the whole. numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+IntArray = NDArray[np.int64]
+
+NO_LABEL = -1
+"""Code in the label column of a row without a label."""
+
+
+@dataclass(frozen=True, eq=False)
+class CountTable:
+    """Counts of rows by (group codes..., label, dense, pruned), sparse: only cells that occur.
+
+    Attributes:
+        columns: names of the C sensitive features.
+        levels: for each of them, the names of its values; a code is a place in this tuple.
+        classes: names of the K classes; a label or prediction is a place in this tuple, ``NO_LABEL`` for no label.
+        cells: shape (M, C + 3), int64, unique rows in lexicographic order.
+        counts: shape (M,), int64, all positive.
+    """
+
+    columns: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    classes: tuple[str, ...]
+    cells: IntArray
+    counts: IntArray
+
+    @classmethod
+    def of(
+        cls,
+        columns: Sequence[str],
+        levels: Sequence[Sequence[str]],
+        classes: Sequence[str],
+        *,
+        codes: ArrayLike,
+        y: ArrayLike | None,
+        dense: ArrayLike,
+        pruned: ArrayLike,
+        counts: ArrayLike | None = None,
+    ) -> CountTable:
+        """Return the table of n rows.
+
+        Args:
+            columns: names of the C sensitive features.
+            levels: names of their values.
+            classes: names of the K classes.
+            codes: shape (n, C), each row's place in ``levels``.
+            y: shape (n,), label codes, or ``None`` for rows without labels.
+            dense: shape (n,), class codes that the dense model predicts.
+            pruned: shape (n,), class codes that the pruned model predicts.
+            counts: shape (n,), how often each row occurs; 1 if not given.
+        """
+        answers = np.asarray(dense, dtype=np.int64)
+        n = len(answers)
+        labels = np.full(n, NO_LABEL, dtype=np.int64) if y is None else np.asarray(y, dtype=np.int64)
+        groups = np.asarray(codes, dtype=np.int64).reshape(n, len(columns))
+        rows = [*groups.T, labels, answers, np.asarray(pruned, dtype=np.int64)]
+        weights = None if counts is None else np.asarray(counts, dtype=np.int64)
+        cells, totals = tally(rows, weights)
+        return cls(tuple(columns), tuple(tuple(level) for level in levels), tuple(classes), cells, totals)
+
+    @property
+    def n(self) -> int:
+        """Return the number of rows counted."""
+        return int(self.counts.sum())
+
+    @property
+    def y(self) -> IntArray:
+        """Return the label code of each cell, shape (M,)."""
+        return self.cells[:, -3]
+
+    @property
+    def dense(self) -> IntArray:
+        """Return the dense prediction of each cell, shape (M,)."""
+        return self.cells[:, -2]
+
+    @property
+    def pruned(self) -> IntArray:
+        """Return the pruned prediction of each cell, shape (M,)."""
+        return self.cells[:, -1]
+
+    @property
+    def labelled(self) -> bool:
+        """Return whether every row has a label."""
+        return bool((self.y != NO_LABEL).all())
+
+    def codes(self, column: str) -> IntArray:
+        """Return the level code of each cell in ``column``, shape (M,)."""
+        return self.cells[:, self.columns.index(column)]
+
+    def without(self, column: str) -> CountTable:
+        """Return the table of the same rows with one sensitive feature forgotten."""
+        at = self.columns.index(column)
+        keep = [i for i in range(self.cells.shape[1]) if i != at]
+        cells, totals = tally(self.cells[:, keep].T, self.counts)
+        columns = self.columns[:at] + self.columns[at + 1 :]
+        levels = self.levels[:at] + self.levels[at + 1 :]
+        return CountTable(columns, levels, self.classes, cells, totals)
+
+    def merge(self, other: CountTable) -> CountTable:
+        """Return the table of both tables' rows, exact, whatever the order of merging.
+
+        Levels are united and sorted by name, so that merging is commutative and associative to the last bit.
+        """
+        if self.columns != other.columns or self.classes != other.classes:
+            raise ValueError(f"tables of {self.columns} and {other.columns} do not merge")
+        levels = tuple(tuple(sorted({*a, *b})) for a, b in zip(self.levels, other.levels, strict=True))
+        cells = np.concatenate([_recode(self, levels), _recode(other, levels)])
+        merged, totals = tally(cells.T, np.concatenate([self.counts, other.counts]))
+        return CountTable(self.columns, levels, self.classes, merged, totals)
+
+    def canonical(self) -> CountTable:
+        """Return the same table with levels sorted and unused ones left out."""
+        used = tuple(
+            tuple(sorted({names[code] for code in np.unique(self.cells[:, i])})) for i, names in enumerate(self.levels)
+        )
+        cells, totals = tally(_recode(self, used).T, self.counts)
+        return CountTable(self.columns, used, self.classes, cells, totals)
+
+
+def merge_all(tables: Sequence[CountTable]) -> CountTable:
+    """Return the table of all rows of ``tables`` (at least one)."""
+    return reduce(CountTable.merge, tables)
+
+
+def _recode(table: CountTable, levels: tuple[tuple[str, ...], ...]) -> IntArray:
+    cells = table.cells.copy()
+    for i, (old, new) in enumerate(zip(table.levels, levels, strict=True)):
+        place = {name: code for code, name in enumerate(new)}
+        translate = np.array([place.get(name, -1) for name in old], dtype=np.int64)
+        cells[:, i] = translate[cells[:, i]] if len(old) else cells[:, i]
+    return cells
+
+
+def tally(columns: Sequence[IntArray] | IntArray, counts: IntArray | None = None) -> tuple[IntArray, IntArray]:
+    """Return the distinct rows in lexicographic order, shape (M, C), and how many rows are each, shape (M,).
+
+    Args:
+        columns: C arrays of n codes.
+        counts: shape (n,), how often each row occurs; 1 if not given.
+    """
+    n = len(columns[0])
+    codes, spans = _radix(columns) if n else (None, ())
+    if codes is None:
+        rows = np.column_stack(list(columns))
+        first, inverse = distinct(rows)
+        return rows[first], _sums(inverse, counts, len(first))
+    size = int(np.prod(spans))
+    if size <= max(4 * n, 1 << 16):  # few possible cells: count them all, without sorting
+        totals = _sums(codes, counts, size)
+        found = np.flatnonzero(totals)
+        totals = totals[found]
+    else:
+        found, inverse = np.unique(codes, return_inverse=True)
+        totals = _sums(inverse, counts, len(found))
+    digits = np.unravel_index(found, spans)
+    return np.column_stack([d + c.min() for d, c in zip(digits, columns, strict=True)]), totals
+
+
+def distinct(rows: NDArray[np.signedinteger]) -> tuple[IntArray, IntArray]:
+    """Return where each distinct row first stands, (M,), in lexicographic order, and each row's place there, (n,)."""
+    codes = _radix(rows.T)[0] if rows.size else None
+    found = (
+        np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        if codes is None
+        else np.unique(codes, return_index=True, return_inverse=True)
+    )
+    return found[1], found[2].ravel()
+
+
+def _radix(columns: Sequence[IntArray] | NDArray[np.signedinteger]) -> tuple[IntArray | None, tuple[int, ...]]:
+    """Return each row as one integer that sorts as the row does (``None`` if too wide), and the spans of its digits."""
+    lows = [int(column.min()) for column in columns]
+    spans = tuple(int(column.max()) - low + 1 for column, low in zip(columns, lows, strict=True))
+    if math.prod(spans) >= 1 << 62:
+        return None, spans
+    code = np.subtract(columns[0], lows[0], dtype=np.int64)
+    for column, low, span in zip(columns[1:], lows[1:], spans[1:], strict=True):
+        code *= span
+        code += column
+        code -= low
+    return code, spans
+
+
+def _sums(places: IntArray, counts: IntArray | None, size: int) -> IntArray:
+    """Return how many rows fall on each place; floats hold the sums exactly up to 2^53 rows."""
+    if counts is None:
+        return np.bincount(places, minlength=size)
+    return np.bincount(places, weights=counts, minlength=size).astype(np.int64)

@@ -1,0 +1,123 @@
+"""Findings: what was proven of each contrast, as values that a reader or a file can take."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.judge.composition import split_of
+from fairguard.judge.contrasts import Family
+from fairguard.judge.counts import CountTable
+from fairguard.judge.estimands import OUTSIDE, RULES
+from fairguard.judge.evidence import ROUNDING, Evidence
+from fairguard.judge.rates import pair
+from fairguard.policy import Metric, Policy
+from fairguard.verdict import NAN, Finding, Outcome
+
+FloatArray = NDArray[np.float64]
+
+_RANK = {Outcome.REGRESSED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PRESERVED: 3}
+_UNTESTED = 2
+
+
+def findings_of(table: CountTable, family: Family, evidence: Evidence, *, policy: Policy) -> tuple[Finding, ...]:
+    """Return a finding for every contrast, worst first."""
+    rates = _rates(table, family)
+    splits = _splits(table, family)
+    findings = [
+        _finding(table, family, evidence, i, rates=rates[i], split=splits[i], policy=policy) for i in range(len(family))
+    ]
+    return tuple(sorted(findings, key=_badness))
+
+
+def _finding(
+    table: CountTable,
+    family: Family,
+    evidence: Evidence,
+    i: int,
+    *,
+    rates: FloatArray,
+    split: FloatArray,
+    policy: Policy,
+) -> Finding:
+    estimand = family.estimands[family.estimand[i]]
+    b, c, n, b_rest, c_rest, n_rest = (int(counts[i]) for counts in family.counts)
+    outcome = outcome_of(evidence, i)
+    needed = evidence.needed[i]
+    return Finding(
+        rule=RULES[estimand.metric],
+        group=family.grouping.groups[family.group[i]].name,
+        metric=estimand.metric,
+        label=None if estimand.label is None else table.classes[estimand.label],
+        outcome=outcome,
+        estimate=float(evidence.excess[i]),
+        interval=(float(evidence.lower[i]), float(evidence.upper[i])),
+        p_value=float(evidence.p[i]),
+        margin=float(evidence.margin[i]),
+        n=n,
+        n_rest=n_rest,
+        harmed=b,
+        helped=c,
+        rate=pair(rates),
+        loss=(b - c) / n if n else NAN,
+        loss_rest=(b_rest - c_rest) / n_rest if n_rest else NAN,
+        composition=float(split[0]),
+        specific=float(split[1]),
+        tested=bool(evidence.tested[i]),
+        detectable=float(evidence.detectable[i]),
+        rows_needed=int(needed) if outcome is Outcome.INCONCLUSIVE and np.isfinite(needed) else None,
+        reason=None if outcome is not Outcome.INCONCLUSIVE else _reason(evidence, i, n=n, n_rest=n_rest, policy=policy),
+    )
+
+
+def outcome_of(evidence: Evidence, i: int) -> Outcome:
+    """Return the outcome of one contrast."""
+    if evidence.regressed[i]:
+        return Outcome.REGRESSED
+    return Outcome.PRESERVED if evidence.preserved[i] else Outcome.INCONCLUSIVE
+
+
+def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
+    """Return why a contrast is inconclusive, in a few words."""
+    if min(n, n_rest) < policy.min_group:
+        where, rows = ("", n) if n < policy.min_group else (" outside the group", n_rest)
+        return f"{rows or 'no'} row{'s' * (rows != 1)}{where}, fewer than {policy.min_group}"
+    if not evidence.tested[i]:
+        return "too few rows to show anything among so many findings"
+    if evidence.excess[i] >= evidence.margin[i] - ROUNDING:
+        proven = "the margin" if policy.strict else "chance"
+        return f"over the margin, but not proven to be beyond {proven}"
+    if not evidence.certifiable[i]:
+        return f"too few rows to rule out less than {_points(evidence.floor[i])} points"
+    return f"could be up to {_points(evidence.upper[i])} points"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _badness(finding: Finding) -> tuple[int, float, str, str, str]:
+    rank = _RANK[finding.outcome] if finding.tested else _UNTESTED
+    excess = -finding.estimate if finding.estimate == finding.estimate else np.inf
+    return rank, excess, finding.group, finding.metric, finding.label or ""
+
+
+def _rates(table: CountTable, family: Family) -> FloatArray:
+    """Return each contrast's metric in the group, dense and pruned, shape (m, 2)."""
+    counts = np.empty((len(family.grouping.groups), len(family.estimands), 2))
+    for e, estimand in enumerate(family.estimands):
+        inside = table.counts * (estimand.effects(table) != OUTSIDE)
+        for model, answers in enumerate((table.dense, table.pruned)):
+            counts[:, e, model] = family.grouping.sums(inside * estimand.happens(table, answers))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates: FloatArray = counts[family.group, family.estimand] / family.n[:, None]
+    return rates
+
+
+def _splits(table: CountTable, family: Family) -> FloatArray:
+    """Return the composition and the specific part of each accuracy contrast, shape (m, 2); ``nan`` for others."""
+    about = np.array([estimand.metric is Metric.ACCURACY for estimand in family.estimands])[family.estimand]
+    splits = np.full((len(family), 2), np.nan)
+    if about.any():
+        splits[about] = np.stack(split_of(table, family.grouping), axis=1)[family.group[about]]
+    return splits

@@ -1,0 +1,117 @@
+"""The verdict on a count table: preserved, regressed or inconclusive. Knows counts and a policy, nothing of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairguard.errors import DataError
+from fairguard.judge.contrasts import Family, family_of
+from fairguard.judge.counts import CountTable
+from fairguard.judge.estimands import favourable
+from fairguard.judge.evidence import Evidence, evidence_of
+from fairguard.judge.findings import findings_of
+from fairguard.judge.rates import group_rows, rates_of
+from fairguard.judge.spending import spent_alpha
+from fairguard.judge.summaries import summaries_of
+from fairguard.policy import Policy
+from fairguard.verdict import Finding, Outcome, Verdict
+
+
+def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = None) -> Verdict:
+    """Return the verdict on the rows of ``table``.
+
+    ``regressed`` if some group provably lost more than the rest, by the margin or more; ``preserved`` if that is ruled
+    out for every group large enough; else ``inconclusive``.
+
+    Args:
+        table: counts of rows by group codes, label and both predictions.
+        policy: what counts as harm and how much proof is needed.
+        groups: sensitive features to judge, ``class`` for the label itself; default: all of the table.
+
+    Raises:
+        DataError: no rows, or an unknown sensitive feature.
+        ConfigError: a metric or a favourable class that the data cannot give.
+    """
+    if not table.n:
+        raise DataError("the data has no rows: nothing to judge.")
+    table = table.canonical()
+    family = family_of(table, policy, groups=groups)
+    evidence = evidence_of(family, policy)
+    outcome = outcome_of(evidence, policy)
+    findings = findings_of(table, family, evidence, policy=policy)
+    label = favourable(table, policy)
+    rates = rates_of(table, family.grouping, label)
+    overall, rows = group_rows(rates, table.classes)
+    level = spent_alpha(policy.alpha, policy.looks, policy.look)
+    return Verdict(
+        outcome=outcome,
+        headline=headline_of(outcome, findings),
+        policy=policy,
+        family=int(evidence.tested.sum()),
+        findings=findings,
+        overall=overall,
+        groups=rows,
+        classes=table.classes,
+        columns=family.grouping.columns,
+        labelled=table.labelled,
+        summaries=summaries_of(table, family.grouping, rates, label=label, alpha=level),
+        warnings=_warnings(family, policy),
+    )
+
+
+def outcome_of(evidence: Evidence, policy: Policy) -> Outcome:
+    """Return the outcome of the whole family.
+
+    Nothing is ``preserved`` where nothing could be certified, nor, if the policy says so, while a group is untested.
+    """
+    if evidence.regressed.any():
+        return Outcome.REGRESSED
+    if evidence.undecided.any() or not evidence.preserved.any():
+        return Outcome.INCONCLUSIVE
+    if policy.untested == "fail" and not evidence.preserved.all():
+        return Outcome.INCONCLUSIVE
+    return Outcome.PRESERVED
+
+
+def headline_of(outcome: Outcome, findings: Sequence[Finding]) -> str:
+    """Return how many findings came out how, in one line, with the names of untested groups."""
+    tested = [finding for finding in findings if finding.tested]
+    counts = {each: sum(finding.outcome is each for finding in tested) for each in Outcome}
+    if outcome is Outcome.PRESERVED and counts[Outcome.INCONCLUSIVE] == 0:
+        text = f"all {_many(len(tested), 'finding')} preserved"
+    else:
+        order = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
+        parts = [f"{counts[each]} {each}" for each in order if counts[each]]
+        text = f"{', '.join(parts)} of {_many(len(tested), 'finding')}" if parts else "nothing could be tested"
+    asides = [_untested(findings)]
+    if outcome is Outcome.PRESERVED:
+        small = [finding.group for finding in tested if finding.outcome is Outcome.INCONCLUSIVE]
+        asides.append(_named("too small to certify", small))
+    return text + "".join(f" ({aside})" for aside in asides if aside)
+
+
+def _untested(findings: Sequence[Finding]) -> str:
+    """Return ``2 groups untested: race=Other, sex=X``, or how many findings are untested in groups tested otherwise."""
+    known = {finding.group for finding in findings if finding.tested}
+    groups = [finding.group for finding in findings if finding.group not in known]
+    partly = sum(not finding.tested for finding in findings if finding.group in known)
+    parts = [_named("untested", groups), f"{_many(partly, 'finding')} on too few rows to test" if partly else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def _named(what: str, names: Sequence[str]) -> str:
+    groups = list(dict.fromkeys(names))
+    more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+    return f"{_many(len(groups), 'group')} {what}: {', '.join(groups[:3])}{more}" if groups else ""
+
+
+def _warnings(family: Family, policy: Policy) -> tuple[str, ...]:
+    small = family.grouping.unformed
+    if not small:
+        return ()
+    which = f"{_many(small, 'intersection')} of fewer than {policy.min_group} rows (or with fewer outside)"
+    return (f"{which} {'is' if small == 1 else 'are'} judged only as part of the wider groups.",)
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

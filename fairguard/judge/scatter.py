@@ -1,0 +1,226 @@
+"""How contrasts scatter where rows belong together or count differently: variances, design effects and sign flips.
+
+Every contrast is linearised: what a cluster contributes to an excess is known, clusters are independent, and the sum of
+the squared contributions is the excess's variance. Knows nothing of policies or verdicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.errors import ConfigError, DataError
+from fairguard.judge.contrasts import Family
+from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE
+
+FloatArray = NDArray[np.float64]
+
+CLUSTER, WEIGHT = "(cluster)", "(weight)"
+"""Names of the columns of the count table that hold what rows belong to, and what they count."""
+PRIOR_CLUSTERS = 30.0
+"""Clusters at the whole data's design effect mixed into each group's: ten flips are too few to see who shares them."""
+FINEST = 4_096
+"""Clusters beyond so many are merged at random for the sign flips; variances are taken before merging."""
+WORK = 20_000_000
+"""Numbers drawn at once."""
+
+
+def require_single_rows(table: CountTable, who: str) -> None:
+    """Refuse rows that belong together or count differently, for questions whose answer takes each row alone.
+
+    Raises:
+        ConfigError: the table has clusters or weights.
+    """
+    if {CLUSTER, WEIGHT} & set(table.columns):
+        raise ConfigError(f"{who} takes each row alone: leave out --cluster and --weight.")
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What is independent of each other.
+
+    Attributes:
+        of_cell: shape (M,), the unit of each cell of the count table.
+        rows: shape (M,), weighted rows that a cell adds to its unit.
+        copies: shape (K,), how many like units each stands for.
+    """
+
+    of_cell: IntArray
+    rows: FloatArray
+    copies: FloatArray
+
+
+def units_of(table: CountTable) -> Units:
+    """Return the clusters or, where only weights are given, the rows: those of one cell are alike.
+
+    Raises:
+        DataError: all rows are of one cluster, or a weight is impossible.
+    """
+    weights = weights_of(table)
+    if CLUSTER not in table.columns:
+        return Units(np.arange(len(weights)), weights, table.counts.astype(np.float64))
+    names, place = np.unique(table.codes(CLUSTER), return_inverse=True)
+    if len(names) < 2:
+        raise DataError("all rows are of one cluster: nothing independent to judge on. Name another --cluster.")
+    return Units(place.ravel(), weights * table.counts, np.ones(len(names)))
+
+
+def weights_of(table: CountTable) -> FloatArray:
+    """Return each cell's weight, shape (M,), 1 on average over rows; all 1 without the column ``(weight)``.
+
+    Raises:
+        DataError: a weight is not a finite number of 0 or more, or all are 0.
+    """
+    if WEIGHT not in table.columns:
+        return np.ones(len(table.counts))
+    names = table.levels[table.columns.index(WEIGHT)]
+    weights = np.array([_weight(name) for name in names])[table.codes(WEIGHT)]
+    total = float(weights @ table.counts)
+    if total <= 0:
+        raise DataError("all weights are 0: no row counts.")
+    return np.asarray(weights * (table.n / total))
+
+
+def _weight(name: str) -> float:
+    try:
+        weight = float(name)
+    except ValueError:
+        weight = -1.0
+    if not 0.0 <= weight < np.inf:
+        raise DataError(f"weight {name!r} is not possible: weights are finite numbers, 0 or more.")
+    return weight
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Weighted rows in each contrast's group and rest, and the shares harmed and helped; each of shape (m,)."""
+
+    total: FloatArray
+    total_rest: FloatArray
+    b: FloatArray
+    c: FloatArray
+    b_rest: FloatArray
+    c_rest: FloatArray
+
+    @property
+    def loss(self) -> FloatArray:
+        """Return the group's loss."""
+        return self.b - self.c
+
+    @property
+    def loss_rest(self) -> FloatArray:
+        """Return everybody else's loss."""
+        return self.b_rest - self.c_rest
+
+
+def shares_of(table: CountTable, family: Family) -> Shares:
+    """Return the weighted shares of every contrast."""
+    rows = (table.counts * weights_of(table))[:, None]
+    effects = np.column_stack([estimand.effects(table) for estimand in family.estimands])
+    parts = []
+    for what in (effects != OUTSIDE, effects == HARMED, effects == HELPED):
+        inside = family.grouping.sums(what * rows)[family.group, family.estimand]
+        parts.append((inside, (what * rows).sum(axis=0)[family.estimand] - inside))
+    (n, n_rest), (b, b_rest), (c, c_rest) = parts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Shares(n, n_rest, b / n, c / n, b_rest / n_rest, c_rest / n_rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """How the contrasts scatter, m of them.
+
+    Attributes:
+        variance: shape (m,), of each excess.
+        effect: shape (m,), design effects: the variance over that of as many independent rows, never below 1.
+        units: shape (m,), independent units with rows in the denominator, of group or rest, whichever has fewer.
+        parts: shape (at most FINEST, m), contributions to each excess, scaled to joint length 1.
+        signs: whether each part is one cluster's; parts that are many rows' get a normal factor, which is what the
+            random signs of many rows add up to.
+    """
+
+    variance: FloatArray
+    effect: FloatArray
+    units: FloatArray
+    parts: FloatArray
+    signs: bool
+
+    def sign_flips(self, chosen: NDArray[np.bool_], *, draws: int, seed: int) -> FloatArray:
+        """Return the largest standardised contrast of those ``chosen`` under random signs of the clusters, (draws,).
+
+        Source: the wild cluster bootstrap, Cameron, Gelbach and Miller, Review of Economics and Statistics 90 (2008).
+        """
+        parts = self.parts[:, chosen].astype(np.float32)
+        rng = np.random.default_rng([seed, 3])
+        chunk = max(1, WORK // (parts.size + len(parts)))
+        maxima = [np.zeros(0)]
+        for done in range(0, draws, chunk):
+            factors = rng.standard_normal((min(chunk, draws - done), len(parts)), dtype=np.float32)
+            factors = np.copysign(np.float32(1.0), factors) if self.signs else factors
+            maxima.append((factors @ parts).max(axis=1, initial=-np.inf))
+        return np.concatenate(maxima)
+
+
+def scatter_of(table: CountTable, family: Family, shares: Shares) -> Scatter:
+    """Return how every contrast scatters over the clusters, or over weighted rows."""
+    units = units_of(table)
+    effects = [estimand.effects(table) for estimand in family.estimands]
+    size, m = len(units.copies), len(family)
+    place = np.arange(size) if size <= FINEST else np.random.default_rng(0).integers(FINEST, size=size)
+    variance, fewest, merged = np.zeros(m), np.zeros(m), np.zeros((min(size, FINEST), m))
+    for j in range(m):
+        effect = effects[family.estimand[j]]
+        inside = family.member[family.group[j]][family.grouping.place]
+        parts = _contributions(units, effect, inside, shares, j)
+        variance[j] = units.copies @ parts**2
+        merged[:, j] = np.bincount(place, parts * np.sqrt(units.copies), len(merged))
+        fewest[j] = min(_present(units, (effect != OUTSIDE) & where) for where in (inside, ~inside))
+    pooled = np.array([_pooled_effect(units, effect) for effect in effects])[family.estimand]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        merged = np.nan_to_num(merged / np.sqrt((merged**2).sum(axis=0)))
+    effect = _design_effects(variance, pooled, fewest, shares, family)
+    return Scatter(variance, effect, fewest, merged, signs=CLUSTER in table.columns)
+
+
+def _contributions(
+    units: Units, effect: NDArray[np.int8], inside: NDArray[np.bool_], shares: Shares, j: int
+) -> FloatArray:
+    """Return what each unit adds to the j-th excess beyond its share of rows, shape (K,)."""
+    own = (effect - shares.loss[j]) / shares.total[j]
+    rest = (shares.loss_rest[j] - effect) / shares.total_rest[j]
+    residual = np.where(effect == OUTSIDE, 0.0, np.where(inside, own, rest)) * units.rows
+    count = units.copies.sum()
+    parts: FloatArray = np.bincount(units.of_cell, residual, len(units.copies)) * np.sqrt(count / (count - 1))
+    return parts
+
+
+def _present(units: Units, chosen: NDArray[np.bool_]) -> float:
+    return float(units.copies[np.bincount(units.of_cell[chosen], minlength=len(units.copies)) > 0].sum())
+
+
+def _pooled_effect(units: Units, effect: NDArray[np.int8]) -> float:
+    """Return the design effect of a metric's loss over all rows; 1 where nothing changed."""
+    counted = effect != OUTSIDE
+    rows = np.where(counted, units.rows * units.copies[units.of_cell], 0.0)
+    total, changed = rows.sum(), np.where(counted, effect, 0)
+    loss, churn = rows @ changed / max(total, 1e-300), rows @ np.abs(changed) / max(total, 1e-300)
+    if churn <= loss**2:
+        return 1.0
+    parts = np.bincount(units.of_cell, np.where(counted, effect - loss, 0.0) * units.rows, len(units.copies))
+    return float((units.copies @ parts**2) / total / (churn - loss**2))
+
+
+def _design_effects(
+    variance: FloatArray, pooled: FloatArray, units: FloatArray, shares: Shares, family: Family
+) -> FloatArray:
+    independent = _variance(shares.b, shares.c) / family.n + _variance(shares.b_rest, shares.c_rest) / family.n_rest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen = np.where(independent > 0, variance / independent, pooled)
+    return np.asarray(np.maximum((units * seen + PRIOR_CLUSTERS * pooled) / (units + PRIOR_CLUSTERS), 1.0))
+
+
+def _variance(b: FloatArray, c: FloatArray) -> FloatArray:
+    return b + c - (b - c) ** 2

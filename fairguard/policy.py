@@ -1,0 +1,99 @@
+"""What counts as harm, and how much proof a verdict needs. Knows nothing of files, models or screens."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fairguard.errors import ConfigError, did_you_mean
+
+
+class Metric(StrEnum):
+    """A paired, linear estimand: of the rows in its denominator, the share harmed minus the share helped."""
+
+    ACCURACY = "accuracy"
+    """Accuracy drop: right before and wrong after, minus wrong before and right after."""
+    HARMFUL_FLIPS = "harmful_flips"
+    """Harmful flips only: right before and wrong after."""
+    RECALL = "recall"
+    """Recall loss: of the rows of one class, those no longer found. Binary: the true positive rate."""
+    FPR = "fpr"
+    """False positive rate rise: of the rows that are not of the class, those newly called so."""
+    SELECTION_RATE = "selection_rate"
+    """Selection rate loss for the favourable label; needs no labels."""
+    DISAGREEMENT = "disagreement"
+    """Dense and pruned answer differently; needs no labels and says nothing about harm."""
+
+
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
+
+
+class Policy(BaseModel):
+    """How a verdict is reached: the metrics that are gated, the tolerance on them and the error rates.
+
+    All shares are fractions: ``margin=0.02`` allows an excess drop of two percentage points.
+
+    Raises:
+        ConfigError: an unknown option or a value out of range, when built through :meth:`of`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metrics: Annotated[tuple[Metric, ...], BeforeValidator(_one_or_many)] = ()
+    """Gated metrics, all in one family. Empty: accuracy, and for binary labels recall and fpr too."""
+    margin: Share = 0.02
+    """Tolerated excess drop of a group over the rest."""
+    margins: dict[Metric, Share] = Field(default_factory=dict)
+    """Tolerance by metric, where it differs from ``margin``."""
+    alpha: Share = 0.05
+    """Chance of a false ``regressed`` over the whole family, and of a false ``preserved``."""
+    intersections: Annotated[int, Field(ge=1, le=4)] = 2
+    """Products of at most so many columns are judged as groups of their own; 1: none."""
+    min_group: Annotated[int, Field(ge=1)] = 20
+    """Groups with fewer rows are listed as untested."""
+    untested: Literal["warn", "fail"] = "warn"
+    """``fail``: no verdict of ``preserved`` while a group is untested."""
+    strict: bool = False
+    """``regressed`` needs the corrected lower bound itself to exceed the margin."""
+    favourable: str | None = None
+    """The label that is good to receive. Default: class ``1`` of binary labels."""
+    permutations: Annotated[int, Field(ge=99)] = 9_999
+    """Random relabellings of the groups behind each p value."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random in the verdict."""
+    looks: Annotated[int, Field(ge=1)] = 1
+    """Planned looks at growing data; ``alpha`` is then spent by O'Brien and Fleming's plan."""
+    look: Annotated[int, Field(ge=1)] = 1
+    """Which of the ``looks`` this one is, from 1."""
+
+    @classmethod
+    def of(cls, **options: Any) -> Policy:
+        """Return a policy from keyword options; every mistake is one line with what would be possible."""
+        for name in options:
+            if name not in cls.model_fields:
+                hint = did_you_mean(name, cls.model_fields) or f" Options: {', '.join(cls.model_fields)}."
+                raise ConfigError(f"unknown policy option {name!r}.{hint}")
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            raise ConfigError(validation_line(error)) from None
+
+    def margin_of(self, metric: Metric) -> float:
+        """Return the tolerated excess of ``metric``, as a fraction."""
+        return self.margins.get(metric, self.margin)
+
+
+def validation_line(error: ValidationError) -> str:
+    """Return the first complaint of pydantic as one line that names option, value and rule."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    if first["type"] == "extra_forbidden":
+        return f"unknown option {where!r}."
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"option {where!r}: {first['input']!r} is not valid: {first['msg'].lower()}.{more}"

@@ -1,0 +1,249 @@
+"""Can these two models be compared on these rows at all? Knows no statistics of fairness and no screen.
+
+Everything here looks at the models' files and at a first sample of rows; it ends in a plan for the pass or in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.decisions import Rule, classes_of, margins_of, rule_for
+from fairguard.errors import DataError, ModelError
+from fairguard.inference import Comparison, Plan
+from fairguard.inputs.predictor import Predictor, ScoreKind
+from fairguard.inputs.recorded import RecordedPredictor
+from fairguard.inputs.rows import Batch, Source, take
+from fairguard.judge.responsibility import SEEDS
+from fairguard.verdict import Noise
+
+SAMPLE = 1_024
+"""Rows that are predicted twice before any verdict."""
+LARGER_SAMPLE = 8_192
+"""Rows predicted twice where the first sample showed that a model disagrees with itself."""
+MARGIN_BINS = 20
+SELF_FLIP_LIMIT = 0.1
+"""A model whose answers change with the batch for more than this share of its flips cannot be judged."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the pass needs to know, and what the reader should."""
+
+    plan: Plan
+    warnings: tuple[str, ...]
+    noise: tuple[Noise, ...]
+
+
+def preflight(
+    dense: Predictor,
+    pruned: Predictor,
+    source: Source,
+    *,
+    batch_size: int,
+    threshold: float | None = None,
+    seeds: Sequence[Predictor] = (),
+) -> Preflight:
+    """Return the plan for comparing two models on ``source``, and the seeds that are to confirm what is found.
+
+    Raises:
+        ModelError: other class counts, outputs that are not finite or of another shape, too few seeds.
+        DataError: no rows, or labels that are none of the models' classes.
+    """
+    sample = _first_rows(source, batch_size, SAMPLE)
+    if 0 < len(seeds) < SEEDS:
+        raise ModelError(f"{len(seeds)} seeds given, but a flip is confirmed by at least {SEEDS}: give more --seeds.")
+    roles = (*_roles(dense, pruned), *((f"seed {i + 1}", model) for i, model in enumerate(seeds)))
+    asked = [_Asked.of(role, model, sample) for role, model in roles]
+    rules = tuple(_rule(each, source, threshold) for each in asked)
+    rules = _same_classes(rules, (dense, pruned, *seeds), source)
+    classes = _classes(source, rules[0].n_classes)
+    plan = Plan(rules, classes, _relabel(source, classes), _edges(asked[0], rules[0]))
+    noise = [_self_consistency(each, rule, source, batch_size) for each, rule in zip(asked[:2], rules, strict=False)]
+    return Preflight(plan, tuple(_file_warnings(dense, pruned)), tuple(found for found in noise if found is not None))
+
+
+def aftermath(models: tuple[Predictor, Predictor], comparison: Comparison, noise: tuple[Noise, ...]) -> tuple[str, ...]:
+    """Return the warnings that only the whole pass can give.
+
+    Raises:
+        ModelError: a model's answers depend on the batch they were asked in, too often to tell its flips from chance;
+            or a file of answers has answers for other rows too.
+    """
+    table = comparison.counts
+    for model in models:
+        rows = model.rows if isinstance(model, RecordedPredictor) else None
+        if rows is not None and rows != table.n:
+            raise ModelError(
+                f"{model.info.path or 'a model'} has {rows} answers and the data {table.n} rows; give one answer a "
+                f"row, or an id column in both files."
+            )
+    flips = int(table.counts[table.dense != table.pruned].sum())
+    for found in noise:
+        if found.changed / found.rows > SELF_FLIP_LIMIT * flips / table.n:
+            raise ModelError(
+                f"the {found.model} model is not a function of its row: {found.changed} of {found.rows} answers "
+                f"changed with the batch size and order, against {flips} flips in {table.n} rows. Use static or "
+                f"per-row quantisation, or judge one row at a time with --per-row."
+            )
+    return tuple(_answer_warnings(comparison, flips))
+
+
+def _roles(dense: Predictor, pruned: Predictor) -> tuple[tuple[str, Predictor], tuple[str, Predictor]]:
+    return ("dense", dense), ("pruned", pruned)
+
+
+def _first_rows(source: Source, batch_size: int, at_least: int) -> list[Batch]:
+    batches: list[Batch] = []
+    for batch in source.batches(min(batch_size, at_least)):
+        batches.append(batch)
+        if sum(map(len, batches)) >= at_least:
+            break
+    if not sum(map(len, batches)):
+        raise DataError("the data has no rows; give rows that the model was not trained on.")
+    return batches
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A model, and its scores for the first rows."""
+
+    role: str
+    model: Predictor
+    batches: list[Batch]
+    scores: list[NDArray[Any]]
+
+    @classmethod
+    def of(cls, role: str, model: Predictor, batches: list[Batch]) -> _Asked:
+        return cls(role, model, batches, [model.scores(batch) for batch in batches])
+
+
+def _rule(asked: _Asked, source: Source, threshold: float | None) -> Rule:
+    n_classes = len(source.classes) if source.classes else None
+    scores, name = np.concatenate(asked.scores), f"the {asked.role} model"
+    rows = sum(map(len, asked.batches))
+    if len(scores) != rows:
+        raise ModelError(f"{name} gives {len(scores)} answers for {rows} rows; it must give one per row.")
+    return rule_for(scores, asked.model.kind, name=name, threshold=threshold, n_classes=n_classes)
+
+
+def _same_classes(rules: tuple[Rule, ...], models: tuple[Predictor, ...], source: Source) -> tuple[Rule, ...]:
+    """Return the rules over one set of classes; files of answers know only the classes that they happen to hold."""
+    known = {rule.n_classes for rule in rules if rule.kind is ScoreKind.SCORES}
+    if len(known) > 1:
+        raise ModelError(
+            f"dense gives {rules[0].n_classes} classes and pruned {rules[1].n_classes}; compare models of one task."
+        )
+    n_classes = known.pop() if known else max(rule.n_classes for rule in rules)
+    return tuple(
+        Rule(n_classes, rule.kind, rule.threshold, rule.probabilities, _recode(model, source))
+        for rule, model in zip(rules, models, strict=True)
+    )
+
+
+def _recode(model: Predictor, source: Source) -> NDArray[np.int64] | None:
+    if model.classes is None or source.classes is None or model.classes == source.classes:
+        return None
+    unknown = [name for name in model.classes if name not in source.classes]
+    if unknown:
+        raise ModelError(
+            f"{model.info.path} answers {unknown[0]!r}, which is no label of the data; "
+            f"its labels are {', '.join(source.classes[:10])}. Name all classes with --classes."
+        )
+    return np.array([source.classes.index(name) for name in model.classes], dtype=np.int64)
+
+
+def _classes(source: Source, n_classes: int) -> tuple[str, ...]:
+    """Return the names of the models' classes: the data's, or numbers where the data does not name them all."""
+    given = source.classes
+    if given is not None and len(given) > n_classes:
+        raise DataError(
+            f"the labels are {', '.join(given[:10])} and the models give {n_classes} classes; is --label the "
+            f"column that they were trained on?"
+        )
+    return given if given is not None and len(given) == n_classes else tuple(str(k) for k in range(n_classes))
+
+
+def _relabel(source: Source, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """Return the class code of each label code, where the labels are numbers and some class has no row."""
+    given = source.classes
+    if given is None or given == classes:
+        return None
+    if not all(name in classes for name in given):
+        raise DataError(
+            f"the labels are {', '.join(given[:10])} and the models give {len(classes)} classes; "
+            f"name the classes in the models' order with --classes."
+        )
+    return np.array([classes.index(name) for name in given], dtype=np.int64)
+
+
+def _edges(dense: _Asked, rule: Rule) -> NDArray[np.floating]:
+    """Return inner edges that split the sample's dense margins into bins of about equal count."""
+    if rule.kind is ScoreKind.LABELS:
+        return np.empty(0)
+    margins = margins_of(np.concatenate(dense.scores), rule)
+    return np.unique(np.quantile(margins, np.arange(1, MARGIN_BINS) / MARGIN_BINS))
+
+
+def _self_consistency(asked: _Asked, rule: Rule, source: Source, batch_size: int) -> Noise | None:
+    """Return how often the model answers otherwise in smaller, shuffled batches; ``None`` for recorded answers."""
+    if isinstance(asked.model, RecordedPredictor):
+        return None
+    found = _ask_again(asked, rule, batch_size)
+    if found.changed and found.rows >= SAMPLE:
+        larger = _first_rows(source, batch_size, LARGER_SAMPLE)
+        found = _ask_again(_Asked.of(asked.role, asked.model, larger), rule, batch_size)
+    return found
+
+
+def _ask_again(asked: _Asked, rule: Rule, batch_size: int) -> Noise:
+    changed = ties = 0
+    smaller = max(1, batch_size // 3)  # no divisor of usual sizes, so that batches end elsewhere
+    rng = np.random.default_rng(0)
+    for batch, scores in zip(asked.batches, asked.scores, strict=True):
+        order = rng.permutation(len(batch))
+        before = scores[order]
+        parts = [order[i : i + smaller] for i in range(0, len(order), smaller)]
+        after = np.concatenate([asked.model.scores(take(batch, part)) for part in parts])
+        moved = classes_of(before, rule) != classes_of(after, rule)
+        tied = (margins_of(before, rule) == 0) | (margins_of(after, rule) == 0)
+        changed += int((moved & ~tied).sum())
+        ties += int((moved & tied).sum())
+    return Noise(model=asked.role, rows=sum(map(len, asked.batches)), changed=changed, ties=ties)
+
+
+def _file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:
+    warnings = []
+    same_file = dense.info.sha256 is not None and dense.info.sha256 == pruned.info.sha256
+    if same_file and not isinstance(dense, RecordedPredictor):
+        warnings.append("the two files hold the same weights: dense and pruned are one model.")
+    whole = {layer.name for layer in dense.info.layers if layer.sparsity < 1}
+    empty = [layer.name for layer in pruned.info.layers if layer.sparsity == 1 and layer.name in whole]
+    if empty:
+        warnings.append(f"layer collapse: {', '.join(empty)} has no weight left; prune with a floor per layer.")
+    return warnings
+
+
+def _answer_warnings(comparison: Comparison, flips: int) -> list[str]:
+    table = comparison.counts
+    warnings = []
+    if table.labelled:
+        by_class = np.bincount(table.y, weights=table.counts, minlength=len(table.classes))
+        accuracy = table.counts[table.dense == table.y].sum() / table.n
+        majority = by_class.max() / table.n
+        if accuracy <= majority:
+            usual = table.classes[int(by_class.argmax())]
+            warnings.append(
+                f"dense is right on {accuracy:.1%} of the rows, always saying {usual!r} would be on "
+                f"{majority:.1%}: is the preprocessing right?"
+            )
+    answers = np.unique(table.pruned)
+    if len(answers) == 1 and len(np.unique(table.dense)) > 1:
+        warnings.append(f"pruned answers {table.classes[int(answers[0])]!r} for every row: it has collapsed.")
+    if comparison.ties and comparison.ties > 0.1 * flips:
+        warnings.append(f"{comparison.ties} of {flips} flips are exact ties of the pruned model's scores.")
+    return warnings

@@ -1,0 +1,95 @@
+"""The rows that the user named, opened and divided, so that no row to verify on is ever trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from fairguard.check import open_source
+from fairguard.config import Settings
+from fairguard.errors import DataError
+from fairguard.inputs.rows import Source
+from fairguard.inputs.tensors import tensors_of
+from fairguard.repair.rows import Rows, read_rows
+from fairguard.repair.splits import Picked, apart, split
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The rows, divided.
+
+    Attributes:
+        train: rows to train on.
+        tune: rows to choose by.
+        verify: rows for the verdict.
+        columns: names of the sensitive features.
+        levels: names of their values in ``train`` and ``tune``.
+        how: rows of each split, and a sentence on where they come from.
+    """
+
+    train: Rows
+    tune: Rows
+    verify: Source
+    columns: tuple[str, ...]
+    levels: Sequence[Sequence[str]]
+    how: dict[str, Any]
+
+
+def divided(
+    source: Source, settings: Settings, *, train: Any, verify: Any, classes: tuple[str, ...], seed: int
+) -> Parts:
+    """Return the rows of the one, two or three sources given.
+
+    Args:
+        source: the rows of ``--data``.
+        settings: how to open the others.
+        train: other rows to train and tune on, or ``None``.
+        verify: other rows for the verdict, or ``None``; with neither, ``source`` is divided in three.
+        classes: names of the models' classes.
+        seed: of the division.
+
+    Raises:
+        DataError: too few rows, or sources with other groups or labels.
+    """
+    if train is None and verify is None:
+        return _in_three(source, classes, seed)
+    taught = source if train is None else open_source(train, settings)
+    proof = source if verify is None else open_source(verify, settings)
+    learning, proving = _rows(taught, classes), _rows(proof, classes)
+    if taught.columns != proof.columns:
+        raise DataError(f"the training rows have groups {taught.columns}, the verify rows {proof.columns}.")
+    fresh = apart(learning, proving, by_id=settings.id is not None or settings.cluster is not None)
+    kept, left_out = learning.take(fresh), len(learning) - len(fresh)
+    parts = split(kept, seed=seed, verify=False)
+    sentence = f"train and tune from the training rows, without {left_out} that are also among the rows to verify on"
+    how = parts.sizes | {"verify": len(proving), "how": sentence}
+    return Parts(kept.take(parts.train), kept.take(parts.tune), proof, taught.columns, _levels(taught), how)
+
+
+def _in_three(source: Source, classes: tuple[str, ...], seed: int) -> Parts:
+    rows = _rows(source, classes)
+    parts = split(rows, seed=seed)
+    how = {**parts.sizes, "how": "the rows given were divided in three, each alike in groups and labels"}
+    train, tune = rows.take(parts.train), rows.take(parts.tune)
+    return Parts(train, tune, Picked(source, parts.verify), source.columns, _levels(source), how)
+
+
+def _rows(source: Source, classes: tuple[str, ...]) -> Rows:
+    """Return a source's rows in memory, their labels as places in ``classes``."""
+    rows = read_rows(source, lambda x: tensors_of(x, device=torch.device("cpu"), dtype=torch.float32))
+    if source.classes is None or source.classes == classes:
+        return rows
+    unknown = [name for name in source.classes if name not in classes]
+    if unknown:
+        raise DataError(
+            f"the training rows have label {unknown[0]!r}; the models' classes are {', '.join(classes[:10])}."
+        )
+    places = torch.tensor([classes.index(name) for name in source.classes])
+    return replace(rows, y=places[rows.y])
+
+
+def _levels(source: Source) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(names) for names in source.levels)

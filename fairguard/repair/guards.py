@@ -1,0 +1,34 @@
+"""What a repair must not cost: overall accuracy, or any group's accuracy under PRUNED. Knows counts only."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from fairguard.verdict import GroupRow, Verdict
+
+LEVEL = 0.05
+"""Chance, over all groups, that a repair which costs no group anything is said to."""
+
+
+def broken_guards(against_pruned: Verdict, *, floor: float) -> tuple[str, ...]:
+    """Return one sentence for each guard that the repaired model breaks.
+
+    Args:
+        against_pruned: PRUNED (as the dense side) and the repaired model over the verify rows.
+        floor: overall accuracy that may be lost, a fraction.
+    """
+    overall = against_pruned.overall
+    found = []
+    if overall.drop > floor:
+        found.append(f"overall accuracy fell by {overall.drop:.1%} against pruned, more than the {floor:.1%} allowed")
+    groups = [row for row in against_pruned.groups if row.n > 0]
+    limit = NormalDist().inv_cdf(1 - LEVEL / max(len(groups), 1))
+    found += [f"{row.group} lost {row.drop:.1%} accuracy against pruned" for row in groups if _beyond_noise(row, limit)]
+    return tuple(found)
+
+
+def _beyond_noise(row: GroupRow, limit: float) -> bool:
+    """Return whether the group lost more rows than it gained, by McNemar's test with continuity correction."""
+    lost, gained = row.harmful_flips, row.beneficial_flips
+    return lost > gained and (lost - gained - 1) / math.sqrt(lost + gained) > limit

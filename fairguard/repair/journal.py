@@ -1,0 +1,86 @@
+"""What survives a kill: finished stages and the running one's last checkpoint, each a file replaced as a whole.
+
+Knows nothing of what a stage does.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairguard.errors import ConfigError
+from fairguard.files import replacing, write_text
+
+
+class Journal:
+    """A folder of stages. Without a folder nothing is kept and every stage runs.
+
+    Args:
+        folder: where to keep; ``None`` for nowhere.
+        purpose: what is being done with what (hashes, settings); a journal of another purpose is not continued.
+        resume: continue from what the folder holds, instead of starting anew.
+
+    Raises:
+        ConfigError: ``resume`` with a journal of another purpose.
+    """
+
+    def __init__(self, folder: Path | None, *, purpose: dict[str, Any] | None = None, resume: bool = False) -> None:
+        """Open the folder, emptied unless it is to be resumed."""
+        self.folder = folder
+        if folder is None:
+            return
+        text = json.dumps(purpose or {}, sort_keys=True, indent=1, default=str)
+        notes = folder / "purpose.json"
+        if resume and notes.exists() and notes.read_text(encoding="utf-8") != text:
+            raise ConfigError(
+                f"{folder} is of another repair (other files or options). Repeat that command, or leave out --resume."
+            )
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(notes, text)
+
+    def within(self, name: str) -> Journal:
+        """Return the journal of a part of the work, kept inside this one."""
+        part = Journal(None)
+        if self.folder is not None:
+            part.folder = self.folder / name
+            part.folder.mkdir(exist_ok=True)
+        return part
+
+    def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what ``work`` gave, from the file if the stage ended in an earlier life."""
+        if (done := self.load(f"{name}.done")) is not None:
+            return done
+        result = work()
+        self.save(f"{name}.done", result)
+        self.forget(name)
+        return result
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Return what was saved under ``name``, on the CPU, or ``None``."""
+        if self.folder is None or not (path := self.folder / f"{name}.pt").exists():
+            return None
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Save tensors and plain values; a kill leaves either the old file or the new one."""
+        if self.folder is not None:
+            with replacing(self.folder / f"{name}.pt") as temporary:
+                torch.save(state, temporary)
+
+    def forget(self, name: str) -> None:
+        """Remove what was saved under ``name``."""
+        if self.folder is not None:
+            (self.folder / f"{name}.pt").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove the folder: the work is done."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)

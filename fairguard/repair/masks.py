@@ -1,0 +1,266 @@
+"""Which weights live: read off a pruned model, chosen anew by scores, enforced after every step.
+
+A mask keeps PRUNED's sparsity and its pattern (unstructured over all layers or layer by layer, N:M, whole filters).
+Knows nothing of data, groups or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fairguard.errors import ModelError
+
+Weights = dict[str, Tensor]
+"""A state dict: parameters and buffers by name."""
+
+FLOOR = 0.2
+"""No output of a layer falls below this share of the weights that it has now, and no layer below this share of the
+overall density, when weights compete: so that no layer dies, and no class."""
+SAME_SHARE = 0.002
+"""Layers whose densities differ by less were pruned layer by layer."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How the zeros of one tensor lie.
+
+    Attributes:
+        kind: ``unstructured``, ``n:m`` (at most ``n`` of every ``m`` neighbours live) or ``filters`` (whole rows live
+            or die).
+        n: weights that live among ``m`` neighbours.
+        m: length of a run of neighbours; 0 unless ``n:m``.
+        flat: runs lie along the flattened row (kernel included), not along the input dimension.
+    """
+
+    kind: Literal["unstructured", "n:m", "filters"] = "unstructured"
+    n: int = 0
+    m: int = 0
+    flat: bool = False
+
+    def __str__(self) -> str:
+        """Return the name that a report shows."""
+        return f"{self.n}:{self.m}" if self.m else self.kind
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Which entries of which parameters live.
+
+    Attributes:
+        keep: by parameter name, a bool tensor of the parameter's shape. Parameters not named stay dense.
+        patterns: by the same names, how the zeros lie.
+        scope: ``global`` when unstructured layers compete for weights, ``layer`` when each keeps its own share.
+    """
+
+    keep: dict[str, Tensor]
+    patterns: dict[str, Pattern]
+    scope: Literal["global", "layer"] = "global"
+
+    @property
+    def total(self) -> int:
+        """Return the number of entries under a mask."""
+        return sum(mask.numel() for mask in self.keep.values())
+
+    @property
+    def kept(self) -> int:
+        """Return the number of entries that live."""
+        return sum(int(mask.sum()) for mask in self.keep.values())
+
+    @property
+    def sparsity(self) -> float:
+        """Return the share of masked entries among all entries under a mask."""
+        return 1.0 - self.kept / self.total
+
+    def overlap(self, other: Masks) -> float:
+        """Return the share of the living weights that live under ``other`` too."""
+        return sum(int((mask & other.keep[name]).sum()) for name, mask in self.keep.items()) / max(self.kept, 1)
+
+    def enforcer(self, net: nn.Module) -> Callable[[], None]:
+        """Return a function that zeroes the masked weights of ``net``, one fused multiplication for all layers."""
+        parameters = dict(net.named_parameters())
+        weights: list[Tensor] = [parameters[name] for name in self.keep]
+        factors: list[Any] = [self.keep[name].to(w.device, w.dtype) for name, w in zip(self.keep, weights, strict=True)]
+
+        @torch.no_grad()
+        def enforce() -> None:
+            if weights:
+                torch._foreach_mul_(weights, factors)
+
+        return enforce
+
+    def on(self, weights: Weights) -> Weights:
+        """Return ``weights`` with the masked entries zero; tied tensors must be given under their first name."""
+        return {k: w * self.keep[k].to(w.device, w.dtype) if k in self.keep else w for k, w in weights.items()}
+
+    def select(self, scores: Mapping[str, Tensor], *, loosen: float = 0.0) -> Masks:
+        """Return masks of the same sparsity and pattern whose living entries have the highest ``scores``.
+
+        Args:
+            scores: by parameter name, as many as there are masks; comparable across layers if ``scope`` is global.
+            loosen: 0 keeps as many as these masks do, 1 keeps all; between them for pruning step by step.
+        """
+        keep: dict[str, Tensor] = {}
+        free = [name for name, pattern in self.patterns.items() if pattern.kind == "unstructured"]
+        for name, pattern in self.patterns.items():
+            if pattern.kind == "filters":
+                keep[name] = _best_rows(scores[name], self.keep[name], loosen)
+            elif pattern.kind == "n:m":
+                keep[name] = _best_of_neighbours(scores[name], self.keep[name], pattern, loosen)
+        keep |= self._unstructured(scores, free, loosen)
+        return Masks({name: keep[name] for name in self.keep}, self.patterns, self.scope)
+
+    def _unstructured(self, scores: Mapping[str, Tensor], names: list[str], loosen: float) -> dict[str, Tensor]:
+        living = {name: _loosened(int(self.keep[name].sum()), self.keep[name].numel(), loosen) for name in names}
+        safe = {name: _safe(scores[name], self.keep[name]) for name in names}
+        if self.scope == "layer" or len(names) < 2:
+            lifted = {name: scores[name].masked_fill(safe[name], torch.inf) for name in names}
+            return {name: _top(lifted[name], living[name]) for name in names}
+        return _top_together({name: scores[name] for name in names}, sum(living.values()), safe)
+
+
+def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
+    """Return the masks of a pruned model: every parameter with more than one dimension in which pruning left zeros.
+
+    Layers and embeddings that pruning left alone stay alone; tied weights are one parameter.
+
+    Raises:
+        ModelError: the shapes differ, or there is no zero that dense has not.
+    """
+    keep = {}
+    for name, parameter in net.named_parameters():
+        if name not in pruned or pruned[name].shape != parameter.shape:
+            given = tuple(pruned[name].shape) if name in pruned else "no such tensor"
+            raise ModelError(
+                f"pruned model: {name} has {given}, dense has {tuple(parameter.shape)}. Repair moves zeros inside "
+                "dense's own shapes; a structurally smaller network has none to move."
+            )
+        living = pruned[name] != 0
+        if parameter.dim() > 1 and int(living.sum()) < int((dense[name] != 0).sum()):
+            keep[name] = living
+    if not keep:
+        raise ModelError(
+            "the pruned model has no weight tensor with more zeros than dense: there is no mask to repair."
+        )
+    patterns = {name: find_pattern(mask) for name, mask in keep.items()}
+    return Masks(keep, patterns, _scope(keep[n] for n, p in patterns.items() if p.kind == "unstructured"))
+
+
+def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that pruning from scratch masks: matrices and kernels, but no embedding tables."""
+    tables = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    return {n: p for n, p in net.named_parameters() if p.dim() > 1 and id(p) not in tables}
+
+
+def masks_at(net: nn.Module, sparsity: float, *, scope: Literal["global", "layer"] = "global") -> Masks:
+    """Return unstructured magnitude masks of ``net`` at ``sparsity`` (a fraction of all prunable entries)."""
+    weights = {name: p.detach().abs() for name, p in prunable(net).items()}
+    every = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+    patterns = dict.fromkeys(weights, Pattern())
+    if scope == "layer":
+        keep = {name: _top(w, max(1, round(w.numel() * (1 - sparsity)))) for name, w in weights.items()}
+    else:
+        keep = _top_together(weights, round(Masks(every, patterns).total * (1 - sparsity)))
+    return Masks(keep, patterns, scope)
+
+
+def resized(masks: Masks, weights: Weights, sparsity: float) -> Masks:
+    """Return masks over the same tensors at another ``sparsity``, the largest ``weights`` living.
+
+    Raises:
+        ModelError: a pattern (N:M, whole filters) fixes the sparsity.
+    """
+    fixed = [name for name, pattern in masks.patterns.items() if pattern.kind != "unstructured"]
+    if fixed:
+        raise ModelError(
+            f"{fixed[0]} is pruned {masks.patterns[fixed[0]]}, which fixes its sparsity: leave out --sparsity."
+        )
+    sizes = {name: weights[name].abs() for name in masks.keep}
+    if masks.scope == "layer":
+        keep = {name: _top(size, max(1, round(size.numel() * (1 - sparsity)))) for name, size in sizes.items()}
+    else:
+        keep = _top_together(sizes, round(masks.total * (1 - sparsity)))
+    return Masks(keep, masks.patterns, masks.scope)
+
+
+def find_pattern(keep: Tensor) -> Pattern:
+    """Return how the zeros of a mask lie; what fits nothing is unstructured."""
+    rows = keep.flatten(1)
+    if not bool(keep.any()):  # a layer that pruning emptied by accident; it may live again
+        return Pattern()
+    if bool((rows.all(1) | ~rows.any(1)).all()) and rows.shape[1] > 1:
+        return Pattern("filters")
+    for n, m in ((2, 4), (1, 2), (1, 4), (4, 8)):
+        for flat in (False, True):
+            if (rows.shape[1] if flat else keep.shape[1]) % m == 0:
+                counts = _neighbours(keep, m, flat).sum(-1)
+                # Any very sparse tensor has at most n of m: only a pattern has exactly n nearly everywhere.
+                if int(counts.max()) <= n and float((counts == n).float().mean()) > 0.9:
+                    return Pattern("n:m", n, m, flat)
+    return Pattern()
+
+
+def _scope(masks: Iterable[Tensor]) -> Literal["global", "layer"]:
+    shares = [float(mask.float().mean()) for mask in masks if mask.numel() >= 1 / SAME_SHARE]
+    return "layer" if len(shares) > 1 and max(shares) - min(shares) < SAME_SHARE else "global"
+
+
+def _loosened(kept: int, total: int, loosen: float) -> int:
+    return kept + round(loosen * (total - kept))
+
+
+def _top(scores: Tensor, count: int) -> Tensor:
+    """Return a mask of the ``count`` highest scores; among equals the first, so that the choice is repeatable."""
+    order = torch.sort(scores.flatten(), descending=True, stable=True).indices[:count]
+    keep = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    keep[order] = True
+    return keep.view(scores.shape)
+
+
+def _top_together(
+    scores: Mapping[str, Tensor], count: int, safe: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Return masks of the ``safe`` entries and of the highest scores of all layers beside them, ``count`` in all."""
+    if safe is None or sum(int(mask.sum()) for mask in safe.values()) > count:
+        safe = {name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()}
+    left = count - sum(int(mask.sum()) for mask in safe.values())
+    flat = torch.cat([s.float().masked_fill(safe[name], -torch.inf).flatten() for name, s in scores.items()])
+    chosen = torch.split(_top(flat, left), [s.numel() for s in scores.values()])
+    return {name: safe[name] | part.view(s.shape) for (name, s), part in zip(scores.items(), chosen, strict=True)}
+
+
+def _safe(scores: Tensor, keep: Tensor) -> Tensor:
+    """Return the entries that live whatever the others score: each output's best, a share of what it has now."""
+    rows = keep.flatten(1).sum(1, keepdim=True)
+    if not bool(rows.any()):  # an emptied layer: one weight, so that it is a layer again
+        return _top(scores, 1)
+    rank = torch.sort(scores.flatten(1), dim=1, descending=True, stable=True).indices.argsort(1)
+    return (rank < (FLOOR * rows).ceil()).view(keep.shape)
+
+
+def _best_rows(scores: Tensor, keep: Tensor, loosen: float) -> Tensor:
+    living = _loosened(int(keep.flatten(1).any(1).sum()), len(keep), loosen)
+    rows = _top(scores.flatten(1).sum(1), living)
+    return rows.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores).clone()
+
+
+def _neighbours(tensor: Tensor, m: int, flat: bool) -> Tensor:
+    """Return shape (..., runs, m): runs of ``m`` along the flattened rows, or along the inputs (dimension 1)."""
+    last = tensor.flatten(1) if flat else tensor.movedim(1, -1)
+    return last.reshape(*last.shape[:-1], -1, m)
+
+
+def _best_of_neighbours(scores: Tensor, keep: Tensor, pattern: Pattern, loosen: float) -> Tensor:
+    living = _loosened(pattern.n, pattern.m, loosen)
+    runs = _neighbours(scores, pattern.m, pattern.flat)
+    best = torch.sort(runs, dim=-1, descending=True, stable=True).indices[..., :living]
+    chosen = torch.zeros_like(runs, dtype=torch.bool).scatter_(-1, best, value=True)
+    inputs_last = scores.movedim(1, -1).shape
+    moved = chosen.reshape(scores.shape) if pattern.flat else chosen.reshape(inputs_last).movedim(-1, 1)
+    if loosen == 0.0 and int(moved.sum()) > int(keep.sum()):  # PRUNED had runs with fewer: never be less sparse
+        moved = _top(scores.masked_fill(~moved, -torch.inf), int(keep.sum()))
+    return moved.contiguous()

@@ -1,0 +1,114 @@
+"""What training minimises: cross-entropy, the dense model's answers where it is right, the constraint's push.
+
+Knows logits, labels and multipliers; knows nothing of nets, masks or schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairguard.repair.constraints import Constraint, Measured
+from fairguard.repair.task import Answers, Task
+
+Penalty = Callable[[Tensor, Tensor], Tensor]
+"""An extra term of the loss, from a batch's logits (b, K) and row numbers (b,)."""
+
+
+class Objective:
+    """The loss of a batch, and what watches it.
+
+    ``CE + distil * [dense is right] * KL(dense, net)``, each row weighted by its groups' multipliers. The distillation
+    counts only where dense is right, so that its mistakes are not handed on (focal distillation; the perplexed weight
+    of "PW loss", arXiv 2211.10285, keeps the same idea). Dense's answers were computed once, before training.
+
+    Args:
+        y: shape (n,), labels of the training rows.
+        before: dense's answers to them, for distillation.
+        distil: its weight.
+        constraint: moves the rows' weights; ``None`` for plain training.
+        penalty: an extra term.
+    """
+
+    def __init__(
+        self,
+        y: Tensor,
+        *,
+        before: Answers | None = None,
+        distil: float = 0.0,
+        constraint: Constraint | None = None,
+        penalty: Penalty | None = None,
+    ) -> None:
+        """Compute the targets of all rows once."""
+        self.y, self.constraint, self.penalty = y, constraint, penalty
+        self.target: Tensor | None = None
+        if before is not None and distil:
+            one = F.one_hot(y, before.logits.shape[1]).float()
+            self.target = one + distil * before.hits[:, :1] * before.logits.softmax(1)
+
+    def __call__(self, logits: Tensor, index: Tensor) -> Tensor:
+        """Return the mean loss of a batch, a scalar, up to the entropy of dense's answers, which no weight changes.
+
+        Args:
+            logits: shape (b, K).
+            index: shape (b,), the rows' numbers among the training rows.
+        """
+        if self.target is None:
+            loss = F.cross_entropy(logits, self.y[index], reduction="none")
+        else:
+            loss = -(self.target[index] * logits.log_softmax(1)).sum(1)
+        if self.constraint is None:
+            total = loss.mean()
+        else:
+            on_label, on_favourable = self.constraint.weights(index)
+            total = (loss * on_label).mean()
+            if self.constraint.cells.about_selection:
+                wanted = torch.full_like(index, self.constraint.cells.favourable)
+                total = total + (F.cross_entropy(logits, wanted, reduction="none") * on_favourable).mean()
+        return total if self.penalty is None else total + self.penalty(logits, index)
+
+    def observe(self, logits: Tensor, index: Tensor) -> None:
+        """Let the constraint see the answers of a step."""
+        if self.constraint is not None:
+            self.constraint.observe(index, logits.detach().argmax(1))
+
+    def hear(self, measured: Measured | None) -> None:
+        """Let the constraint see what the tune rows show."""
+        if self.constraint is not None and measured is not None:
+            self.constraint.hear(measured)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that changes during training."""
+        return self.constraint.state() if self.constraint is not None else {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up the state of :meth:`state`."""
+        if self.constraint is not None:
+            self.constraint.restore(state)
+
+
+def plain(task: Task) -> Objective:
+    """Return cross-entropy alone."""
+    return Objective(task.train.y)
+
+
+def fair(task: Task, *, constrained: bool = True, distil: float | None = None) -> Objective:
+    """Return the objective of a repair: distillation where dense is right, under the policy's constraint."""
+    options, cells = task.options, task.cells[0]
+    constraint = None
+    if constrained and cells is not None:
+        constraint = Constraint(
+            cells,
+            task.before[0].hits,
+            task.train.y,
+            margin=options.aim * task.margins,
+            batch_size=min(options.batch_size, len(task.train)),
+            pace=options.dual,
+            reference=options.reference,
+        )
+    weight = options.distil if distil is None else distil
+    weight = 0.0 if options.reference == "equal" else weight
+    return Objective(task.train.y, before=task.before[0], distil=weight, constraint=constraint)

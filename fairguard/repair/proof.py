@@ -1,0 +1,106 @@
+"""The proof: the candidate's own file, opened as anyone would open it, judged on rows that nothing saw."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairguard.check import count, decide
+from fairguard.config import Settings
+from fairguard.errors import ModelError
+from fairguard.inputs.models import load_model
+from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.rows import Source
+from fairguard.inputs.torch_models import TorchPredictor
+from fairguard.repair.guards import broken_guards
+from fairguard.repair.report import Result
+from fairguard.repair.task import Candidate, Task
+from fairguard.repair.writing import count_zeros, write_like
+from fairguard.verdict import Outcome, Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """What the verify rows say.
+
+    Attributes:
+        before: dense against PRUNED.
+        after: dense against the candidate.
+        broken: guards that the candidate breaks, one sentence each.
+        sparsity: zeros among the stored entries under a mask.
+    """
+
+    before: Verdict
+    after: Verdict
+    broken: tuple[str, ...]
+    sparsity: float
+
+    @property
+    def result(self) -> Result:
+        """Return how the repair ended."""
+        if self.broken or self.after.outcome is Outcome.REGRESSED:
+            return Result.NOT_REPAIRED
+        if self.after.outcome is Outcome.PRESERVED:
+            return Result.REPAIRED
+        better = self.before.outcome is Outcome.REGRESSED or _worst(self.after) < _worst(self.before)
+        return Result.UNPROVEN if better else Result.NOT_REPAIRED
+
+
+def prove(
+    file: Path,
+    task: Task,
+    candidate: Candidate,
+    *,
+    like: Path | None,
+    models: tuple[Predictor, Predictor],
+    rows: Source,
+    settings: Settings,
+    floor: float,
+) -> Proof:
+    """Write the candidate to ``file`` and return what the verify ``rows`` say of that file.
+
+    Args:
+        file: where to write.
+        task: what was asked of the method.
+        candidate: what it gave.
+        like: PRUNED's file, whose kind is kept; ``None`` for a state dict.
+        models: dense and PRUNED.
+        rows: rows that nothing saw.
+        settings: the check's.
+        floor: overall accuracy that may be lost against PRUNED.
+    """
+    write_like(like, file, candidate.weights, candidate.masks)
+    opened = _opened(file, like, task, settings)
+    zeros, total = count_zeros(opened.module.state_dict(), candidate.masks)
+    if zeros < task.masks.total - task.masks.kept:
+        raise ModelError(
+            f"internal: the written file has {zeros} of {total} weights zero, fewer than asked. Report it."
+        )
+    before, after, against_pruned = (
+        decide(count(one, other, rows, settings=settings), settings)
+        for one, other in (models, (models[0], opened), (models[1], opened))
+    )
+    return Proof(before, after, broken_guards(against_pruned, floor=floor), zeros / total)
+
+
+def _opened(file: Path, like: Path | None, task: Task, settings: Settings) -> TorchPredictor:
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("trust", "device", "output_key")}
+    if like is None:
+        net = copy.deepcopy(task.net).cpu()
+        net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        opened = load_model(net, **how)
+    else:
+        opened = load_model(file, factory=settings.model_pruned or settings.model, **how)
+    if not isinstance(opened, TorchPredictor):
+        raise ModelError(f"internal: the repaired file opened as {opened.info.kind}. Report it.")
+    return opened
+
+
+def _worst(verdict: Verdict) -> float:
+    found = [f.estimate - f.margin for f in verdict.findings if f.tested and not isnan(f.estimate)]
+    return max(found, default=float("-inf"))

@@ -1,0 +1,164 @@
+"""The rows that training sees, in memory or on the device, and the batches taken from them.
+
+Knows tensors and row numbers; knows nothing of what is trained on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fairguard.errors import DataError
+from fairguard.inputs.rows import Source
+
+DEVICE_SHARE = 0.4
+"""Rows stay on the accelerator when they take less than this share of its free memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled rows with their groups.
+
+    Attributes:
+        x: what the model takes: a tensor of shape (n, ...), or a dict or tuple of such.
+        y: shape (n,), int64 class codes.
+        codes: shape (n, C), int64 level codes of the sensitive features.
+        ids: shape (n,), what says which rows belong together: identifiers, or clusters where there are some.
+    """
+
+    x: Any
+    y: Tensor
+    codes: Tensor
+    ids: NDArray[Any]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.y)
+
+    def take(self, index: NDArray[np.int64]) -> Rows:
+        """Return the rows at ``index``, in its order."""
+        where = torch.from_numpy(index)
+        return Rows(mapped(self.x, lambda t: t[where]), self.y[where], self.codes[where], self.ids[index])
+
+    def take_first(self, n: int) -> Rows:
+        """Return the first ``n`` rows."""
+        return Rows(mapped(self.x, lambda t: t[:n]), self.y[:n], self.codes[:n], self.ids[:n])
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the rows with labels and codes on ``device``, and the features too where they fit."""
+        x = self.x
+        if device.type == "cuda":
+            fits = nbytes(x) < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+            x = mapped(x, lambda t: t.to(device) if fits else t.pin_memory())
+        return Rows(x, self.y.to(device), self.codes.to(device), self.ids)
+
+
+def mapped(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return ``x`` with ``change`` applied to every tensor of it."""
+    if isinstance(x, Tensor):
+        return change(x)
+    if isinstance(x, dict):
+        return {key: mapped(value, change) for key, value in x.items()}
+    return tuple(mapped(value, change) for value in x)
+
+
+def nbytes(x: Any) -> int:
+    """Return the size of all tensors of ``x`` in bytes."""
+    if isinstance(x, Tensor):
+        return x.numel() * x.element_size()
+    return sum(nbytes(value) for value in (x.values() if isinstance(x, dict) else x))
+
+
+def read_rows(source: Source, prepare: Callable[[Any], Any], *, batch_size: int = 4096) -> Rows:
+    """Return all rows of ``source`` in memory.
+
+    Args:
+        source: labelled rows with sensitive features.
+        prepare: turns a batch's features into the tensors that the model takes.
+        batch_size: rows read at a time.
+
+    Raises:
+        DataError: the rows have no labels or no features.
+    """
+    if not source.labelled:
+        raise DataError("repair needs labelled rows to train on: name the label column (--label).")
+    parts = list(source.batches(batch_size))
+    if not parts:
+        raise DataError("repair was given no rows.")
+    if parts[0].x is None:
+        raise DataError("repair needs the features of the rows, not only recorded predictions: pass --data with them.")
+    return Rows(
+        joined([prepare(part.x) for part in parts]),
+        torch.from_numpy(np.concatenate([np.asarray(part.y) for part in parts]).astype(np.int64)),
+        torch.from_numpy(np.concatenate([part.codes for part in parts]).astype(np.int64)),
+        np.concatenate([np.asarray(part.ids if part.cluster is None else part.cluster) for part in parts]),
+    )
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Return the parts one after the other, whatever their nesting."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, dict):
+        return {key: joined([part[key] for part in parts]) for key in first}
+    return tuple(joined([part[i] for part in parts]) for i in range(len(first)))
+
+
+def shuffled(n: int, batch_size: int, *, seed: int, epoch: int) -> Tensor:
+    """Return the row numbers of one epoch's full batches, shape (steps, batch_size), a function of its arguments only.
+
+    The rows left over come first in no epoch and last in none: each epoch leaves out others.
+    """
+    size = min(batch_size, n)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    return order[: n // size * size].view(-1, size)
+
+
+def fetched(x: Any, batches: Tensor, device: torch.device) -> Iterator[tuple[Tensor, Any]]:
+    """Yield (row numbers, features) of each batch on ``device``.
+
+    Features that already live there are indexed in place; others are copied one batch ahead of their use, from pinned
+    memory and on a stream of their own, so that the copy hides behind the step before.
+    """
+    if device.type == "cpu" or next(tensors_of(x)).device == device:
+        for index in batches.to(device):
+            yield index, picked(x, index)
+        return
+    stream, ahead = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
+    for index in batches:
+        rows = mapped(picked(x, index), Tensor.pin_memory)
+        with torch.cuda.stream(stream):
+            coming = index.to(device, non_blocking=True), mapped(rows, lambda t: t.to(device, non_blocking=True))
+        if ahead is not None:
+            yield ahead
+        torch.cuda.current_stream(device).wait_stream(stream)
+        mapped(coming[1], lambda t: _used_here(t, device))
+        ahead = coming
+    if ahead is not None:
+        yield ahead
+
+
+def picked(x: Any, index: Tensor) -> Any:
+    """Return the rows of ``x`` at ``index``."""
+    return mapped(x, lambda t: t.index_select(0, index))
+
+
+def _used_here(tensor: Tensor, device: torch.device) -> Tensor:
+    tensor.record_stream(torch.cuda.current_stream(device))
+    return tensor
+
+
+def tensors_of(x: Any) -> Iterator[Tensor]:
+    """Yield all tensors of ``x`` in a fixed order."""
+    if isinstance(x, Tensor):
+        yield x
+    else:
+        for value in x.values() if isinstance(x, dict) else x:
+            yield from tensors_of(value)

@@ -1,0 +1,335 @@
+"""What a method is given: the net, PRUNED's masks, rows to train and to tune on. Never a row to verify on.
+
+Knows nothing of how a method selects or trains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairguard.errors import ModelError
+from fairguard.policy import Policy
+from fairguard.repair.constraints import Cells, Measured, Reference, cells_of
+from fairguard.repair.heads import Head, head_for
+from fairguard.repair.journal import Journal
+from fairguard.repair.masks import Masks, Weights, read_masks
+from fairguard.repair.rows import Rows, fetched, mapped
+
+
+@dataclass(frozen=True)
+class Options:
+    """How training goes; the defaults are what repair uses.
+
+    Attributes:
+        seed: of everything random.
+        lr: highest learning rate of AdamW.
+        weight_decay: AdamW's.
+        batch_size: rows a step.
+        distil: weight of the dense model's answers as targets, on rows where dense is right.
+        reference: what the constraint compares a group's accuracy with.
+        aim: share of the policy's margin that training aims at, so that unseen rows stay within it.
+        dual: how fast the constraint's multipliers move, relative to their usual pace; 0: no constraint.
+        amp: run the forward pass in bfloat16.
+        compile: run the net through ``torch.compile``.
+        checkpoint_seconds: at most so much work is lost to a kill.
+    """
+
+    seed: int = 0
+    lr: float = 1e-3
+    weight_decay: float = 1e-3
+    batch_size: int = 128
+    distil: float = 1.0
+    reference: Reference = "dense"
+    aim: float = 0.5
+    dual: float = 1.0
+    amp: bool = False
+    compile: bool = False
+    checkpoint_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a training stands, for whoever watches."""
+
+    stage: str
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    """On the tune rows."""
+    worst: str
+    """The group with the largest excess drop there."""
+    excess: float
+    multiplier: float
+    """The highest one."""
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A model's answers to all rows of one split: logits of shape (n, K) and the hits of :meth:`Cells.hits`."""
+
+    logits: Tensor
+    hits: Tensor
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a candidate is on the tune rows."""
+
+    accuracy: float
+    violation: float
+    """How far the worst cell's excess drop lies over its tolerance beyond noise; 0: none does."""
+    harm: float
+    """Share of rows that dense gets right and the candidate gets wrong (``reference="equal"``: wrong answers)."""
+    worst: str
+    excess: float
+
+    def better_than(self, other: Score | None, floor: float) -> bool:
+        """Return whether this candidate is to be kept: the accuracy floor first, then fairness and harmful flips."""
+        return other is None or self._key(floor) > other._key(floor)
+
+    def _key(self, floor: float) -> tuple[float, float]:
+        return min(0.0, self.accuracy - floor), -self.violation - self.harm
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One repair, as a method sees it.
+
+    Attributes:
+        net: dense's network on the training device; methods load weights into it as they like.
+        head: turns what the net returns into logits of shape (n, K).
+        dense: dense's state dict.
+        pruned: PRUNED's.
+        masks: PRUNED's zeros.
+        train: rows to train on.
+        tune: rows to choose by.
+        cells: constrained cells over ``train`` and over ``tune``.
+        before: dense's answers to both.
+        margins: shape (C,), tolerated excess drop of each cell.
+        floor: tune accuracy below which no candidate is chosen, a fraction.
+        epochs: what may be spent, in passes over ``train`` with gradients.
+        options: how to train.
+        journal: where finished stages are kept.
+        tell: called after every epoch.
+    """
+
+    net: nn.Module
+    head: Head
+    dense: Weights
+    pruned: Weights
+    masks: Masks
+    train: Rows
+    tune: Rows
+    cells: tuple[Cells | None, Cells | None]
+    before: tuple[Answers, Answers]
+    margins: Tensor
+    floor: float
+    epochs: float
+    options: Options = field(default_factory=Options)
+    journal: Journal = field(default_factory=lambda: Journal(None))
+    tell: Callable[[Status], None] = lambda status: None
+
+    @property
+    def device(self) -> torch.device:
+        """Return where training runs."""
+        return self.train.y.device
+
+    def logits(self, net: Callable[..., Any], x: Any) -> Tensor:
+        """Return the net's logits for the rows ``x``, shape (n, K), float32."""
+        return self.head(run(net, x)).float()
+
+    def tune_score(self, net: nn.Module) -> Score:
+        """Return how good the net is on the tune rows."""
+        return self.score(answer(net, self.head, self.tune, self.cells[1]))
+
+    def score_of(self, weights: Weights) -> Score:
+        """Return how good a net with these weights is on the tune rows."""
+        self.net.load_state_dict(weights)
+        return self.tune_score(self.net)
+
+    def score(self, answers: Answers) -> Score:
+        """Return how good these answers to the tune rows are. Waits for the device once."""
+        measured = self.measure(answers)
+        right = answers.hits[:, 0]
+        equal = self.options.reference == "equal"
+        harm = (1 - right).mean() if equal else (self.before[1].hits[:, 0] * (1 - right)).mean()
+        if measured is None or self.cells[1] is None:
+            accuracy, lost = torch.stack([right.mean(), harm]).tolist()
+            return Score(accuracy, 0.0, lost, "", math.nan)
+        over = measured.excess - self.options.aim * self.margins - measured.error
+        worst = int(over.argmax())
+        numbers = torch.stack([right.mean(), over[worst].clamp_min(0.0), harm, measured.excess[worst]]).tolist()
+        return Score(numbers[0], numbers[1], numbers[2], self.cells[1].cells[worst].group, numbers[3])
+
+    def measure(self, answers: Answers) -> Measured | None:
+        """Return the excess drops of these answers to the tune rows, or ``None`` without cells."""
+        if self.cells[1] is None:
+            return None
+        before = self.before[1].hits
+        return self.cells[1].measure(
+            answers.hits, torch.ones_like(before) if self.options.reference == "equal" else before
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """What a method hands back: whole weights, their masks, what they cost in epochs, and what was tried on the way."""
+
+    weights: Weights
+    masks: Masks
+    epochs: float
+    score: Score
+    trials: tuple[dict[str, Any], ...] = ()
+
+
+def make_task(
+    net: nn.Module,
+    pruned: Weights,
+    train: Rows,
+    tune: Rows,
+    *,
+    columns: Sequence[str],
+    levels: Sequence[Sequence[str]],
+    policy: Policy,
+    epochs: float,
+    threshold: float | None = None,
+    output_key: str | None = None,
+    n_classes: int | None = None,
+    favourable: int = 1,
+    only: Sequence[str] = (),
+    masks: Masks | None = None,
+    accuracy_floor: float = 0.005,
+    options: Options | None = None,
+    journal: Journal | None = None,
+    tell: Callable[[Status], None] | None = None,
+) -> Task:
+    """Return the task of repairing ``pruned``.
+
+    Args:
+        net: dense's network with dense's weights, on the device to train on.
+        pruned: PRUNED's state dict.
+        train: rows to train on, on that device.
+        tune: rows to choose by.
+        columns: names of the sensitive features.
+        levels: names of their values.
+        policy: what is gated.
+        epochs: what may be spent.
+        threshold: cut of a single output, where it is not the usual one.
+        output_key: which output, where the net returns several.
+        n_classes: number of classes; the width of the logits where not given.
+        favourable: code of the class that is good to receive.
+        only: names of the groups to constrain; all where empty.
+        masks: what is masked; read off ``pruned`` where not given.
+        accuracy_floor: how much tune accuracy may be lost against ``pruned``, a fraction.
+        options: how to train.
+        journal: where finished stages are kept.
+        tell: called after every epoch.
+    """
+    net.eval()
+    with torch.no_grad():
+        sample = run(net, mapped(train.take_first(1024).x, lambda t: t.to(train.y.device)))
+    head = head_for(Head(key=output_key).pick(sample), threshold=threshold, key=output_key)
+    dense = copied(net.state_dict())
+    width = n_classes or answer(net, head, train.take_first(2), None).logits.shape[1]
+    cells = cells_of(
+        columns,
+        levels,
+        train.codes.cpu(),
+        train.y.cpu(),
+        n_classes=width,
+        policy=policy,
+        favourable=favourable,
+        only=only,
+    )
+    over = [Cells.over(cells, rows.codes, rows.y, favourable=favourable) if cells else None for rows in (train, tune)]
+    before = [answer(net, head, rows, part) for rows, part in zip((train, tune), over, strict=True)]
+    net.load_state_dict(pruned)
+    accuracy = float(answer(net, head, tune, over[1]).hits[:, 0].mean())
+    net.load_state_dict(dense)
+    return Task(
+        net=net,
+        head=head,
+        dense=dense,
+        pruned=pruned,
+        masks=masks or read_masks(net, dense, pruned),
+        train=train,
+        tune=tune,
+        cells=(over[0], over[1]),
+        before=(before[0], before[1]),
+        margins=torch.tensor([policy.margin_of(cell.metric) for cell in cells], device=train.y.device),
+        floor=accuracy - accuracy_floor,
+        epochs=epochs,
+        options=options or Options(),
+        journal=journal or Journal(None),
+        tell=tell or (lambda status: None),
+    )
+
+
+def run(net: Callable[..., Any], x: Any) -> Any:
+    """Return what the net gives for ``x``: a tensor is its one argument, a tuple its arguments, a dict its keywords."""
+    if isinstance(x, Tensor):
+        return net(x)
+    return net(**x) if isinstance(x, dict) else net(*x)
+
+
+@torch.no_grad()
+def answer(net: nn.Module, head: Head, rows: Rows, cells: Cells | None, *, batch_size: int = 1024) -> Answers:
+    """Return the net's answers to all ``rows``, in eval mode."""
+    was_training = net.training
+    net.eval()
+    parts = []
+    for batch in torch.split(torch.arange(len(rows)), batch_size):
+        parts += [head(run(net, x)).float() for _, x in fetched(rows.x, batch[None], rows.y.device)]
+    net.train(was_training)
+    logits = torch.cat(parts)
+    chosen = logits.argmax(1)
+    hits = cells.hits(chosen, rows.y) if cells else torch.stack([chosen == rows.y, chosen == 1], dim=1).float()
+    return Answers(logits, hits)
+
+
+def copied(weights: Weights, *, device: torch.device | str | None = None) -> Weights:
+    """Return a copy that no later step changes."""
+    return {name: tensor.detach().to(device, copy=True) for name, tensor in weights.items()}
+
+
+@torch.no_grad()
+def refresh_batch_norm(task: Task, net: nn.Module, *, batches: int = 50) -> None:
+    """Estimate the running statistics of batch-norm anew: other weights live, so other activations flow."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    net.eval()
+    for norm in norms:
+        norm.train()
+    size = min(256, len(task.train))
+    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(task.options.seed))
+    for _, x in fetched(task.train.x, order[: len(order) // size * size].view(-1, size)[:batches], task.device):
+        run(net, x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def trainable(net: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that gradients reach.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = [p for p in net.parameters() if p.requires_grad and p.is_floating_point()]
+    if not found:
+        raise ModelError(
+            "this model has no weights that can be trained; give the float network (--model) and its state dict."
+        )
+    return found

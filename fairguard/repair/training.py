@@ -1,0 +1,311 @@
+"""The one training loop, used by every method. Read :func:`train` top to bottom.
+
+Every step: forward, loss, backward, optimiser, mask. Every epoch: a look at the tune rows, the best candidate kept, and
+on stagnation or divergence back to it at half the rate. A killed training goes on from its last checkpoint to the same
+weights, bit for bit on a CPU. Knows nothing of how masks are chosen or what the objective is made of.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairguard.errors import FairguardError, ModelError
+from fairguard.repair.masks import Masks, Weights
+from fairguard.repair.objectives import Objective
+from fairguard.repair.rows import fetched, mapped, shuffled
+from fairguard.repair.task import Score, Status, Task, answer, copied, refresh_batch_norm, trainable
+
+WARM_UP = 0.05
+"""Share of the steps in which the rate rises; then it falls as a cosine."""
+PATIENCE = 0.2
+"""Share of the epochs without a better candidate after which training rewinds to the best one."""
+FAILURES = 3
+"""Divergences after which training gives up."""
+DIVERGED = 10.0
+"""A mean loss so many times the first epoch's is divergence, as nan is."""
+
+BeforeEpoch = Callable[[int, nn.Module], Masks | None]
+"""Called with the epoch's number; may change weights, and may return the masks to enforce from now on."""
+
+
+class DivergedError(FairguardError):
+    """Training gave nan three times, at lower and lower rates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The best candidate of a training and how it went."""
+
+    weights: Weights
+    score: Score
+    history: tuple[dict[str, Any], ...]
+
+
+@dataclass
+class Run:
+    """Where a training stands: all that a checkpoint holds besides weights, optimiser and objective."""
+
+    epoch: int = 0
+    step: int = 0
+    rate: float = 1.0
+    stale: int = 0
+    failures: int = 0
+    first_loss: float = math.nan
+    micro: int = 0
+    loss: Tensor | None = None
+    """Sum of the epoch's losses so far, on the device."""
+    keep: dict[str, Tensor] = field(default_factory=dict)
+    """Masks that move during training, as they are now."""
+    best: Score | None = None
+    best_weights: Weights = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(
+    task: Task,
+    name: str,
+    *,
+    objective: Objective,
+    epochs: int,
+    start: Weights,
+    masks: Masks | None,
+    groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
+    before_epoch: BeforeEpoch | None = None,
+    after_backward: Callable[[nn.Module], None] | None = None,
+    keep_from: int = 0,
+) -> Trained:
+    """Return the best candidate of ``epochs`` passes over the training rows.
+
+    Args:
+        task: net, rows and options.
+        name: the stage's name in the journal.
+        objective: the loss, and the constraint that watches the answers.
+        epochs: passes over the training rows.
+        start: weights to begin with.
+        masks: enforced after every step; ``None`` for none.
+        groups: the optimiser's parameter groups, where they are not simply all weights.
+        before_epoch: for methods whose masks move during training.
+        after_backward: for methods that correct the gradients.
+        keep_from: first epoch whose candidate may be chosen (masks still moving before it).
+
+    Raises:
+        DivergedError: nan or an exploding loss three times.
+        ModelError: not even one row fits into memory.
+    """
+    net, options = task.net, task.options
+    batch = min(options.batch_size, len(task.train))
+    steps = len(task.train) // batch
+    net.load_state_dict(start)
+    enforce = masks.enforcer(net) if masks else _nothing
+    enforce()
+    torch.manual_seed(options.seed)
+    parameters = groups(net) if groups else [{"params": trainable(net)}]
+    optimiser = _optimiser(parameters, task)
+    forward = torch.compile(net) if options.compile else net
+    run = Run(micro=batch, best_weights=copied(net.state_dict()))
+    saver = _Saver(task, f"{name}.running", run, net, optimiser, objective)
+    saver.resume()
+
+    while run.epoch < epochs:
+        if before_epoch is not None and run.step == 0 and (moved := before_epoch(run.epoch, net)) is not None:
+            run.keep = moved.keep
+        if run.keep:
+            enforce = Masks(run.keep, {}).enforcer(net)
+            enforce()
+        net.train()
+        order = shuffled(len(task.train), batch, seed=options.seed, epoch=run.epoch)
+        run.loss = torch.zeros((), device=task.device) if run.loss is None else run.loss
+        for index, x in fetched(task.train.x, order[run.step :], task.device):
+            _set_rate(optimiser, run.rate * _schedule((run.epoch * steps + run.step) / (epochs * steps)))
+            optimiser.zero_grad(set_to_none=True)
+            run.loss = run.loss + _gradients(task, forward, objective, index, x, run, optimiser)
+            if after_backward is not None:
+                after_backward(net)
+            optimiser.step()
+            enforce()
+            run.step += 1
+            saver.save_when_due()
+        if _look(task, name, run, epochs, steps, objective, net, keep_from):
+            net.load_state_dict(run.best_weights)
+            enforce()
+            optimiser = _optimiser(groups(net) if groups else [{"params": trainable(net)}], task)
+            saver.optimiser = optimiser
+        saver.save_when_due()
+    net.load_state_dict(run.best_weights)
+    refresh_batch_norm(task, net)
+    return Trained(copied(net.state_dict()), task.tune_score(net), tuple(run.history))
+
+
+def _gradients(
+    task: Task,
+    forward: Callable[..., Any],
+    objective: Objective,
+    index: Tensor,
+    x: Any,
+    run: Run,
+    optimiser: torch.optim.Optimizer,
+) -> Tensor:
+    """Leave the batch's gradients in the weights and return its loss; out of memory, in smaller and smaller pieces."""
+    while True:
+        try:
+            total = torch.zeros((), device=task.device)
+            pieces = [slice(i, i + run.micro) for i in range(0, len(index), run.micro)]
+            for piece in pieces:
+                rows = index[piece]
+                with torch.autocast(task.device.type, torch.bfloat16, enabled=task.options.amp):
+                    out = task.logits(forward, x if len(pieces) == 1 else _cut(x, piece))
+                loss = objective(out, rows) * (len(rows) / len(index))
+                loss.backward()  # type: ignore[no-untyped-call]
+                objective.observe(out, rows)
+                total += loss.detach()
+            return total
+        except torch.OutOfMemoryError:
+            optimiser.zero_grad(set_to_none=True)
+            if run.micro == 1:
+                raise ModelError("out of memory with a single row: use a larger device, or --device cpu.") from None
+            run.micro = (run.micro + 1) // 2
+            if task.device.type == "cuda":
+                torch.cuda.empty_cache()
+            task.tell(_status(task, "memory", run, run.epoch, f"out of memory: {run.micro} rows at a time now"))
+
+
+def _look(
+    task: Task, name: str, run: Run, epochs: int, steps: int, objective: Objective, net: nn.Module, keep_from: int
+) -> bool:
+    """Judge the epoch on the tune rows and move on to the next; return whether to rewind to the best candidate."""
+    loss = float(run.loss) / steps if run.loss is not None else math.nan  # the epoch's one wait for the device
+    score = None
+    diverged = not math.isfinite(loss) or loss > DIVERGED * max(run.first_loss, 1.0)
+    if not diverged:
+        run.first_loss = loss if math.isnan(run.first_loss) else run.first_loss
+        answers = answer(net, task.head, task.tune, task.cells[1])
+        score = task.score(answers)
+        objective.hear(task.measure(answers))
+    better = score is not None and run.epoch >= keep_from and score.better_than(run.best, task.floor)
+    if score is not None and better:
+        run.best, run.best_weights, run.stale = score, copied(net.state_dict()), 0
+    else:
+        run.stale += 1
+    run.history.append({"epoch": run.epoch, "loss": loss, "rate": run.rate} | (asdict(score) if score else {}))
+    run.epoch, run.step, run.loss = run.epoch + 1, 0, None
+    note = ""
+    if diverged:
+        run.failures += 1
+        note = "diverged: back to the best candidate, at half the rate"
+        if run.failures >= FAILURES:
+            raise DivergedError(
+                f"training diverged {FAILURES} times ({name}, epoch {run.epoch}), the last time at a rate of "
+                f"{task.options.lr * run.rate:.2g}. Look for huge values in the rows, or lower the rate (--lr)."
+            )
+    rewind = diverged or (run.best is not None and run.stale > max(2.0, PATIENCE * epochs) and run.epoch < epochs)
+    if rewind:
+        run.rate, run.stale = run.rate / 2, 0
+        note = note or "no better candidate for a while: back to the best one, at half the rate"
+    task.tell(_status(task, name, run, epochs, note, loss=loss, score=score, objective=objective))
+    return rewind
+
+
+def _status(
+    task: Task,
+    name: str,
+    run: Run,
+    epochs: int,
+    note: str,
+    *,
+    loss: float = math.nan,
+    score: Score | None = None,
+    objective: Objective | None = None,
+) -> Status:
+    shown = score or Score(math.nan, math.nan, math.nan, "", math.nan)
+    constraint = objective.constraint if objective else None
+    highest = float(constraint.multipliers.max()) if constraint else 0.0
+    return Status(name, run.epoch, epochs, loss, shown.accuracy, shown.worst, shown.excess, highest, note)
+
+
+def _optimiser(parameters: list[dict[str, Any]], task: Task) -> torch.optim.Optimizer:
+    options = task.options
+    optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    for group in optimiser.param_groups:
+        group["highest"] = group["lr"]
+    return optimiser
+
+
+def _schedule(share: float) -> float:
+    """Return the rate at a share of the training, relative to the highest: a short rise, then half a cosine."""
+    if share < WARM_UP:
+        return (share + 0.002) / (WARM_UP + 0.002)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = group["highest"] * factor
+
+
+def _cut(x: Any, piece: slice) -> Any:
+    return mapped(x, lambda t: t[piece])
+
+
+def _nothing() -> None:
+    """Enforce no mask."""
+
+
+@dataclass
+class _Saver:
+    """Writes the training's checkpoint when the last one is old, and takes it up again after a kill."""
+
+    task: Task
+    name: str
+    run: Run
+    net: nn.Module
+    optimiser: torch.optim.Optimizer
+    objective: Objective
+    last: float = field(default_factory=time.monotonic)
+
+    def save_when_due(self) -> None:
+        if time.monotonic() - self.last >= self.task.options.checkpoint_seconds:
+            self.task.journal.save(self.name, self._state())
+            self.last = time.monotonic()
+
+    def resume(self) -> None:
+        if (saved := self.task.journal.load(self.name)) is None:
+            return
+        for key, value in saved["run"].items():
+            setattr(self.run, key, value)
+        self.run.best = Score(**saved["best"]) if saved["best"] else None
+        if self.run.loss is not None:
+            self.run.loss = self.run.loss.to(self.task.device)
+        self.net.load_state_dict(saved["weights"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.objective.restore(saved["objective"])
+        _restore_chance(saved["chance"])
+
+    def _state(self) -> dict[str, Any]:
+        run = {name: getattr(self.run, name) for name in vars(self.run) if name != "best"}
+        return {
+            "run": run,
+            "best": asdict(self.run.best) if self.run.best else None,
+            "weights": self.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "objective": self.objective.state(),
+            "chance": _chance(),
+        }
+
+
+def _chance() -> list[Tensor]:
+    """Return the state of torch's own generators, which dropout draws from."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+
+def _restore_chance(states: Iterable[Tensor]) -> None:
+    cpu, *devices = states
+    torch.set_rng_state(cpu)
+    if devices:
+        torch.cuda.set_rng_state_all(devices)

@@ -1,0 +1,1 @@
+"""Each module turns a Verdict into something to look at: a string, never a file."""

@@ -1,0 +1,160 @@
+"""Verdicts as one HTML page that needs no network: for people who decide, with a slider for the margin.
+
+Everything from a verdict is escaped; the page's own style and script are the only markup it trusts, and its content
+security policy lets nothing else run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairguard.report import wording
+from fairguard.report.declared import Declared, model_name
+from fairguard.verdict import Finding, GroupRow, Outcome, Verdict
+
+PAGE = Path(__file__).parent / "page"
+ORDER = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
+WIDTH = 240
+"""Pixels of a bar in the findings' table; its scale is shared by all findings of a check."""
+
+
+def render(verdict: Verdict) -> str:
+    """Return one verdict as an HTML page."""
+    return render_all([Declared(verdict)])
+
+
+def render_all(checks: Iterable[Declared]) -> str:
+    """Return all checks as one HTML page, a section each, what regressed first."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    rooms = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    rooms.filters |= {
+        "of_summary": _summary_value,
+        "percent": wording.percent,
+        "points": wording.points,
+        "p_value": wording.p_value,
+    }
+    style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return rooms.get_template("page.html").render(
+        checks=[_section(check) for check in sorted(checks, key=lambda check: ORDER.index(check.verdict.outcome))],
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        rules=wording.RULES,
+    )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Excess drops as places on a line of :data:`WIDTH` pixels; ``low`` and ``high`` are fractions."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def over(cls, findings: Iterable[Finding]) -> Scale:
+        """Return a scale on which every estimate and margin fits; a bound far outside is cut off at the edge."""
+        findings = list(findings)
+        middles = [abs(f.estimate) for f in findings if math.isfinite(f.estimate)]
+        widths = sorted(abs(side) for f in findings for side in f.interval if math.isfinite(side))
+        usual = widths[int(0.9 * (len(widths) - 1))] if widths else 0.0
+        reach = 1.1 * max([*middles, usual, *(2 * f.margin for f in findings), 0.01])
+        return cls(-reach, reach)
+
+    def at(self, share: float) -> float:
+        """Return the place of ``share`` in pixels, within the line."""
+        place = WIDTH * (share - self.low) / (self.high - self.low)
+        return round(min(max(place, 0.0), WIDTH), 1)
+
+
+def _section(check: Declared) -> dict[str, Any]:
+    verdict = check.verdict
+    scale = Scale.over(verdict.findings)
+    return {
+        "name": check.name,
+        "verdict": verdict,
+        "plain": _plain_words(verdict),
+        "groups_line": wording.groups_line(verdict),
+        "overall_line": wording.overall_line(verdict),
+        "scale": scale,
+        "findings": [_row(finding, scale) for finding in verdict.findings],
+        "slices": [_row(finding, scale) for finding in verdict.slices],
+        "bars": [_flips(row, verdict) for row in (verdict.overall, *verdict.groups)],
+        "margin": verdict.policy.margin,
+        "largest": max(0.2, 2 * verdict.policy.margin),
+        "model": model_name(verdict),
+        "record": _flat(verdict.record),
+    }
+
+
+def _plain_words(verdict: Verdict) -> str:
+    """Return the verdict as a sentence for somebody who has never seen a confidence bound."""
+    groups = list(dict.fromkeys(f.group for f in verdict.regressed))
+    if verdict.outcome is Outcome.REGRESSED:
+        named = ", ".join(groups[:3]) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
+        return (
+            f"The compressed model treats {named} worse than everybody else, by more than chance and more than allowed."
+        )
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        return (
+            "These rows can neither prove nor rule out that compression harmed a group: more rows, or a wider margin."
+        )
+    known = [f for f in verdict.findings if f.accepted is not None]
+    if known:
+        return f"No group lost more than allowed, except for {len(known)} losses that the project accepts for now."
+    return "No group lost more than the allowed margin over everybody else, and the rows are enough to say so."
+
+
+def _row(finding: Finding, scale: Scale) -> dict[str, Any]:
+    lower, upper = finding.interval
+    drawn = all(map(math.isfinite, (finding.estimate, lower, upper)))
+    return {
+        "finding": finding,
+        "metric": wording.metric_name(finding),
+        "bounds": wording.bounds(finding),
+        "why": wording.why(finding),
+        "drawn": drawn,
+        "low": scale.at(lower) if drawn else 0,
+        "high": scale.at(upper) if drawn else 0,
+        "middle": scale.at(finding.estimate) if drawn else 0,
+        "zero": scale.at(0.0),
+        "allowed": scale.at(finding.margin),
+    }
+
+
+def _flips(row: GroupRow, verdict: Verdict) -> dict[str, Any]:
+    """Return a group's flips as pixel widths on one scale for all groups, the widest filling the line."""
+    rows = [other for other in (verdict.overall, *verdict.groups) if other.n]
+    most = max((r.harmful_flips + r.beneficial_flips + r.other_flips) / r.n for r in rows) or 1.0
+    parts = (row.harmful_flips, row.beneficial_flips, row.other_flips)
+    widths = [round(WIDTH * part / row.n / most, 1) if row.n else 0.0 for part in parts]
+    return {"row": row, "widths": widths, "starts": [0.0, widths[0], round(widths[0] + widths[1], 1)]}
+
+
+def _summary_value(value: float, name: str) -> str:
+    """Return a summary's value; variances of rates are too small for percent."""
+    return wording.percent(value) if not name.startswith("cwv") or math.isnan(value) else f"{value:.5f}"
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return a nested record as pairs of a dotted name and a text."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in record.items():
+        if isinstance(value, dict):
+            pairs += _flat(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", "-" if value is None else str(value)))
+    return pairs
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,172 @@
+"""The words and numbers that every report shares, so that all of them say the same thing. Sees only a Verdict."""
+
+from __future__ import annotations
+
+import math
+
+from fairguard.policy import Metric
+from fairguard.verdict import Finding, Outcome, Pair, Verdict
+
+RULES = {
+    "FG101": "accuracy fell more in one group than in the rest",
+    "FG102": "one group has more harmful flips than the rest",
+    "FG103": "recall fell more in one group than in the rest",
+    "FG104": "the false positive rate rose more in one group than in the rest",
+    "FG105": "one group lost more of the favourable label than the rest",
+    "FG106": "dense and pruned disagree more on one group than on the rest",
+}
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return ``"81.6 %"``; ``"-"`` for a rate that does not exist."""
+    return "-" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+
+
+def points(share: float, *, signed: bool = True, digits: int | None = None) -> str:
+    """Return a difference in percentage points, ``"+6.4"``; ``"-"`` where it does not exist."""
+    if math.isnan(share):
+        return "-"
+    if signed:
+        return f"{100 * share:+.1f}"
+    return f"{100 * share:g}" if digits is None else f"{100 * share:.{digits}f}"
+
+
+def bounds(finding: Finding) -> str:
+    """Return the two bounds that decide, ``"[+1.8, +11.0]"``."""
+    lower, upper = finding.interval
+    return "" if math.isnan(lower) or math.isnan(upper) else f"[{points(lower)}, {points(upper)}]"
+
+
+def p_value(p: float) -> str:
+    """Return a p value with four digits at most."""
+    if math.isnan(p):
+        return "-"
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+def metric_name(finding: Finding) -> str:
+    """Return the metric in words, with the class that it is about."""
+    name = finding.metric.replace("_", " ")
+    return f"{name} of {finding.label}" if finding.label is not None else name
+
+
+def why(finding: Finding) -> str:
+    """Return why a finding is undecided, why its regression is accepted, or what is unusual about it."""
+    if finding.accepted is not None:
+        return f"accepted: {finding.accepted}"
+    if finding.outcome is Outcome.REGRESSED and finding.loss <= 0:
+        return finding.reason or "no worse than before, but the rest gained"
+    if finding.outcome is Outcome.REGRESSED:
+        return finding.reason or ""
+    if finding.outcome is not Outcome.INCONCLUSIVE:
+        return ""
+    return finding.reason or ""
+
+
+def finding_line(finding: Finding) -> str:
+    """Return one finding as one line, the group and the numbers first."""
+    return (
+        f"{finding.rule} {finding.group}: {metric_name(finding)} {percent(finding.rate.dense)} -> "
+        f"{percent(finding.rate.pruned)}, excess drop {points(finding.estimate)} points {bounds(finding)}, "
+        f"allowed {points(finding.margin, signed=False)}, n={finding.n:,}"
+    )
+
+
+def groups_line(verdict: Verdict) -> str:
+    """Return what was judged: rows, groups, metrics, margin and error rate."""
+    columns = [f"{name} ({sum(_of_column(row.group, name) for row in verdict.groups)})" for name in verdict.columns]
+    crossed = sum("&" in row.group for row in verdict.groups)
+    if crossed:
+        columns.append(f"intersections ({crossed})")
+    judged = {finding.metric for finding in verdict.findings}
+    metrics = [metric for metric in Metric if metric in judged]
+    policy = verdict.policy
+    margins = sorted({policy.margin_of(metric) for metric in metrics} or {policy.margin})
+    allowed = "/".join(points(margin, signed=False) for margin in margins)
+    gated = ", ".join(metric.replace("_", " ") for metric in metrics)
+    return (
+        f"{verdict.overall.n:,} rows · groups {' '.join(columns)} · {gated} · "
+        f"margin {allowed} points · alpha {policy.alpha:g} over {verdict.family} findings"
+    )
+
+
+def overall_line(verdict: Verdict) -> str:
+    """Return what happened to everybody: accuracies, flips, sparsity and noise."""
+    row = verdict.overall
+    flips = row.harmful_flips + row.beneficial_flips + row.other_flips
+    parts = []
+    if verdict.labelled:
+        parts.append(f"accuracy {percent(row.accuracy.dense)} -> {percent(row.accuracy.pruned)}")
+        parts.append(
+            f"flips {percent(flips / row.n)} (harmful {points(row.harmful_flips / row.n, signed=False, digits=1)}, "
+            f"beneficial {points(row.beneficial_flips / row.n, signed=False, digits=1)})"
+        )
+    else:
+        parts.append(f"no labels: what differs is not known to be harm · disagree on {percent(flips / row.n)}")
+    sparsities = [model.sparsity for model in verdict.models]
+    if len(sparsities) == 2 and not any(math.isnan(s) for s in sparsities):
+        parts.append(f"sparsity {percent(sparsities[0])} -> {percent(sparsities[1])}")
+    if verdict.confirmed_flips is not None:
+        parts.append(f"{verdict.confirmed_flips:,} harmful flips confirmed by other seeds")
+    if verdict.noise:
+        parts.append(f"noise floor {percent(max(n.changed / n.rows for n in verdict.noise), 2)}")
+    return "overall · " + " · ".join(parts)
+
+
+def explanation(verdict: Verdict, group: str) -> str:
+    """Return where the harm of a group comes from: flips, the worst class, and which part its make-up explains."""
+    parts = []
+    row = next((row for row in verdict.groups if row.group == group), None)
+    if row is not None:
+        flips = row.harmful_flips + row.beneficial_flips + row.other_flips
+        line = f"{flips:,} flips ({row.harmful_flips:,} harmful, {row.beneficial_flips:,} beneficial)"
+        if not math.isnan(row.expected_flips):
+            line += f", where rows as near the boundary flip {row.expected_flips:,.0f} times"
+        parts.append(line)
+        if row.worst_class is not None and not group.startswith("class="):
+            parts.append(f"worst class {row.worst_class} (recall {points(-row.worst_class_drop)})")
+    for finding in verdict.findings:
+        about = finding.group == group and finding.outcome is Outcome.REGRESSED
+        about &= not group.startswith("class=")  # a class is all one kind of row
+        if about and not math.isnan(finding.composition):
+            parts.append(
+                f"accuracy {points(finding.composition)} points because of which rows the group has, "
+                f"{points(finding.specific)} because of how they were treated"
+            )
+    return f"{group}: {'; '.join(parts)}"
+
+
+def summary_lines(verdict: Verdict, *, verbose: bool) -> list[str]:
+    """Return the summary metrics of both models side by side, a line per sensitive feature."""
+    lines = []
+    for column in dict.fromkeys(summary.column for summary in verdict.summaries):
+        if not verbose and column not in (*verdict.columns, "class"):
+            continue
+        parts = [
+            f"{_SHORT.get(summary.name, summary.name.replace('_', ' '))} {_pair(summary.name, summary.value)}"
+            for summary in verdict.summaries
+            if summary.column == column and (verbose or summary.name in _SHORT)
+        ]
+        if parts:
+            lines.append(f"{column}: " + " · ".join(parts))
+    return ["", "both models, dense -> pruned (reported, not gated):", *lines, ""] if lines else []
+
+
+_SHORT = {
+    "demographic_parity_difference": "DP difference",
+    "equalized_odds_difference": "EO difference",
+    "worst_group_accuracy": "worst group",
+    "mcd": "MCD",
+}
+
+
+def _pair(name: str, value: Pair) -> str:
+    if math.isnan(value.dense) and math.isnan(value.pruned):
+        return "undefined"
+    if name in ("cwv", "cwv_debiased"):
+        return f"{value.dense:.5f} -> {value.pruned:.5f}"
+    return f"{percent(value.dense)} -> {percent(value.pruned)}"
+
+
+def _of_column(group: str, column: str) -> bool:
+    return "&" not in group and group.startswith(f"{column}=")

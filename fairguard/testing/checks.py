@@ -1,0 +1,201 @@
+"""The checks of one pytest process: which groups they have, and each one's verdict, found once however many items ask.
+
+Every path is seen from the project's root, as in its configuration. Knows nothing of pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import chdir
+from dataclasses import replace
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fairguard import lock
+from fairguard.acceptance import with_acceptance
+from fairguard.check import Counted, count, decide, open_models, open_source
+from fairguard.config import Settings, load_settings, merged
+from fairguard.errors import ConfigError, FairguardError
+from fairguard.inference import MARGIN
+from fairguard.inputs.data import group_values
+from fairguard.inputs.groups import GroupSpec
+from fairguard.inputs.rows import DataRecord
+from fairguard.judge.counts import CountTable
+from fairguard.provenance import record_of
+from fairguard.testing.cache import CountCache
+from fairguard.testing.judged import OVERALL, Judged, command_of
+from fairguard.testing.keys import counting_options, key_of
+from fairguard.verdict import Verdict
+
+Asked = Mapping[str, Any]
+
+
+class Checks:
+    """All checks that one process of a test run makes."""
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        cache: Path | None = None,
+        run: str = "",
+        options: Asked | None = None,
+        locked: Path | None = None,
+    ) -> None:
+        """Start without any verdict.
+
+        Args:
+            root: the project's folder.
+            cache: folder for counts, shared with other processes; ``None``: this process alone.
+            run: name of this run of tests, the same in all its processes.
+            options: what was said for this run, stronger than what the tests say.
+            locked: the lock file, where there may be one.
+        """
+        self._root, self._cache, self._run = root, cache, run
+        self._options = dict(options or {})
+        self._locked = locked
+        self._wider: dict[str, dict[str, str]] = {}
+        self._found: dict[str, Judged | FairguardError] = {}
+
+    def groups(self, asked: Asked) -> list[str]:
+        """Return the names of a check's items: its groups, and the verdict as a whole. Reads group columns only.
+
+        What cannot be read is no error yet: the check itself will say it, when the test is set up.
+        """
+        try:
+            with chdir(self._root):
+                settings = self.settings(asked)
+                values = group_values(settings.data, settings.groups, label=settings.label)
+        except FairguardError:
+            return [OVERALL]
+        known = self._wider.setdefault(_family(settings), {})
+        for group in settings.groups:
+            known.setdefault(GroupSpec.parse(group).column, group)
+        return [f"{column}={value}" for column, names in values.items() for value in names] + [OVERALL]
+
+    def settings(self, asked: Asked) -> Settings:
+        """Return the options of a check: those of the run, of the test, and of the project, the strongest first.
+
+        Raises:
+            ConfigError: an unknown option, or a value out of range.
+        """
+        return merged(merged(self._project, asked), self._options)
+
+    def validate(self, asked: Asked) -> None:
+        """Raise :class:`ConfigError` for options that no check could be made with."""
+        with chdir(self._root):
+            self.settings(asked)
+
+    def declared(self, check: str, asked: Asked) -> Judged:
+        """Return the verdict on what a test declares, found when the first of its items asks.
+
+        Raises:
+            FairguardError: nothing could be judged; the same for every item.
+        """
+        if check not in self._found:
+            try:
+                self._found[check] = self.judged(check, asked)
+            except FairguardError as error:
+                self._found[check] = error
+        found = self._found[check]
+        if isinstance(found, FairguardError):
+            raise found
+        return found
+
+    def judged(self, check: str, asked: Asked) -> Judged:
+        """Return the verdict on two models, named or in memory.
+
+        Raises:
+            FairguardError: nothing could be judged.
+        """
+        with chdir(self._root):
+            settings = self.settings(asked)
+            _check_named(settings)
+            wider = self._widened(settings)
+            key = key_of(wider, root=self._root, run=self._run)
+            counted = _own(self._counts.get(key, lambda: _count(wider)), settings, wider)
+            verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
+            differences = self._differences(check, verdict)
+        said = {"dense": settings.dense, "pruned": settings.pruned, **asked, **self._options}
+        command = command_of(said, test=check)
+        return Judged(check, verdict, counted.comparison.margins, differences, command)
+
+    @cached_property
+    def _project(self) -> Settings:
+        return load_settings()
+
+    @cached_property
+    def _counts(self) -> CountCache:
+        return CountCache(self._cache)
+
+    @cached_property
+    def _records(self) -> dict[str, lock.Record]:
+        return {} if self._locked is None else lock.read(self._locked)
+
+    def _differences(self, check: str, verdict: Verdict) -> tuple[lock.Difference, ...]:
+        then = self._records.get(check)
+        if then is None:
+            return ()
+        return lock.compare(then, lock.record_of(verdict), alpha=verdict.policy.alpha)
+
+    def _widened(self, settings: Settings) -> Settings:
+        """Return the settings with the groups of all tests on the same models and rows: one pass counts for all."""
+        known = self._wider.get(_family(settings), {})
+        own = {GroupSpec.parse(group).column: group for group in settings.groups}
+        if settings.discover_columns or any(known.get(column) != group for column, group in own.items()):
+            return settings
+        return settings.model_copy(update={"groups": tuple(known.values())})
+
+
+def _check_named(settings: Settings) -> None:
+    for name, what in (("dense", "a model file"), ("pruned", "a model file"), ("data", "a file of labelled rows")):
+        if getattr(settings, name) is None:
+            raise ConfigError(f"no {name}: give {what} as {name}=... in the marker, or {name} in [tool.fairguard].")
+
+
+def _count(settings: Settings) -> Counted:
+    models = open_models(settings.dense, settings.pruned, settings)
+    seeds = [open_models(settings.dense, seed, settings)[1] for seed in settings.seeds]
+    source = open_source(settings.data, settings, models=models)
+    return count(*models, source, settings=settings, seeds=seeds)
+
+
+def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
+    """Return what a check would have counted by itself, out of what was counted for all tests that share it.
+
+    Its groups stand in its own order; columns that are no test's group (rows' clusters and weights, margins, what is
+    searched) stay as they are; the record tells of its own options.
+    """
+    table = counted.comparison.margins
+    own, shared = (_columns(each) for each in (settings, wider))
+    kept = [*own, *(column for column in table.columns if column not in shared)]
+    order = [table.columns.index(column) for column in kept]
+    margins = CountTable.of(
+        kept,
+        [table.levels[i] for i in order],
+        table.classes,
+        codes=table.cells[:, order],
+        y=table.y,
+        dense=table.dense,
+        pruned=table.pruned,
+        counts=table.counts,
+    )
+    comparison = replace(counted.comparison, counts=margins.without(MARGIN), margins=margins)
+    record = record_of(*counted.models, DataRecord(**counted.record["data"]), settings)
+    return replace(counted, comparison=comparison, record=record)
+
+
+def _columns(settings: Settings) -> list[str]:
+    return [GroupSpec.parse(group).column for group in settings.groups]
+
+
+def _family(settings: Settings) -> str:
+    """Return what tests have in common that may share one pass: everything that decides the counts but the groups."""
+    options = {name: value for name, value in counting_options(settings).items() if name != "groups"}
+    return repr(sorted((name, _plain(value)) for name, value in options.items()))
+
+
+def _plain(value: Any) -> str:
+    return str(value) if value is None or isinstance(value, str | int | float | Path | tuple) else f"object {id(value)}"

@@ -1,0 +1,167 @@
+"""The end of a test run: lock file, reports and step summary out of all verdicts heard, and what to say about them.
+
+Runs once, in the process that heard every test. Knows nothing of pytest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairguard import lock
+from fairguard.errors import FairguardError
+from fairguard.files import write_text
+from fairguard.lock import Change, Difference, Record, Update
+from fairguard.report.declared import Declared
+from fairguard.report.wording import points
+from fairguard.verdict import Outcome, Verdict
+
+SHOWN = 10
+"""Changes against the lock that the summary lists."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What should happen with the verdicts.
+
+    Attributes:
+        root: the project's folder.
+        locked: the lock file, existing or not.
+        update: what to record in it; ``None``: nothing.
+        held_back: why nothing is recorded in spite of ``update``.
+        reports: files to write, each by its suffix.
+        step_summary: file that GitHub shows; Markdown is appended to it.
+    """
+
+    root: Path
+    locked: Path
+    update: Collection[Update] | None = None
+    held_back: str | None = None
+    reports: Sequence[Path] = ()
+    step_summary: Path | None = None
+
+
+def packed(verdict: Verdict) -> str:
+    """Return a verdict as text that :func:`unpacked` understands; undefined numbers survive."""
+    return json.dumps(verdict.model_dump(by_alias=True))
+
+
+def unpacked(text: str) -> Verdict:
+    """Return the verdict in a text of :func:`packed`."""
+    return Verdict.model_validate(json.loads(text))
+
+
+def close(checks: Iterable[Declared], wishes: Wishes) -> list[str]:
+    """Write what is wished for and return the lines of the summary; a file that cannot be written is one of them."""
+    checks = sorted(checks, key=lambda check: check.name)
+    lines = [f"{check.name}: {check.verdict.outcome}: {check.verdict.headline}" for check in checks]
+    for step in (_locked, _reported, _summarised):
+        try:
+            lines += step(checks, wishes)
+        except (FairguardError, OSError) as error:
+            lines.append(f"error: {error}")
+    return lines
+
+
+def _locked(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
+    """Compare with the lock, record what is wished for, and say both."""
+    then = lock.read(wishes.locked)
+    if not then and wishes.update is None:
+        return []
+    now = {check.name: lock.record_of(check.verdict) for check in checks}
+    alpha = {check.name: check.verdict.policy.alpha for check in checks}
+    changes = {name: _changes(then.get(name), record, alpha[name]) for name, record in now.items()}
+    vanished = [name for name in then if name not in now and not _declared(name, wishes.root)]
+    lines = _said(changes, vanished, not_run=len(then.keys() - now.keys()) - len(vanished))
+    if wishes.update is None:
+        return lines
+    if wishes.held_back:
+        return [*lines, f"{wishes.locked.name} not updated: {wishes.held_back}"]
+    records = {
+        **{name: record for name, record in then.items() if name not in vanished or Update.NEW not in wishes.update},
+        **{name: lock.updated(then.get(name), now[name], changes[name], wishes.update) for name in now},
+    }
+    lock.write(wishes.locked, records)
+    return [*lines, _recorded(changes, wishes)]
+
+
+def _changes(then: Record | None, now: Record, alpha: float) -> tuple[Difference, ...]:
+    return lock.compare(then if then is not None else Record({}, {}), now, alpha=alpha)
+
+
+def _said(changes: Mapping[str, Sequence[Difference]], vanished: Sequence[str], *, not_run: int) -> list[str]:
+    """Return how all findings stand to the lock, and those that moved, worse ones first."""
+    moved = [(d.change, name, d) for name, found in changes.items() for d in found if d.change is not Change.SAME]
+    moved.sort(key=lambda entry: (_ORDER.index(entry[0]), entry[1], entry[2].name))
+    counts = {change: sum(entry[0] is change for entry in moved) for change in _ORDER}
+    same = sum(len(found) for found in changes.values()) - len(moved)
+    head = f"{lock.FILE}: " + ", ".join([*(f"{count} {change}" for change, count in counts.items()), f"{same} same"])
+    listed = [_line(name, difference) for change, name, difference in moved if change is not Change.NEW]
+    more = [f"  and {len(listed) - SHOWN} more"] if len(listed) > SHOWN else []
+    gone = [f"  gone: {name}" for name in vanished]
+    return [head + (f"; not run: {not_run}" if not_run else ""), *listed[:SHOWN], *more, *gone]
+
+
+_ORDER = (Change.WORSE, Change.NEW, Change.BETTER, Change.GONE)
+
+
+def _line(check: str, difference: Difference) -> str:
+    then, now = difference.then, difference.now
+    if now is None:
+        return f"  gone: {check}: {difference.name}"
+    before = "" if then is None else f"{points(then.excess)} ({then.outcome}) -> "
+    return f"  {difference.change}: {check}: {difference.name}: {before}{points(now.excess)} points ({now.outcome})"
+
+
+def _recorded(changes: Mapping[str, Sequence[Difference]], wishes: Wishes) -> str:
+    update = wishes.update or ()
+    kinds = set().union(*(lock.RECORDS[which] for which in update))
+    found = [difference.change for differences in changes.values() for difference in differences]
+    recorded = sum(change in kinds for change in found)
+    left = sum(change not in kinds and change is not Change.SAME for change in found)
+    more = f"; {left} left as they were (recorded with --fairguard-update=new,improved,regressed)" if left else ""
+    return f"recorded {recorded} in {wishes.locked.name}{more}"
+
+
+def _declared(check: str, root: Path) -> bool:
+    """Return whether the test that a check is named after still stands in its file."""
+    file, _, test = check.partition("::")
+    name = test.rpartition("::")[2].partition("[")[0]
+    try:
+        return f"def {name}(" in (root / file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _reported(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
+    for path in wishes.reports:
+        write_text(path, _report(checks, path.suffix))
+    return [f"report: {os.path.relpath(path)}" for path in wishes.reports]
+
+
+def _report(checks: Sequence[Declared], suffix: str) -> str:
+    if suffix == ".html":
+        from fairguard.report.html import render_all
+
+        return render_all(checks)
+    if suffix == ".sarif":
+        from fairguard.report.sarif import render_all as render_sarif
+
+        return render_sarif(checks)
+    outcomes = [check.verdict.outcome for check in checks]
+    worst = next(o for o in (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED) if o in outcomes)
+    verdicts = {check.name: check.verdict.to_dict() for check in checks}
+    return json.dumps({"schema": 1, "outcome": worst, "checks": verdicts}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _summarised(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
+    if wishes.step_summary is None:
+        return []
+    from fairguard.report.github import summary
+
+    with wishes.step_summary.open("a", encoding="utf-8") as stream:
+        stream.write(summary(checks) + "\n")
+    return []

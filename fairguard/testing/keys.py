@@ -1,0 +1,136 @@
+"""When two passes over models and rows would count the same: keys made of contents, never of names and times.
+
+Code that builds a network is known by its source and by that of the project's modules that it imports. Code that makes
+rows may read anything, so its counts are good for one run of tests only.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fairguard.config import Settings
+from fairguard.files import sha256_of
+from fairguard.inputs.detect import Kind, detect
+from fairguard.inputs.limits import DEFAULT
+from fairguard.inputs.models import split_name
+from fairguard.policy import Policy
+from fairguard.provenance import versions
+
+_AFTER_COUNTING = {"accept", "flips", "format", "output", "allow_inconclusive", "discover"}
+"""Options that change what is said of the counts and not the counts."""
+_CODE = ("model", "model_pruned", "transform")
+
+
+def counting_options(settings: Settings) -> dict[str, Any]:
+    """Return the options that decide what a pass over the rows counts; an option not known here is one of them."""
+    left = Settings.model_fields.keys() - Policy.model_fields.keys() - _AFTER_COUNTING
+    return {name: getattr(settings, name) for name in sorted(left)}
+
+
+def key_of(settings: Settings, *, root: Path, run: str) -> str | None:
+    """Return the key of the counts that ``settings`` ask for; ``None`` where something exists in memory only.
+
+    Args:
+        settings: with ``dense``, ``pruned`` and ``data``.
+        root: folder of the project, whose code is known by its content.
+        run: name of this run of tests, part of the key where the rows come from code.
+    """
+    options = counting_options(settings)
+    if any(not isinstance(options[name], str | Path) for name in ("dense", "pruned", "data")):
+        return None
+    if any(callable(options[name]) for name in _CODE):
+        return None
+    parts = {"versions": versions(), **options}
+    for name in ("dense", "pruned"):
+        parts[name] = [str(options[name]), _model(str(options[name]))]
+    parts["seeds"] = [[seed, _model(seed)] for seed in settings.seeds]
+    parts["data"] = _content(options["data"]) if Path(options["data"]).exists() else [str(options["data"]), run]
+    for name in _CODE:
+        parts[name] = [options[name], _code(options[name], root, run)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _model(text: str) -> list[str]:
+    """Return what a model's file holds, and the files beside it that an ONNX model keeps its tensors in."""
+    path, _ = split_name(text)
+    found = detect(path)
+    files = {path}
+    if found.kind is Kind.ONNX:
+        from fairguard.inputs.onnx_files import external_file, read_graph, tensors_of
+
+        graph = read_graph(found, DEFAULT)
+        files |= {external_file(tensor, path) for tensor in tensors_of(graph) if tensor.external_data}
+    return sorted(_content(file) for file in files)
+
+
+def _content(path: str | Path) -> str:
+    stat = Path(path).stat()
+    return _content_at(str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _content_at(path: str, size: int, changed: int) -> str:
+    return sha256_of(path)
+
+
+def _code(spec: str | None, root: Path, run: str) -> list[str]:
+    """Return what identifies the code behind ``pkg.module:name``: sources, and versions of what they import."""
+    if spec is None:
+        return []
+    where = spec.rpartition(":")[0]
+    start = [Path(where)] if where.endswith(".py") else list(_module_files(where, (root,)))
+    if not start or not start[-1].is_file():
+        return [_version(where.partition(".")[0]) or run]
+    seen: dict[Path, str] = {}
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        file = waiting.pop().resolve()
+        if file in seen:
+            continue
+        seen[file] = sha256_of(file)
+        for module, folder in _imported(file):
+            files = list(_module_files(module, (root, folder)))
+            waiting += files
+            if not files and (installed := _version(module.partition(".")[0])):
+                found.add(installed)
+    return sorted([*seen.values(), *found])
+
+
+def _module_files(module: str, folders: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the files that importing ``module`` from one of ``folders`` runs."""
+    parts = module.split(".")
+    for folder in dict.fromkeys(folders):
+        for depth in range(1, len(parts) + 1):
+            stem = folder.joinpath(*parts[:depth])
+            yield from (file for file in (stem / "__init__.py", stem.with_suffix(".py")) if file.is_file())
+
+
+def _imported(file: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the modules that a file imports, each with the folder that its name may be relative to."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, file.parent) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = f"{node.module}." if node.module else ""
+            folder = file.parents[max(0, node.level - 1)]
+            yield from ((f"{base}{alias.name}", folder) for alias in node.names)
+
+
+@lru_cache(maxsize=256)
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except (PackageNotFoundError, ValueError):
+        return ""

@@ -1,0 +1,331 @@
+"""The pytest plugin of fairguard: ``@fairness_preserved`` on tests, an item for each group.
+
+Imports only pytest and the standard library; the package is loaded when the first marked test is collected, so a run
+without one pays for this file alone. What a check is, and what is written at the end, is in ``fairguard.testing``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fairguard.testing.checks import Checks
+    from fairguard.testing.judged import Judged
+    from fairguard.verdict import Verdict
+
+MARKER = "fairness_preserved"
+SIGNATURE = (
+    "fairness_preserved(*, dense, pruned, data, label, groups, model, features, margin, alpha, metrics, ...): judge "
+    "a pruned model against its dense one, an item for each group; the options are those of `fairguard check`, and "
+    "what is not given comes from [tool.fairguard]. A test with the fixture `fairness` calls it with its own models."
+)
+GROUP = "fairness_group"
+OVERALL = "overall"
+INCONCLUSIVE = ("warn", "fail", "skip")
+UPDATES = ("new", "improved", "regressed")
+SUFFIXES = (".html", ".json", ".sarif")
+SESSION = "fairguard-session"
+
+JUDGED = pytest.StashKey["Judged"]()
+NOTES = pytest.StashKey[list[dict[str, Any]]]()
+UNJUDGED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add options for this run, and the project's policy for the ini file."""
+    group = parser.getgroup("fairguard", "fairness of compressed models")
+    add = group.addoption
+    add("--fairguard-margin", type=float, metavar="X", help="Tolerated excess drop in this run: 0.02 is two points.")
+    add("--fairguard-alpha", type=float, metavar="X", help="Error rate in this run: 0.01 for every pull request.")
+    add("--fairguard-device", metavar="NAME", help="Where models run in this run: auto, cpu or cuda.")
+    add("--fairguard-inconclusive", choices=INCONCLUSIVE, help="What a test that cannot decide becomes.")
+    add(
+        "--fairguard-report",
+        action="append",
+        type=_report,
+        default=[],
+        metavar="FILE",
+        help="Write .html, .json, .sarif.",
+    )
+    add(
+        "--fairguard-update",
+        nargs="?",
+        const=UPDATES[:2],
+        type=_updates,
+        metavar="KINDS",
+        help="Record findings in the lock file: new, improved (both by default), regressed; write a `=` before KINDS.",
+    )
+    parser.addini(
+        "fairguard_inconclusive", "What a test that cannot decide becomes: warn, fail or skip.", default="warn"
+    )
+    parser.addini("fairguard_lock", "The lock file, relative to rootdir.", default="fairness.lock")
+
+
+def _updates(text: str) -> tuple[str, ...]:
+    kinds = tuple(part.strip() for part in text.split(","))
+    wrong = [kind for kind in kinds if kind not in UPDATES]
+    if wrong:
+        raise argparse.ArgumentTypeError(
+            f"{wrong[0]!r} is none of {', '.join(UPDATES)}; write --fairguard-update=new,improved before a file's name"
+        )
+    return kinds
+
+
+def _report(text: str) -> Path:
+    path = Path(text).absolute()
+    if path.suffix not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text!r}: end the name in {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no folder {path.parent}")
+    return path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and this process of the run."""
+    config.addinivalue_line("markers", SIGNATURE)
+    policy = config.getini("fairguard_inconclusive")
+    if policy not in INCONCLUSIVE:
+        raise pytest.UsageError(f"fairguard_inconclusive is {policy!r}; write one of {', '.join(INCONCLUSIVE)}.")
+    config.pluginmanager.register(FairguardSession(config), SESSION)
+
+
+class FairguardSession:
+    """One process of a test run: makes items and judges them; the process that hears all reports closes the run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Start without any check; workers of pytest-xdist take the run's name from their controller."""
+        self._config = config
+        self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+        self._run: str = (self._worker or {}).get("fairguard_run", f"{os.getpid()}-{time.time_ns()}")
+        self._sent: set[str] = set()
+        self._heard: dict[str, dict[str, Any]] = {}
+        self._lines: list[str] = []
+
+    @cached_property
+    def checks(self) -> Checks:
+        """Return the checks of this process; the package is imported here."""
+        from fairguard.testing.checks import Checks
+
+        names = ("margin", "alpha", "device")
+        given = {name: self._config.getoption(f"fairguard_{name}") for name in names}
+        options = {name: value for name, value in given.items() if value is not None}
+        root, cache = self._config.rootpath, self._cache()
+        return Checks(root=root, cache=cache, run=self._run, options=options, locked=self._locked())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, collector: Any, name: str, obj: Any) -> None:
+        """Give a marked test the fixture through which its groups come."""
+        if callable(obj) and collector.funcnamefilter(name) and _marked(collector, obj):
+            pytest.mark.usefixtures(GROUP)(obj)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make an item of a declared test for each group; reads the groups' columns and runs no model."""
+        if GROUP in metafunc.fixturenames and _declared(metafunc.definition):
+            groups = self.checks.groups(_asked(metafunc.definition))
+            metafunc.parametrize(GROUP, groups, ids=groups, indirect=True)
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Judge what a test declares; whatever forbids a judgement is an error of the set-up."""
+        if isinstance(item, pytest.Function) and _declared(item):
+            check = "::".join(part for part in (getattr(item.parent, "nodeid", ""), item.originalname) if part)
+            with _not_judged(item):
+                _check_positional(item)
+                judged = self.checks.declared(check, _asked(item))
+            self._note(item, judged, _group(item))
+            item.stash[JUDGED] = judged
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """Fail a declared test whose group regressed, before its body runs."""
+        judged = item.stash.get(JUDGED, None)
+        if judged is not None:
+            self._settle(item, judged, _group(item))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Send new verdicts along with the report, which crosses to the controller of pytest-xdist by itself."""
+        report = yield
+        if call.when == "call":
+            if item.stash.get(UNJUDGED, False):
+                report.when = "setup"  # not judged is an error, wherever in the test it was asked for
+            report.__dict__.update(fairguard=item.stash.get(NOTES, []))
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hear the verdicts of all processes."""
+        for note in getattr(report, "fairguard", ()):
+            self._heard[note["name"]] = note
+
+    def pytest_sessionfinish(self) -> None:
+        """Write what the run was asked for, once, from the process that heard everything."""
+        if self._worker is None and self._heard:
+            self._close()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Show a section if there is any verdict."""
+        if self._lines:
+            terminalreporter.section("fairguard")
+            for line in self._lines:
+                terminalreporter.write_line(line)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of pytest-xdist which run it belongs to."""
+        node.workerinput["fairguard_run"] = self._run
+
+    def caller(self, item: pytest.Item) -> Callable[..., Verdict]:
+        """Return the function behind the fixture ``fairness``."""
+        asked = _asked(item)
+        with _not_judged(item):
+            _check_positional(item)
+            self.checks.validate(asked)
+        calls = count(1)
+
+        def fairness(dense: Any, pruned: Any, data: Any = None, **options: Any) -> Verdict:
+            """Return the verdict on two models; fail the test if a group regressed."""
+            given = {"dense": dense, "pruned": pruned} | ({} if data is None else {"data": data})
+            number = next(calls)
+            with _not_judged(item):
+                name = item.nodeid if number == 1 else f"{item.nodeid}#{number}"
+                judged = self.checks.judged(name, {**asked, **options, **given})
+            self._note(item, judged, OVERALL)
+            self._settle(item, judged, OVERALL)
+            return judged.verdict
+
+        return fairness
+
+    def _note(self, item: pytest.Item, judged: Judged, group: str) -> None:
+        """Put a group's numbers on the item, and the verdict itself on the first item of its check."""
+        item.user_properties.extend(judged.properties(group).items())
+        if judged.check in self._sent:
+            return
+        from fairguard.testing.closing import packed
+
+        self._sent.add(judged.check)
+        file, line, _ = item.location
+        note = {"name": judged.check, "file": Path(file).as_posix(), "line": (line or 0) + 1}
+        item.stash.setdefault(NOTES, []).append({**note, "verdict": packed(judged.verdict)})
+
+    def _settle(self, item: pytest.Item, judged: Judged, group: str) -> None:
+        outcome = judged.outcome(group)
+        if outcome == "regressed" or judged.worse(group):
+            pytest.fail(judged.message(group), pytrace=False)
+        if outcome != "inconclusive":
+            return
+        doubt = judged.doubt(group)
+        policy = self._config.getoption("fairguard_inconclusive") or self._config.getini("fairguard_inconclusive")
+        if policy == "fail":
+            pytest.fail(doubt, pytrace=False)
+        if policy == "skip":
+            pytest.skip(doubt)
+        from fairguard.errors import FairnessInconclusive
+
+        item.warn(FairnessInconclusive(doubt))
+
+    def _close(self) -> None:
+        from fairguard.lock import Update
+        from fairguard.report.declared import Declared
+        from fairguard.testing.cache import tidy
+        from fairguard.testing.closing import Wishes, close, unpacked
+
+        update = self._config.getoption("fairguard_update")
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        wishes = Wishes(
+            root=self._config.rootpath,
+            locked=self._locked(),
+            update=None if update is None else [Update(kind) for kind in update],
+            held_back="CI is set, and only people agree to changes" if _in_ci() else None,
+            reports=self._config.getoption("fairguard_report"),
+            step_summary=Path(summary) if summary else None,
+        )
+        notes = self._heard.values()
+        self._lines = close([Declared(**{**note, "verdict": unpacked(note["verdict"])}) for note in notes], wishes)
+        if (cache := self._cache()) is not None:
+            tidy(cache)
+
+    def _locked(self) -> Path:
+        return self._config.rootpath / str(self._config.getini("fairguard_lock"))
+
+    def _cache(self) -> Path | None:
+        """Return the folder for counts, the same for all processes; ``None`` without pytest's cache."""
+        cache = getattr(self._config, "cache", None)
+        try:
+            return None if cache is None else Path(cache.mkdir("fairguard"))
+        except OSError:
+            return None
+
+
+@pytest.fixture
+def fairness_group(request: pytest.FixtureRequest) -> str:
+    """Return the group that this item of a ``@fairness_preserved`` test stands for: ``race=Black`` or ``overall``."""
+    group: str = getattr(request, "param", OVERALL)
+    return group
+
+
+@pytest.fixture
+def fairness(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
+    """Return ``fairness(dense, pruned, data, **options)``, which judges by the policy of the test's marker."""
+    session: FairguardSession = request.config.pluginmanager.get_plugin(SESSION)  # type: ignore[assignment]
+    return session.caller(request.node)
+
+
+@contextmanager
+def _not_judged(item: pytest.Item) -> Iterator[None]:
+    """Turn what forbids a judgement into its one line."""
+    from fairguard.errors import FairguardError
+
+    try:
+        yield
+    except FairguardError as error:
+        item.stash[UNJUDGED] = True
+        raise pytest.fail.Exception(f"not judged: {error}", pytrace=False) from None
+
+
+def _marked(collector: pytest.Collector, obj: Any) -> bool:
+    own = getattr(obj, "pytestmark", ())
+    marks = own if isinstance(own, list | tuple) else (own,)
+    return (
+        any(getattr(mark, "name", "") == MARKER for mark in marks) or collector.get_closest_marker(MARKER) is not None
+    )
+
+
+def _declared(node: pytest.Item) -> bool:
+    """Return whether the marker alone says what to judge: the test does not ask for ``fairness``."""
+    return node.get_closest_marker(MARKER) is not None and "fairness" not in getattr(node, "fixturenames", ())
+
+
+def _asked(node: pytest.Item) -> dict[str, Any]:
+    """Return the marker's options; those of the test are stronger than those of its class and module."""
+    return {name: value for mark in reversed([*node.iter_markers(MARKER)]) for name, value in mark.kwargs.items()}
+
+
+def _check_positional(node: pytest.Item) -> None:
+    from fairguard.errors import ConfigError
+
+    given = [part for mark in node.iter_markers(MARKER) for part in mark.args]
+    if given:
+        raise ConfigError(
+            f"{MARKER} takes names only, and {given[0]!r} has none; write dense=..., pruned=..., data=..."
+        )
+
+
+def _group(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    group: str = OVERALL if callspec is None else callspec.params.get(GROUP, OVERALL)
+    return group
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")

@@ -1,0 +1,37 @@
+"""What all tests share: the place of the real data, and a folder of small models that show every outcome."""
+
+import os
+from pathlib import Path
+
+import hypothesis  # noqa: F401
+import pytest
+import torch
+
+import fairguard.testing.checks  # noqa: F401
+from fairguard.demo import synthetic
+
+# Tests that run pytest in this process forget every module that their run loaded. torch cannot be loaded twice, and the
+# others take seconds each time, so all of them are loaded here.
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parent.parent
+os.environ["FAIRGUARD_CACHE"] = "off"  # tests leave nothing in the user's own cache
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("FAIRGUARD_DATA", ROOT / ".." / "shared" / "data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set FAIRGUARD_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def applicants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configured project: a dense model and three pruned ones, by outcome, on 30,000 synthetic applicants."""
+    folder = tmp_path_factory.mktemp("applicants")
+    synthetic.make(folder)
+    return folder

@@ -1,0 +1,129 @@
+"""The house has floors: imports point down, and each heavy package has named hosts (see ARCHITECTURE.md)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "fairguard"
+
+# Rooms from the ground up. A room may import rooms below it, and its own.
+FLOORS: list[set[str]] = [
+    {"errors"},
+    {"policy", "files"},
+    {"verdict"},
+    {"inputs", "config"},
+    {"judge", "report", "decisions", "acceptance"},
+    {"inference", "flips", "provenance", "schema"},
+    {"preflight"},
+    {"check"},
+    {"demo", "doctor", "plan", "repair", "strategies", "fuzz", "lock", "history"},
+    {"testing"},
+    {"cli", "__init__"},
+    {"__main__"},
+]
+
+# Who may import what weighs much. Anything not named here may be imported anywhere.
+HOSTS: dict[str, set[str]] = {
+    "torch": {"inputs", "inference", "repair", "demo", "provenance", "check"},
+    "onnx": {"inputs"},
+    "onnxruntime": {"inputs", "provenance"},
+    "safetensors": {"inputs", "repair"},
+    "transformers": {"inputs"},
+    "torchao": {"inputs"},
+    "pyarrow": {"inputs", "flips", "files", "schema", "fuzz"},
+    "pandas": {"inputs", "verdict", "flips", "check", "demo"},
+    "fairlearn": set(),  # the oracle of tests and benchmarks; nothing of it runs in a check
+    "sklearn": {"demo"},
+    "hypothesis": {"strategies"},
+    "pytest": {"testing"},
+    "click": {"cli"},
+    "rich": {"cli", "report"},
+    "jinja2": {"report"},
+    "matplotlib": {"report"},
+    "scipy": {"judge", "plan"},
+}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every import of a file, also those inside functions, but not those for type checkers alone."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            if node.module == "fairguard":
+                yield from ((node.lineno, f"fairguard.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, node.module or ""
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def floor(name: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if name in rooms:
+            return number
+    raise AssertionError(f"room {name!r} stands on no floor: give it one in FLOORS and in ARCHITECTURE.md")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    here = room(path)
+    for line, module in imports(path):
+        if not module.startswith("fairguard."):
+            continue
+        there = module.split(".")[1]
+        if there == "__version__":  # a plain name of the package's face
+            continue
+        where = f"{path.relative_to(ROOT)}:{line}"
+        if here == "__init__":  # the package's face hands names on from any floor
+            continue
+        assert there == here or floor(there) < floor(here), f"{where}: {here} imports {there}, which is not below it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_heavy_packages_stay_with_their_hosts(path: Path) -> None:
+    for line, module in imports(path):
+        package = module.split(".")[0]
+        if package in HOSTS:
+            assert room(path) in HOSTS[package], f"{path.relative_to(ROOT)}:{line}: {package} has no business here"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400, "over 400 lines: perhaps two rooms"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            doc = ast.get_docstring(node, clean=False) or ""
+            length = (node.end_lineno or 0) - node.lineno - doc.count("\n")
+            assert length <= 60, f"{node.name} has {length} lines"
+
+
+def test_the_plugin_imports_only_pytest_and_the_standard_library() -> None:
+    import sys
+
+    path = ROOT / "pytest_plugin" / "pytest_fairguard.py"
+    tree = ast.parse(path.read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {(n.module or "") if isinstance(n, ast.ImportFrom) else n.names[0].name for n in top}
+    packages = {name.split(".")[0] for name in names}
+    assert packages <= {*sys.stdlib_module_names, "pytest"}

@@ -1,0 +1,222 @@
+"""The command: exit codes, one line for every error, pure stdout. Real files, real runs, as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fairguard.cli import run
+from fairguard.demo import digits, synthetic
+
+
+@pytest.fixture(scope="module")
+def applicants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("applicants")
+    synthetic.make(folder)
+    return folder
+
+
+@pytest.fixture
+def inside(applicants: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(applicants)
+    return applicants
+
+
+CHECK = ["check", "dense.pt"]
+
+EXIT_CODES = [
+    (0, [*CHECK, "pruned_preserved.pt"]),
+    (1, [*CHECK, "pruned_regressed.pt"]),
+    (3, [*CHECK, "pruned_inconclusive.pt"]),
+    (0, [*CHECK, "pruned_inconclusive.pt", "--allow-inconclusive"]),
+    (1, [*CHECK, "pruned_regressed.pt", "--allow-inconclusive"]),
+    (0, ["--help"]),
+    (0, ["--version"]),
+    (0, ["check", "--help"]),
+    (2, []),
+    (2, ["chekc"]),
+    (2, ["check"]),
+    (2, [*CHECK]),
+    (2, [*CHECK, "absent.pt"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--margin", "x"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--margin", "7"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--metric", "acuracy"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--alpha", "0"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--data", "absent.parquet"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--label", "hird"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--group", "gender"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--model", "model.py:biuld"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--config", "absent.toml"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--output", "no/such/folder/report.json"]),
+    (2, [*CHECK, "pruned_preserved.pt", "--flips", "no/such/folder/flips.csv"]),
+]
+
+
+@pytest.mark.parametrize(("code", "arguments"), EXIT_CODES, ids=[" ".join(a) or "nothing" for _, a in EXIT_CODES])
+def test_exit_codes(code: int, arguments: list[str], inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == code
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err + said.out
+    if code == 2 and arguments:
+        assert said.err.startswith("fairguard: error: ")
+        assert said.err.count("\n") == 1, "an error is one line"
+        assert said.out == ""
+
+
+def test_interrupt_leaves_with_130(applicants: Path) -> None:
+    code = (
+        "import os, signal, sys, time, fairguard.check\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
+        "sys.modules['fairguard.check'].check = lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\n"
+        "from fairguard.cli import main\n"
+        "main(['check', 'dense.pt', 'pruned_preserved.pt'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=applicants, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.strip() == "fairguard: interrupted"
+
+
+SUGGESTIONS = [
+    (["chekc"], "Did you mean 'check'?"),
+    (["check", "dense.pt", "pruned_preserved.pt", "--label", "hird"], "Did you mean 'hired'?"),
+    (["check", "dense.pt", "pruned_preserved.pt", "--model", "model.py:biuld"], "build"),
+    (["check", "dense.pt", "pruned_preserved.pt", "--metric", "acuracy"], "accuracy"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), SUGGESTIONS)
+def test_errors_say_what_is_possible(
+    arguments: list[str], words: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_json_is_pure_and_complete(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run([*CHECK, "pruned_regressed.pt", "--format", "json"])
+    verdict = json.loads(capsys.readouterr().out)
+    assert list(verdict)[:2] == ["schema", "outcome"]
+    assert verdict["outcome"] == "regressed"
+    worst = verdict["findings"][0]
+    assert worst["outcome"] == "regressed"
+    assert "origin=D" in worst["group"]
+    assert {"group", "metric", "outcome", "estimate", "interval", "n"} <= set(worst)
+    assert verdict["record"]["versions"]["torch"] == torch.__version__
+    assert len(verdict["record"]["dense"]["sha256"]) == 64
+
+
+def test_json_is_byte_identical_but_for_the_time(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for _ in range(2):
+        run([*CHECK, "pruned_regressed.pt", "--format", "json"])
+        lines = capsys.readouterr().out.splitlines()
+        texts.append([line for line in lines if '"created"' not in line])
+    assert texts[0] == texts[1]
+
+
+def test_json_fits_its_schema(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import jsonschema
+
+    from fairguard.report.json import schema
+
+    run([*CHECK, "pruned_inconclusive.pt", "--format", "json"])
+    jsonschema.validate(json.loads(capsys.readouterr().out), schema())
+
+
+def test_a_failed_report_leaves_the_old_one(inside: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("the old one")
+    assert run([*CHECK, "absent.pt", "--format", "json", "--output", str(report)]) == 2
+    assert report.read_text() == "the old one"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_report_goes_to_a_file(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.json"
+    assert run([*CHECK, "pruned_regressed.pt", "--format", "json", "--output", str(report)]) == 1
+    assert json.loads(report.read_text())["outcome"] == "regressed"
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "regressed" in said.err
+
+
+def test_flips_file_holds_every_flipped_row(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flips = tmp_path / "flips.csv"
+    run([*CHECK, "pruned_regressed.pt", "--format", "json", "--flips", str(flips)])
+    overall = json.loads(capsys.readouterr().out)["overall"]
+    table = pd.read_csv(flips)
+    kinds = table["kind"].value_counts()
+    assert kinds["harmful"] == overall["harmful_flips"]
+    assert kinds["beneficial"] == overall["beneficial_flips"]
+    rows = pd.read_parquet("applicants.parquet").set_index("applicant").loc[table["id"]]
+    np.testing.assert_array_equal(rows["hired"].astype(str), table["label"].astype(str))
+    np.testing.assert_array_equal(rows["origin"], table["origin"])
+    harmed = table[table["kind"] == "harmful"]
+    assert harmed.loc[harmed["origin"] == "D", "regressed_group"].notna().all()
+
+
+def test_command_line_wins_over_the_file(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run([*CHECK, "pruned_preserved.pt", "--format", "json", "--group", "sex", "--margin", "0.04"])
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["columns"] == ["sex"]
+    assert verdict["policy"]["margin"] == 0.04
+
+
+def test_identical_files_are_called_so(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*CHECK, "dense.pt"]) == 0
+    assert "the two files hold the same weights" in capsys.readouterr().out
+
+
+def test_layer_collapse_is_named(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = torch.load("dense.pt", weights_only=True)
+    state["2.weight"] = torch.zeros_like(state["2.weight"])
+    torch.save(state, tmp_path / "collapsed.pt")
+    run([*CHECK, str(tmp_path / "collapsed.pt")])
+    out = capsys.readouterr().out
+    assert "layer collapse: 2.weight has no weight left" in out
+    assert "it has collapsed" in out
+
+
+def test_text_fits_a_screen_unless_verbose(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run([*CHECK, "pruned_regressed.pt"])
+    short = capsys.readouterr().out.splitlines()
+    run([*CHECK, "pruned_regressed.pt", "-v"])
+    assert len(short) <= 40 < len(capsys.readouterr().out.splitlines())
+    assert short[-1].startswith("next: ")
+
+
+def test_verbose_shows_expected_flips_beside_the_observed(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run([*CHECK, "pruned_regressed.pt", "-v"])
+    out = capsys.readouterr().out
+    table = out[out.index("flips by group") :]
+    flips, expected = next(line.split()[2:4] for line in table.splitlines() if line.startswith("origin=D "))
+    assert float(flips) > 1.2 * float(expected), "pruning aimed at this group"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["check", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom fairguard.cli import run\n"
+        f"run({arguments!r})\n"
+        "heavy = {'torch', 'fairlearn', 'sklearn', 'pandas', 'pyarrow', 'numpy', 'onnxruntime', 'scipy'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_digits_demo_shows_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dense, pruned = digits.make(tmp_path)
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        assert run(["check", dense, pruned]) == 1
+    finally:
+        os.chdir(before)
+    assert "class=1" in capsys.readouterr().out

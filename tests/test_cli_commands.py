@@ -1,0 +1,156 @@
+"""The commands beside `check`, and its less usual options: run as a user types them, on the synthetic applicants."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fairguard.cli import run
+from fairguard.config import load_settings
+
+
+@pytest.fixture
+def said(applicants_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command in the demo's folder; give its exit code and what it said on stdout and stderr."""
+    monkeypatch.chdir(applicants_dir)
+
+    def say(*arguments: str) -> tuple[int, str, str]:
+        code = run(list(arguments))
+        spoken = capsys.readouterr()
+        return code, spoken.out, spoken.err
+
+    return say
+
+
+def test_init_writes_what_check_then_reads(applicants_dir: Path, tmp_path: Path, said) -> None:
+    target = tmp_path / "fairguard.toml"
+    code, out, _ = said("init", "applicants.parquet", "--output", str(target))
+    assert code == 0
+    assert str(target) in out
+    settings = load_settings(target)
+    assert settings.label == "hired"
+    assert "sex" in settings.groups
+    assert Path(settings.data).resolve() == applicants_dir / "applicants.parquet"
+
+
+def test_init_replaces_nothing_unasked(tmp_path: Path, said) -> None:
+    target = tmp_path / "fairguard.toml"
+    target.write_text("margin = 0.07\n")
+    code, _, err = said("init", "applicants.parquet", "--output", str(target))
+    assert code == 2
+    assert "--force" in err
+    assert target.read_text() == "margin = 0.07\n"
+    assert said("init", "applicants.parquet", "--output", str(target), "--force")[0] == 0
+
+
+def test_inspect_says_what_a_file_is(said) -> None:
+    code, out, _ = said("inspect", "dense.pt", "pruned_regressed.pt", "--model", "model.py:build")
+    assert code == 0
+    assert "state dict" in out
+    assert re.search(r"parameters, 75\.0% of the weights zero", out)
+
+
+def test_plan_without_models_assumes_a_churn(said) -> None:
+    code, out, _ = said("plan", "--metric", "accuracy")
+    assert code == 0
+    assert "origin=D" in out
+    assert "rows in all" in out or "are enough" in out
+    stricter = said("plan", "--metric", "accuracy", "--harmed", "0.2", "--helped", "0.1")[1]
+    needed = [int(text.splitlines()[-1].split()[0].replace(",", "")) for text in (out, stricter)]
+    assert needed[1] > needed[0], "more churn needs more rows"
+
+
+def test_plan_from_a_pilot_and_from_sizes(said) -> None:
+    assert said("plan", "dense.pt", "pruned_inconclusive.pt")[0] == 0
+    code, out, _ = said("plan", "--size", "race=A=5000", "--size", "race=B=300")
+    assert code == 0
+    assert "race=B" in out
+
+
+@pytest.mark.parametrize("arguments", [["dense.pt"], ["--size", "A=x"], ["--size", "A=10"], ["--effect", "0.001"]])
+def test_impossible_plans_are_refused(arguments: list[str], said) -> None:
+    code, out, err = said("plan", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("fairguard: error: ")
+    assert err.count("\n") == 1
+
+
+def test_dry_run_opens_no_model(said) -> None:
+    code, out, _ = said("check", "no_such.pt", "neither.pt", "--dry-run")
+    assert code == 0
+    assert "shows from" in out
+
+
+def test_doctor_measures_false_alarms_and_power(said) -> None:
+    code, out, _ = said("doctor", "dense.pt", "pruned_inconclusive.pt", "--repeats", "20", "--metric", "accuracy")
+    assert code == 0
+    assert "raised a false alarm" in out
+    assert "planted harms found" in out
+
+
+def test_discover_finds_the_group_nobody_named(said) -> None:
+    usual = ["check", "dense.pt", "pruned_regressed.pt", "--group", "sex"]
+    assert "origin" not in said(*usual)[1]
+    _, out, _ = said(*usual, "--discover", "2", "--discover-columns", "origin")
+    found = out[out.index("found by searching") :]
+    assert re.search(r"^origin=D .*REGRESSED", found, re.MULTILINE)
+    assert "origin" not in out[: out.index("found by searching")].replace("groups sex (2)", "")
+
+
+def pruned_like(path: Path, count: int) -> list[str]:
+    """Models pruned like the regressed one from other seeds: its weights with a little noise on what is left."""
+    state = torch.load(path / "pruned_regressed.pt", weights_only=True)
+    names = []
+    for seed in range(count):
+        generator = torch.Generator().manual_seed(seed)
+        moved = {
+            name: weight * (1 + 0.05 * torch.randn(weight.shape, generator=generator)) for name, weight in state.items()
+        }
+        torch.save(moved, path / f"seed_{seed}.pt")
+        names.append(f"seed_{seed}.pt")
+    return names
+
+
+def test_seeds_confirm_flips(applicants_dir: Path, tmp_path: Path, said) -> None:
+    seeds = pruned_like(applicants_dir, 5)
+    flips = tmp_path / "flips.csv"
+    code, out, _ = said("check", "dense.pt", "pruned_regressed.pt", "--seeds", *seeds, "--flips", str(flips))
+    assert code == 1
+    table = pd.read_csv(flips)
+    confirmed = int(re.search(r"([\d,]+) harmful flips confirmed", out)[1].replace(",", ""))
+    assert table["confirmed"].sum() == confirmed
+    assert 0 < confirmed < (table["kind"] == "harmful").sum()
+    ranked = table["responsibility"].dropna().to_numpy()
+    assert len(ranked)
+    assert (np.diff(ranked) <= 0).all(), "what the excess explains best comes first"
+
+
+def test_limits_bound_what_is_opened(said) -> None:
+    code, _, err = said("check", "dense.pt", "pruned_preserved.pt", "--limit", "0MiB")
+    assert code == 2
+    assert "limit" in err
+    assert said("check", "dense.pt", "pruned_preserved.pt", "--limit", "1GiB")[0] == 0
+    assert "64GiB" in said("check", "dense.pt", "pruned_preserved.pt", "--limit", "much")[2]
+
+
+def test_too_few_seeds_confirm_nothing(applicants_dir: Path, said) -> None:
+    code, _, err = said("check", "dense.pt", "pruned_regressed.pt", "--seeds", *pruned_like(applicants_dir, 2))
+    assert code == 2
+    assert "at least 5" in err
+
+
+def test_rows_of_one_person_are_not_independent(applicants_dir: Path, tmp_path: Path, said) -> None:
+    rows = pd.read_parquet(applicants_dir / "applicants.parquet").head(3_000)
+    again = pd.concat([rows] * 4).assign(person=np.tile(np.arange(len(rows)), 4), applicant=np.arange(4 * len(rows)))
+    again.to_parquet(tmp_path / "again.parquet")
+    usual = ["check", "dense.pt", "pruned_regressed.pt", "--data", str(tmp_path / "again.parquet"), "-v"]
+    naive, clustered = (said(*usual, *more)[1] for more in ([], ["--cluster", "person"]))
+    assert "12000 rows are worth about" in clustered
+    wide = [
+        re.search(r"^origin=D +accuracy.*\[([-+.\d]+), ([-+.\d]+)\]", out, re.MULTILINE) for out in (naive, clustered)
+    ]
+    spread = [float(found[2]) - float(found[1]) for found in wide]
+    assert spread[1] > 1.6 * spread[0], "four copies of a row are one row: bounds twice as wide"

@@ -1,0 +1,147 @@
+"""Rows that belong together and rows that count more: verdicts that neither can fool."""
+
+import numpy as np
+import pytest
+
+from fairguard.errors import DataError
+from fairguard.judge.clusters import judge_clustered
+from fairguard.judge.counts import CountTable
+from fairguard.judge.judge import judge
+from fairguard.judge.scatter import CLUSTER, WEIGHT
+from fairguard.policy import Policy
+from fairguard.verdict import Outcome, Verdict
+
+POLICY = Policy.of(metrics="accuracy", permutations=999)
+
+
+def people(seed: int, *, persons: int = 150, rows: int = 8, alike: float = 0.5, harm: float = 0.0) -> dict:
+    """Persons with several rows each, a share ``alike`` of which shares the person's fate; group 1 loses more."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(persons) % 3
+    person = np.repeat(np.arange(persons), rows)
+    chance = 0.06 + harm * (group == 1)
+    shared, fate = rng.random(len(person)) < alike, rng.random(persons) < chance
+    flipped = np.where(shared, fate[person], rng.random(len(person)) < chance[person])
+    return {"group": group[person], "cluster": person, "dense": np.ones(len(person), int), "pruned": 1 - flipped}
+
+
+def table(data: dict, *, cluster: np.ndarray | None = None, weight: np.ndarray | None = None) -> CountTable:
+    columns, levels, codes = ["g"], [["a", "b", "c"]], [data["group"]]
+    for name, values in ((CLUSTER, cluster), (WEIGHT, weight)):
+        if values is not None:
+            names, place = np.unique(values, return_inverse=True)
+            columns.append(name)
+            levels.append([str(value) for value in names])
+            codes.append(place)
+    return CountTable.of(
+        columns,
+        levels,
+        ("0", "1"),
+        codes=np.column_stack(codes),
+        y=np.ones_like(data["dense"]),
+        dense=data["dense"],
+        pruned=data["pruned"],
+    )
+
+
+def bounds(verdict: Verdict) -> dict[str, tuple[float, float]]:
+    return {finding.group: finding.interval for finding in verdict.findings}
+
+
+def test_ignoring_persons_raises_false_alarms_and_clusters_keep_them_down() -> None:
+    policy, alarms = Policy.of(metrics="accuracy", permutations=499, margin=0.005), np.zeros(2)
+    for seed in range(120):
+        data = people(seed)
+        verdicts = judge(table(data), policy), judge_clustered(table(data, cluster=data["cluster"]), policy)
+        alarms += [verdict.outcome is Outcome.REGRESSED for verdict in verdicts]
+    rows, clusters = alarms / 120
+    assert rows > 0.15
+    assert clusters < 0.11  # three standard errors above 0.05
+
+
+def test_harm_to_persons_is_still_found() -> None:
+    data = people(1, persons=600, harm=0.15)
+    verdict = judge_clustered(table(data, cluster=data["cluster"]), POLICY)
+    assert [finding.group for finding in verdict.regressed] == ["g=b"]
+
+
+def test_rows_repeated_within_a_cluster_add_no_evidence() -> None:
+    data = people(2, alike=0.0, rows=1, persons=900, harm=0.1)
+    once = judge_clustered(table(data, cluster=data["cluster"]), POLICY)
+    thrice = {name: np.repeat(values, 3) for name, values in data.items()}
+    again = judge_clustered(table(thrice, cluster=thrice["cluster"]), POLICY)
+    for group, interval in bounds(once).items():
+        assert bounds(again)[group] == pytest.approx(interval, abs=1e-9)
+    assert judge(table(thrice), POLICY).findings[0].interval[0] > once.findings[0].interval[0]
+
+
+def test_clusters_of_one_row_judge_much_as_rows_do() -> None:
+    data = people(3, alike=0.0, rows=1, persons=3000, harm=0.05)
+    plain, single = judge(table(data), POLICY), judge_clustered(table(data, cluster=data["cluster"]), POLICY)
+    assert single.outcome is plain.outcome
+    for group, interval in bounds(plain).items():
+        assert bounds(single)[group] == pytest.approx(interval, abs=3e-3)
+    assert single.overall.model_dump_json() == plain.overall.model_dump_json()
+
+
+def test_clusters_that_span_groups_are_judged() -> None:
+    data = people(4, persons=600, harm=0.1)
+    mixed = np.random.default_rng(0).permutation(data["cluster"])
+    verdict = judge_clustered(table(data, cluster=mixed), POLICY)
+    assert verdict.findings[0].group == "g=b"
+
+
+def test_many_clusters_are_merged_for_the_sign_flips_alone() -> None:
+    data = people(5, persons=9000, rows=2, harm=0.05)
+    verdict = judge_clustered(table(data, cluster=data["cluster"]), POLICY)
+    assert [finding.group for finding in verdict.regressed] == ["g=b"]
+
+
+def test_equal_weights_change_no_estimate() -> None:
+    data = people(6, alike=0.0, rows=1, persons=1500, harm=0.05)
+    plain = judge(table(data), POLICY)
+    for weight in (1.0, 2.5):
+        verdict = judge_clustered(table(data, weight=np.full(1500, weight)), POLICY)
+        assert verdict.overall.model_dump_json() == plain.overall.model_dump_json()
+        assert bounds(verdict)["g=b"] == pytest.approx(bounds(plain)["g=b"], abs=3e-3)
+
+
+def test_a_weight_of_two_is_a_row_twice_in_the_estimate_and_not_in_the_evidence() -> None:
+    data = people(7, alike=0.0, rows=1, persons=1500, harm=0.1)
+    weight = np.random.default_rng(0).integers(1, 4, 1500)
+    verdict = judge_clustered(table(data, weight=weight), POLICY)
+    repeated = judge(table({name: np.repeat(values, weight) for name, values in data.items()}), POLICY)
+    mine, theirs = verdict.findings[0], repeated.findings[0]
+    assert (mine.group, mine.estimate) == (theirs.group, pytest.approx(theirs.estimate))
+    assert (mine.loss, mine.loss_rest) == pytest.approx((theirs.loss, theirs.loss_rest), abs=1e-6)
+    assert mine.interval[0] < theirs.interval[0]
+    assert mine.n == 500
+    assert verdict.overall.accuracy.pruned == pytest.approx(repeated.overall.accuracy.pruned, abs=1e-6)
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf", "heavy"])
+def test_impossible_weights_are_named(weight: str) -> None:
+    data = people(8, persons=30)
+    values = np.full(240, "1.0", dtype="U8")
+    values[0] = weight
+    with pytest.raises(DataError, match=f"weight '{weight}' is not possible"):
+        judge_clustered(table(data, weight=values), POLICY)
+
+
+def test_weights_of_nothing_are_refused() -> None:
+    with pytest.raises(DataError, match="all weights are 0"):
+        judge_clustered(table(people(8, persons=30), weight=np.zeros(240)), POLICY)
+
+
+def test_one_cluster_is_refused() -> None:
+    data = people(9, persons=30)
+    with pytest.raises(DataError, match="one cluster"):
+        judge_clustered(table(data, cluster=np.zeros(240, int)), POLICY)
+
+
+def test_identical_predictions_are_never_a_regression() -> None:
+    data = people(10, persons=300)
+    data["pruned"] = data["dense"]
+    verdict = judge_clustered(table(data, cluster=data["cluster"]), POLICY)
+    assert verdict.outcome is not Outcome.REGRESSED
+    assert all(finding.p_value == 1.0 for finding in verdict.findings)

@@ -1,0 +1,159 @@
+"""Rows from the user's own code: Datasets, DataLoaders, iterables, and callables by name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from fairguard.errors import ConfigError, DataError
+from fairguard.inputs.data import group_values, open_data
+from fairguard.inputs.rows import Source
+
+N = 50
+
+
+class People(Dataset[Any]):
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, i: int) -> Any:
+        groups = {"sex": "FM"[i % 2], "age": torch.tensor(20 + i), "key": f"p{i}", "w": i / 10}
+        return torch.full((3,), float(i)), i % 3, groups
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return (People()[i] for i in range(N))
+
+
+def rows(source: Source, batch_size: int = 16) -> tuple[Any, list[int], list[tuple[str, ...]]]:
+    batches = list(source.batches(batch_size))
+    assert all(len(batch) <= batch_size for batch in batches)
+    assert [batch.start for batch in batches] == list(np.cumsum([0, *map(len, batches)])[:-1])
+    named = [tuple(source.levels[i][c] for i, c in enumerate(row)) for b in batches for row in b.codes]
+    return torch.cat([torch.as_tensor(b.x) for b in batches]), [int(v) for b in batches for v in b.y], named  # type: ignore[union-attr]
+
+
+SEXES = [("FM"[i % 2],) for i in range(N)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        People(),
+        Stream(),
+        DataLoader(People(), batch_size=7),
+        DataLoader(People(), batch_size=40),
+        DataLoader(People(), batch_size=7, shuffle=True),
+        DataLoader(People(), batch_size=7, drop_last=True),
+        DataLoader(Stream(), batch_size=7),
+        [(torch.full((1, 3), float(i)), [i % 3], {"sex": ["FM"[i % 2]]}) for i in range(N)],
+    ],
+    ids=["dataset", "stream", "loader", "large", "shuffled", "dropping", "stream loader", "list"],
+)
+def test_everything_gives_all_rows_in_order(data: Any) -> None:
+    source = open_data(data, groups=["sex"])
+    for _ in range(2):
+        x, y, groups = rows(source)
+        np.testing.assert_array_equal(x[:, 0], np.arange(N))
+        assert y == [i % 3 for i in range(N)]
+        assert groups == SEXES
+    assert source.n_rows == N
+    assert source.classes is None
+    assert source.labelled
+
+
+def test_all_groups_where_none_is_named() -> None:
+    source = open_data(People(), id="key", weight="w", cluster="key")
+    assert source.columns == ("sex", "age")
+    first = next(iter(source.batches(5)))
+    assert list(first.ids) == ["p0", "p1", "p2", "p3", "p4"]
+    assert first.weight is not None
+    np.testing.assert_allclose(first.weight, [0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_bins_and_the_class() -> None:
+    _, y, groups = rows(open_data(People(), groups=["age:30,60", "class"]))
+    expected = ["<30" if i < 10 else "30-60" if i < 40 else ">=60" for i in range(N)]
+    assert groups == [(age, str(label)) for age, label in zip(expected, y, strict=True)]
+
+
+def test_pairs_without_groups() -> None:
+    data = TensorDataset(torch.arange(6.0)[:, None], torch.arange(6) % 2)
+    assert rows(open_data(data, groups=["class"]))[2] == [("0",), ("1",)] * 3
+    assert open_data(data).columns == ()
+
+
+def test_named_classes() -> None:
+    batches = [(np.zeros((3, 2)), ["cat", "dog", "cat"], {"g": [0, 1, 0]})]
+    source = open_data(batches, classes=["dog", "cat"], groups=["class", "g"])
+    assert rows(source)[1:] == ([1, 0, 1], [("cat", "0"), ("dog", "1"), ("cat", "0")])
+    assert "which is none of the classes dog, eel" in told(batches, classes=["dog", "eel"])
+    assert "name their classes with --classes" in told(batches)
+
+
+def test_group_values_reads_what_it_must() -> None:
+    assert group_values(People(), ["sex", "age:30"]) == {"sex": ("F", "M"), "age": ("<30", ">=30")}
+
+
+def told(data: Any, **options: Any) -> str:
+    with pytest.raises(DataError) as error:
+        list(open_data(data, **options).batches(10))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def batch(**changes: Any) -> tuple[Any, Any, Any]:
+    given = {"x": np.zeros((4, 2)), "y": [0, 1, 0, 1], "groups": {"sex": list("FMFM")}, **changes}
+    return given["x"], given["y"], given["groups"]
+
+
+def test_what_cannot_be_judged() -> None:
+    assert "it must give (x, y, groups)" in told([1, 2, 3])
+    assert "gives a tuple of 4" in told([(1, 2, 3, 4)])
+    assert "gives groups as a list of 4" in told([batch(groups=["F", "M", "F", "M"])])
+    assert "gives no rows" in told([])
+    assert "is something of type int; it must give" in told(3)
+    assert "can be read only once" in told(iter([batch()]))
+    assert "Did you mean 'sex'?" in told([batch()], groups=["sexx"])
+    assert "no column 'zzz'; columns are: sex, class" in told([batch()], groups=["zzz"])
+    assert "2 values of 'sex' for 4 rows" in told([batch(groups={"sex": ["F", "M"]})])
+    assert "5 rows of features for 4 labels" in told([batch(x=np.zeros((5, 2)))])
+    assert "gives the label -1 in row 5 (from 0)" in told([batch(), batch(y=[0, -1, 0, 1])])
+    assert "gives the label nan in row 0" in told([batch(y=[np.nan, 1, 0, 1])])
+    assert "'sex' mixes types" in told([batch(groups={"sex": ["F", 1, "F", 1]})])
+    assert "group 'sex' has one value, 'F', in all 4 rows" in told([batch(groups={"sex": list("FFFF")})])
+    assert "has no column 'sex'" in told([batch(), batch(groups={"other": list("FMFM")})])
+    assert "makes its own features" in told([batch()], transform=len)
+
+
+def test_callables_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows_here.py").write_text(
+        "import numpy as np, pandas as pd\n"
+        "def batches():\n"
+        "    for i in range(3):\n"
+        "        yield np.full((2, 1), i), [0, 1], {'sex': ['F', 'M']}\n"
+        "def table():\n"
+        "    return pd.DataFrame({'x': [1.0, 2.0], 'y': [0, 1], 'sex': ['F', 'M']})\n"
+        "def arrays():\n"
+        "    return np.zeros((2, 1)), [0, 1], {'sex': ['F', 'M']}\n"
+        "def file():\n"
+        "    table().to_parquet('t.parquet')\n"
+        "    return 't.parquet'\n"
+        "def broken():\n"
+        "    raise KeyError('no such key')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    source = open_data("rows_here:batches", groups=["sex"])
+    for _ in range(2):  # a generator is made anew for every pass
+        assert rows(source)[1] == [0, 1] * 3
+    assert open_data("rows_here.py:table", label="y", groups=["sex"]).n_rows == 2
+    assert open_data(f"{tmp_path}/rows_here.py:arrays").columns == ("sex",)
+    assert open_data("rows_here:file", label="y", groups=["sex"]).record.kind == "Parquet"
+    assert "--data rows_here:broken failed: KeyError: 'no such key'" in told("rows_here:broken")
+    with pytest.raises(ConfigError, match=r"no module 'row_here'.*Did you mean 'rows_here'"):
+        open_data("row_here:batches")

@@ -1,0 +1,53 @@
+"""examples/ci: the sample project is green with a good pruned model and red with a worse one, as its README shows."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "ci"
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
+    environment.pop("GITHUB_STEP_SUMMARY", None)
+    return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def shape(text: str) -> set[str]:
+    """The lines without numbers, and with every intersection as one: what no other machine may change."""
+    lines = re.sub(r"sex=. & ", "", re.sub(r"=[=]+|_[_]+", "", text)).splitlines()
+    return {re.sub(r"[-+]?\d[\d,.]*", "#", line).strip() for line in lines}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return Path(
+        shutil.copytree(EXAMPLE, tmp_path / "ci", ignore=shutil.ignore_patterns("*.pt", "*.parquet", ".pytest*"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "block"), [([], 0, 0), (["--sparsity", "0.85"], 1, 1)], ids=["green", "red"]
+)
+def test_the_project_runs_as_its_readme_shows(project: Path, options: list[str], code: int, block: int) -> None:
+    trained = run(project, "train.py", *options)
+    assert trained.returncode == 0, trained.stderr
+    done = run(project, "-m", "pytest", "-q")
+    assert done.returncode == code, done.stdout
+    shown = re.findall(r"```\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)[block]
+    assert shape(done.stdout) - {""} == shape(re.sub(r"^\$ .*\n", "", shown, flags=re.MULTILINE)) - {""}
+
+
+def test_the_workflow_runs_the_tests_and_keeps_the_reports() -> None:
+    text = (EXAMPLE / ".github" / "workflows" / "fairness.yml").read_text()
+    for part in (
+        "pytest --fairguard-report=fairness.html --fairguard-report=fairness.sarif",
+        "upload-sarif",
+        "junit.xml",
+    ):
+        assert part in text

@@ -1,0 +1,122 @@
+"""Arrays of every kind become the same counts; what cannot be counted is told in one line."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from count_tables import draw
+
+from fairguard.errors import DataError
+from fairguard.judge.arrays import count_arrays
+from fairguard.judge.counts import CountTable
+
+Y = np.array([0, 1, 1, 0, 1, 0])
+DENSE = np.array([0, 1, 0, 0, 1, 1])
+PRUNED = np.array([0, 0, 1, 0, 1, 1])
+SEX = np.array(["F", "M", "F", "M", "F", "M"])
+
+
+def content(table: CountTable) -> dict[tuple[Any, ...], int]:
+    """Rows by the names of their values."""
+    return {
+        (
+            *(table.levels[i][code] for i, code in enumerate(row[:-3])),
+            *("-" if code < 0 else table.classes[code] for code in row[-3:]),
+        ): int(count)
+        for row, count in zip(table.cells.tolist(), table.counts, strict=True)
+    }
+
+
+EXPECTED = {
+    ("F", "0", "0", "0"): 1,
+    ("M", "1", "1", "0"): 1,
+    ("F", "1", "0", "1"): 1,
+    ("M", "0", "0", "0"): 1,
+    ("F", "1", "1", "1"): 1,
+    ("M", "0", "1", "1"): 1,
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [np.asarray, list, pd.Series, torch.tensor, lambda x: x.astype(float), lambda x: x.astype(bool)]
+)
+def test_any_kind_of_array(kind: Any) -> None:
+    assert content(count_arrays(kind(Y), kind(DENSE), kind(PRUNED), {"sex": SEX})) == EXPECTED
+
+
+def test_kinds_may_differ() -> None:
+    scores = torch.nn.functional.one_hot(torch.tensor(DENSE), 2).float().requires_grad_()
+    table = count_arrays(pd.Series(Y, index=range(9, 15)), scores, PRUNED.tolist(), pd.DataFrame({"sex": SEX}))
+    assert content(table) == EXPECTED
+
+
+def test_text_labels() -> None:
+    names = np.array(["no", "yes"])
+    table = count_arrays(names[Y], pd.Categorical(names[DENSE]), names[PRUNED].tolist(), {"sex": pd.Categorical(SEX)})
+    assert table.classes == ("no", "yes")
+    assert content(table) == {
+        (sex, *("yes" if value == "1" else "no" for value in rest)): count for (sex, *rest), count in EXPECTED.items()
+    }
+
+
+def test_scores_may_know_more_classes_than_the_labels() -> None:
+    scores = np.zeros((6, 4))
+    scores[np.arange(6), [0, 1, 3, 0, 1, 1]] = 1.0
+    assert count_arrays(Y, scores, PRUNED, {"sex": SEX}).classes == ("0", "1", "2", "3")
+
+
+def test_without_labels() -> None:
+    table = count_arrays(None, DENSE, PRUNED, {"sex": SEX})
+    assert not table.labelled
+    assert table.n == 6
+
+
+def test_several_features_missing_values_and_bins() -> None:
+    age = [20, 30, np.nan, 70, 20, 30]
+    table = count_arrays(Y, DENSE, PRUNED, {"sex": [None, *SEX[1:]], "age:25,65": age})
+    assert table.columns == ("sex", "age")
+    assert set(table.levels[0]) == {"F", "M", "(missing)"}
+    assert set(table.levels[1]) == {"<25", "25-65", ">=65", "(missing)"}
+
+
+def test_counts_are_those_of_the_codes() -> None:
+    table = draw(2000, 3)
+    rows = np.repeat(table.cells, table.counts, axis=0)
+    again = count_arrays(rows[:, 1], rows[:, 2], rows[:, 3], {"c0": np.array(table.levels[0])[rows[:, 0]]})
+    assert content(again) == content(table)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"y": Y[:-1]}, "lengths differ: y 5, dense 6, pruned 6, group 'sex' 6; give one value per row in each."),
+        ({"groups": {"sex": SEX[:2]}}, "lengths differ: y 6, dense 6, pruned 6, group 'sex' 2"),
+        ({"y": [0.0, 1.0, float("nan"), 0.0, 1.0, 0.0]}, "y has no value in 1 of 6 rows, the first is row 2 (from 0)"),
+        ({"pruned": [0, None, 1, 0, 1, 1]}, "pruned has no value in 1 of 6 rows"),
+        ({"pruned": np.array(["a"] * 6)}, "pruned holds 'a' in row 0 (from 0), which is no label; labels: 0, 1."),
+        ({"y": [], "dense": [], "pruned": [], "groups": {"sex": []}}, "there are no rows"),
+        ({"groups": {}}, "groups is empty; name a sensitive feature"),
+        ({"groups": SEX}, "groups is a ndarray; name each sensitive feature: groups={'sex': values}."),
+        ({"groups": {"sex": ["F"] * 6}}, "group 'sex' has one value, 'F', in all 6 rows"),
+        ({"dense": np.full((6, 2), np.nan)}, "dense has a score that is not finite in row 0 (from 0)."),
+        ({"dense": DENSE[:, None]}, "dense has shape (6, 1); give predicted labels, or the scores of two or more"),
+        ({"dense": np.full((6, 2), "a")}, "scores are numbers"),
+        ({"y": Y.reshape(2, 3)}, "y has shape (2, 3); it must have one value per row."),
+        ({"y": 1}, "y is 1; give one value per row."),
+    ],
+)
+def test_one_line_says_what_is_wrong(change: dict[str, Any], line: str) -> None:
+    given: dict[str, Any] = {"y": Y, "dense": DENSE, "pruned": PRUNED, "groups": {"sex": SEX}} | change
+    with pytest.raises(DataError) as caught:
+        count_arrays(**given)
+    assert line in str(caught.value)
+
+
+def test_a_misspelt_prediction() -> None:
+    names = np.array(["cat", "dog"])
+    wrong = names[PRUNED].astype(object)
+    wrong[4] = "dgo"
+    with pytest.raises(DataError, match=r"pruned holds 'dgo' in row 4 .* labels: cat, dog. Did you mean 'dog'"):
+        count_arrays(names[Y], names[DENSE], wrong, {"sex": SEX})

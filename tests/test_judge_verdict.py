@@ -1,0 +1,255 @@
+"""The three outcomes on clear tables, what is said about small groups, and what the policy changes."""
+
+import numpy as np
+import pytest
+from count_tables import draw, flips
+
+from fairguard.errors import ConfigError, DataError
+from fairguard.judge.arrays import count_arrays
+from fairguard.judge.counts import CountTable
+from fairguard.judge.judge import judge
+from fairguard.policy import Metric, Policy
+from fairguard.verdict import Finding, Outcome, Verdict
+
+ACCURACY = Policy(metrics="accuracy")
+
+
+def finding(verdict: Verdict, group: str, metric: Metric = Metric.ACCURACY) -> Finding:
+    (found,) = [f for f in verdict.findings if (f.group, f.metric) == (group, metric)]
+    return found
+
+
+def test_a_harmed_group_is_a_regression() -> None:
+    verdict = judge(flips(a=(2000, 240, 40), b=(2000, 100, 60), c=(2000, 100, 60)), ACCURACY)
+    assert verdict.outcome is Outcome.REGRESSED
+    worst = verdict.findings[0]
+    assert (worst.rule, worst.group, worst.outcome) == ("FG101", "g=a", Outcome.REGRESSED)
+    assert worst.estimate == pytest.approx(0.10 - 0.02)
+    assert (worst.loss, worst.loss_rest) == (pytest.approx(0.10), pytest.approx(0.02))
+    assert worst.interval[0] > 0
+    assert worst.p_value < 0.01
+    assert (worst.rate.dense, worst.rate.pruned) == (1960 / 2000, 1760 / 2000)
+    assert worst.rows_needed is None
+    assert worst.reason is None
+    assert verdict.headline == "1 regressed, 2 preserved of 3 findings"
+    assert verdict.family == 3
+
+
+def test_equal_harm_to_all_is_preserved() -> None:
+    """Ten points are lost, by everybody alike: no group is treated worse."""
+    verdict = judge(flips(a=(5000, 600, 100), b=(5000, 600, 100), c=(9000, 1080, 180)), ACCURACY)
+    assert verdict.outcome is Outcome.PRESERVED
+    assert verdict.headline == "all 3 findings preserved"
+    assert verdict.overall.drop == pytest.approx(0.1)
+
+
+def test_too_few_rows_are_inconclusive_and_say_how_many_would_do() -> None:
+    verdict = judge(flips(a=(300, 18, 9), b=(300, 15, 9)), ACCURACY)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    undecided = finding(verdict, "g=a")
+    assert undecided.outcome is Outcome.INCONCLUSIVE
+    assert undecided.reason == f"could be up to {100 * undecided.interval[1]:.1f} points"
+    assert undecided.rows_needed is not None
+    assert undecided.rows_needed > 300
+
+
+def test_the_rows_asked_for_would_do() -> None:
+    """As many rows as asked for, at the same rates, decide what was open."""
+    small = {"a": (150, 12, 4), "b": (150, 5, 5)}
+    open_ = judge(flips(**small), Policy(metrics="accuracy", margin=0.05))
+    asked = finding(open_, "g=a").rows_needed
+    assert open_.outcome is Outcome.INCONCLUSIVE
+    assert asked is not None
+    scale = -(-asked // 150)
+    large = {name: tuple(scale * count for count in counts) for name, counts in small.items()}
+    assert judge(flips(**large), Policy(metrics="accuracy", margin=0.05)).outcome is Outcome.REGRESSED
+
+
+def test_proven_but_tolerated_harm_is_no_regression() -> None:
+    table = flips(a=(50_000, 2000, 500), b=(50_000, 1500, 500))  # one point more, proven
+    verdict = judge(table, ACCURACY)
+    assert finding(verdict, "g=a").interval[0] > 0
+    assert verdict.outcome is Outcome.PRESERVED
+    assert judge(table, Policy(metrics="accuracy", margin=0.005)).outcome is Outcome.REGRESSED
+
+
+def test_strict_needs_proof_beyond_the_margin() -> None:
+    table = flips(a=(2000, 160, 60), b=(2000, 100, 60))
+    assert judge(table, ACCURACY).outcome is Outcome.REGRESSED
+    strict = judge(table, Policy(metrics="accuracy", strict=True))
+    assert strict.outcome is Outcome.INCONCLUSIVE
+    assert finding(strict, "g=a").reason == "over the margin, but not proven to be beyond the margin"
+    far = flips(a=(2000, 300, 60), b=(2000, 100, 60))
+    assert judge(far, Policy(metrics="accuracy", strict=True)).outcome is Outcome.REGRESSED
+
+
+def test_each_metric_has_its_own_margin() -> None:
+    table = draw(20_000, 2, harm=0.06)
+    lenient = Policy.of(metrics=["accuracy", "fpr"], margin=0.01, margins={"accuracy": 0.2})
+    outcomes = {f.metric: f.outcome for f in judge(table, lenient).findings if f.group == "c0=v0"}
+    assert outcomes == {Metric.ACCURACY: Outcome.PRESERVED, Metric.FPR: Outcome.REGRESSED}
+
+
+def test_a_small_group_is_listed_as_untested() -> None:
+    table = flips(a=(9000, 450, 270), b=(9000, 450, 270), tiny=(12, 9, 0))
+    verdict = judge(table, ACCURACY)
+    tiny = finding(verdict, "g=tiny")
+    assert (tiny.tested, tiny.outcome, tiny.reason) == (False, Outcome.INCONCLUSIVE, "12 rows, fewer than 20")
+    assert tiny.estimate == pytest.approx(9 / 12 - 180 / 9000)
+    assert tiny.rows_needed is not None
+    assert verdict.outcome is Outcome.PRESERVED
+    assert verdict.headline == "all 2 findings preserved (1 group untested: g=tiny)"
+    assert verdict.family == 2
+    assert [f.group for f in verdict.untested] == ["g=tiny"]
+    failing = judge(table, Policy(metrics="accuracy", untested="fail"))
+    assert failing.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_group_too_small_to_certify_is_listed_and_does_not_pass_silently() -> None:
+    table = flips(a=(9000, 450, 270), b=(9000, 450, 270), small=(60, 1, 1))
+    verdict = judge(table, ACCURACY)
+    small = finding(verdict, "g=small")
+    assert small.tested
+    assert small.outcome is Outcome.INCONCLUSIVE
+    assert small.reason is not None
+    assert small.reason.startswith("too few rows to rule out less than 4.")
+    assert verdict.outcome is Outcome.PRESERVED
+    assert verdict.headline == "1 inconclusive, 2 preserved of 3 findings (1 group too small to certify: g=small)"
+    assert judge(table, Policy(metrics="accuracy", untested="fail")).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_small_group_that_looks_harmed_forbids_preserved() -> None:
+    verdict = judge(flips(a=(9000, 450, 270), b=(9000, 450, 270), small=(60, 5, 1)), ACCURACY)
+    small = finding(verdict, "g=small")
+    assert small.reason == "over the margin, but not proven to be beyond chance"
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+
+
+def test_no_positives_in_a_group() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(["a", "b"], 2000)
+    y = np.where(group == "a", rng.integers(0, 2, 4000), 0)
+    verdict = judge(count_arrays(y, y, y, {"g": group}), Policy())
+    recall = finding(verdict, "g=b", Metric.RECALL)
+    assert (recall.n, recall.tested, recall.reason) == (0, False, "no rows, fewer than 20")
+    assert np.isnan(recall.estimate)
+    other = finding(verdict, "g=a", Metric.RECALL)
+    assert other.reason == "no rows outside the group, fewer than 20"
+    undefined = [f for f in verdict.to_dict()["findings"] if f["metric"] == "recall"]
+    assert [f["estimate"] for f in undefined] == [None, None]
+
+
+def test_nothing_large_enough() -> None:
+    verdict = judge(flips(a=(3, 1, 0), b=(4, 0, 0)), ACCURACY)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.headline == "nothing could be tested (2 groups untested: g=a, g=b)"
+    assert verdict.family == 0
+
+
+def test_rows_so_few_that_even_total_harm_is_chance() -> None:
+    verdict = judge(flips(a=(2, 2, 0), b=(2, 0, 0)), Policy(metrics="accuracy", min_group=1))
+    assert {f.reason for f in verdict.findings} == {"too few rows to show anything among so many findings"}
+
+
+def test_no_rows_are_an_error() -> None:
+    empty = CountTable.of(["g"], [["a"]], ["0", "1"], codes=[], y=[], dense=[], pruned=[])
+    with pytest.raises(DataError, match="no rows"):
+        judge(empty, ACCURACY)
+
+
+def test_classes_as_groups_find_the_class_that_pays() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 5, 20_000)
+    pruned = np.where((rng.random(20_000) < 0.03) | ((y == 3) & (rng.random(20_000) < 0.08)), (y + 1) % 5, y)
+    table = count_arrays(y, y, pruned, {"g": rng.integers(0, 2, 20_000)})
+    verdict = judge(table, Policy(), groups=["class"])
+    assert [(f.group, f.metric) for f in verdict.regressed] == [("class=3", Metric.ACCURACY)]
+    assert verdict.columns == ("class",)
+    assert {s.column for s in verdict.summaries} == {"class"}
+    by_recall = judge(table, Policy(metrics="recall"), groups=["g"])
+    assert {f.label for f in by_recall.findings} == set("01234")
+    (row,) = [row for row in judge(table, Policy(), groups=["g"]).groups if row.group == "g=0"]
+    assert row.worst_class == "3"
+    assert row.worst_class_drop == pytest.approx(0.11, abs=0.03)
+
+
+def test_a_change_of_decisions_that_accuracy_cannot_see() -> None:
+    """One group is called positive far more often, right and wrong in equal measure: accuracy stands still."""
+    rng = np.random.default_rng(0)
+    group, y = np.repeat(["a", "b"], 4000), rng.integers(0, 2, 8000)
+    dense = np.where(rng.random(8000) < 0.7, y, 1 - y)
+    raised = (group == "a") & (dense == 0) & (rng.random(8000) < np.where(y == 1, 0.47, 0.2))
+    pruned = np.where(raised, 1, dense)
+    verdict = judge(count_arrays(y, dense, pruned, {"g": group}), Policy())
+    assert finding(verdict, "g=a").outcome is not Outcome.REGRESSED
+    assert finding(verdict, "g=a", Metric.FPR).outcome is Outcome.REGRESSED
+
+
+def test_without_labels_only_the_difference_is_judged() -> None:
+    table = draw(20_000, 3, labels=False)
+    verdict = judge(table, Policy())
+    assert not verdict.labelled
+    assert verdict.outcome is Outcome.PRESERVED
+    assert {f.rule for f in verdict.findings} == {"FG106"}
+    assert verdict.overall.other_flips == verdict.overall.n - int(table.counts[table.dense == table.pruned].sum())
+    assert {s.name for s in verdict.summaries} <= {"demographic_parity_difference", "demographic_parity_ratio"}
+
+
+def test_composition_explains_a_group_that_has_more_of_what_is_hurt() -> None:
+    """Pruning hurts positives only, alike in both groups; one group has more positives."""
+    n = 10_000
+    group = np.repeat(["few", "many"], n)
+    y = np.concatenate([np.arange(n) % 10 < 2, np.arange(n) % 10 < 6]).astype(int)
+    pruned = np.where((y == 1) & (np.arange(2 * n) // 10 % 5 == 0), 0, y)
+    found = finding(judge(count_arrays(y, y, pruned, {"g": group}), Policy()), "g=many")
+    assert found.composition == pytest.approx(0.04)
+    assert found.specific == pytest.approx(0.0)
+    assert found.outcome is Outcome.REGRESSED
+
+
+def test_early_looks_need_more_proof() -> None:
+    table = flips(a=(2000, 160, 60), b=(2000, 100, 60))
+    assert judge(table, ACCURACY).outcome is Outcome.REGRESSED
+    early = judge(table, Policy(metrics="accuracy", looks=10, look=1))
+    assert early.outcome is Outcome.INCONCLUSIVE
+    assert finding(early, "g=a").interval[0] < finding(judge(table, ACCURACY), "g=a").interval[0]
+    overwhelming = flips(a=(2000, 900, 60), b=(2000, 100, 60))
+    assert judge(overwhelming, Policy(metrics="accuracy", looks=10, look=1)).outcome is Outcome.REGRESSED
+    last = judge(table, Policy(metrics="accuracy", looks=10, look=10))
+    assert last.outcome is Outcome.REGRESSED
+    with pytest.raises(ConfigError, match="look 3 of 2"):
+        judge(table, Policy(metrics="accuracy", looks=2, look=3))
+
+
+def test_bounds_hold_for_the_summaries_that_the_losses_imply() -> None:
+    """A population with a known change of each summary; the bound is below it in at most a few of 40 samples."""
+    rng = np.random.default_rng(0)
+    too_low = dict.fromkeys(["mcd", "worst_group_accuracy", "demographic_parity_difference"], 0)
+    for _ in range(40):
+        group, y = rng.integers(0, 3, 1500), rng.integers(0, 2, 1500)
+        pruned = np.where((group == 0) & (y == 1) & (rng.random(1500) < 0.3), 0, y)
+        verdict = judge(count_arrays(y, y, pruned, {"g": group}), Policy(metrics="accuracy", permutations=99))
+        for summary in verdict.summaries:
+            if summary.name in too_low:  # half of the group's rows are positive, so each changes by 0.15
+                too_low[summary.name] += summary.bound < 0.15
+    assert max(too_low.values()) <= 6  # 5 % of 40, and three standard errors
+
+
+def test_an_intersection_is_found_though_its_parents_hide_it() -> None:
+    rng = np.random.default_rng(0)
+    race, sex, y = rng.choice(["A", "B"], 40_000), rng.choice(["F", "M"], 40_000), rng.integers(0, 2, 40_000)
+    rate = np.where((race == "A") == (sex == "F"), 0.06, 0.02)
+    pruned = np.where(rng.random(40_000) < rate, 1 - y, y)
+    table = count_arrays(y, y, pruned, {"race": race, "sex": sex})
+    assert {f.group for f in judge(table, ACCURACY).regressed} == {"race=A & sex=F", "race=B & sex=M"}
+    assert judge(table, Policy(metrics="accuracy", intersections=1)).outcome is Outcome.PRESERVED
+
+
+def test_small_intersections_are_mentioned() -> None:
+    verdict = judge(draw(300, 5, 5), Policy(metrics="accuracy"))
+    assert verdict.warnings[0].endswith("are judged only as part of the wider groups.")
+
+
+def test_findings_stand_worst_first() -> None:
+    verdict = judge(flips(a=(20_000, 900, 600), b=(2000, 300, 60), c=(2000, 700, 60), tiny=(5, 5, 0)), ACCURACY)
+    assert [f.group for f in verdict.findings] == ["g=c", "g=b", "g=tiny", "g=a"]

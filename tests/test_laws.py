@@ -1,0 +1,198 @@
+"""Laws of the verdict that hold for any table, sought to be broken by hypothesis."""
+
+import numpy as np
+import pytest
+from count_tables import flips, relabelled, tables
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fairguard.judge.composition import split_of
+from fairguard.judge.contrasts import family_of
+from fairguard.judge.counts import CountTable
+from fairguard.judge.intervals import mover, tango
+from fairguard.judge.judge import judge
+from fairguard.judge.rates import group_rows, rates_of
+from fairguard.policy import Metric, Policy
+from fairguard.verdict import Finding, Outcome, Verdict
+
+QUICK = Policy(permutations=199, min_group=5)
+"""Few relabellings, and groups small enough for hypothesis to reach every branch."""
+
+LABELLED = [[], *[[metric] for metric in Metric], ["accuracy", "harmful_flips", "selection_rate"]]
+
+verdicts = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+
+
+def policies() -> st.SearchStrategy[Policy]:
+    return st.builds(
+        lambda metrics, margin, **rest: Policy.of(
+            metrics=metrics, margin=margin, permutations=99, favourable="1", **rest
+        ),
+        st.sampled_from(LABELLED),
+        st.sampled_from([0.001, 0.02, 0.3]),
+        min_group=st.sampled_from([1, 5, 20]),
+        intersections=st.integers(1, 3),
+        strict=st.booleans(),
+        untested=st.sampled_from(["warn", "fail"]),
+        alpha=st.sampled_from([0.001, 0.05, 0.4]),
+    )
+
+
+@verdicts
+@given(tables(), policies())
+def test_no_table_is_too_odd(table: CountTable, policy: Policy) -> None:
+    verdict = judge(table, policy)
+    assert len(verdict.findings) >= verdict.family
+    assert verdict.headline
+    for finding in verdict.findings:
+        if finding.outcome is Outcome.INCONCLUSIVE:
+            assert finding.reason
+        if not finding.tested:
+            assert finding.outcome is Outcome.INCONCLUSIVE
+            assert np.isnan(finding.interval).all()
+    verdict.to_dict()
+
+
+@verdicts
+@given(tables(labels=False))
+def test_no_unlabelled_table_is_too_odd(table: CountTable) -> None:
+    verdict = judge(table, QUICK)
+    assert not verdict.labelled
+    assert {finding.metric for finding in verdict.findings} == {Metric.DISAGREEMENT}
+    assert np.isnan(verdict.overall.accuracy.dense)
+
+
+@verdicts
+@given(tables(), policies())
+def test_classes_as_groups_are_judged_too(table: CountTable, policy: Policy) -> None:
+    verdict = judge(table, policy, groups=["class", "a"])
+    classes = {finding.metric for finding in verdict.findings if finding.group.startswith("class=")}
+    assert classes <= {Metric.ACCURACY, Metric.HARMFUL_FLIPS, Metric.DISAGREEMENT}
+    assert not any("class=" in row.group and "&" in row.group for row in verdict.groups)
+
+
+@verdicts
+@given(tables(), policies())
+def test_identical_predictions_never_regress(table: CountTable, policy: Policy) -> None:
+    same = CountTable.of(
+        table.columns,
+        table.levels,
+        table.classes,
+        codes=table.cells[:, :-3],
+        y=table.y,
+        dense=table.dense,
+        pruned=table.dense,
+        counts=table.counts,
+    )
+    assert judge(same, policy).outcome is not Outcome.REGRESSED
+
+
+@verdicts
+@given(tables(), st.permutations(["x", "y", "z"]))
+def test_renaming_groups_renames_findings(table: CountTable, names: list[str]) -> None:
+    """Names carry no information: outcomes follow the rows. (Relabelling draws differ, and p values with them.)"""
+    policy = QUICK.model_copy(update={"permutations": 9_999})
+    renamed = relabelled(table, 0, dict(zip("xyz", names, strict=True)))
+    before, after = judge(table, policy), judge(renamed, policy)
+    close = any(abs(f.p_value - policy.alpha) < 0.02 for f in before.findings)
+    if not close and before.family and len(table.columns) == 1:
+        assert {(f.group, f.outcome) for f in renamed_findings(before, names)} == {
+            (f.group, f.outcome) for f in after.findings
+        }
+    counts = {(f.metric, f.label, f.n, f.harmed, f.helped, f.n_rest) for f in before.findings}
+    assert counts == {(f.metric, f.label, f.n, f.harmed, f.helped, f.n_rest) for f in after.findings}
+
+
+def renamed_findings(verdict: Verdict, names: list[str]) -> list[Finding]:
+    to = {f"a={old}": f"a={new}" for old, new in zip("xyz", names, strict=True)}
+    return [finding.model_copy(update={"group": to[finding.group]}) for finding in verdict.findings]
+
+
+@verdicts
+@given(tables(), st.randoms())
+def test_the_order_of_rows_changes_nothing(table: CountTable, random) -> None:
+    rows = list(range(len(table.counts)))
+    random.shuffle(rows)
+    again = CountTable.of(
+        table.columns,
+        table.levels,
+        table.classes,
+        codes=table.cells[rows, :-3],
+        y=table.y[rows],
+        dense=table.dense[rows],
+        pruned=table.pruned[rows],
+        counts=table.counts[rows],
+    )
+    assert judge(table, QUICK).model_dump_json() == judge(again, QUICK).model_dump_json()
+
+
+BETTER = [Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED]
+
+
+@verdicts
+@given(st.integers(20, 3000), st.integers(20, 3000), st.data())
+def test_more_harm_never_moves_a_group_toward_preserved(n: int, n_rest: int, data: st.DataObject) -> None:
+    b = data.draw(st.integers(0, n // 2), "harmed")
+    c = data.draw(st.integers(0, n // 2 - 1), "helped")
+    b_rest, c_rest = data.draw(st.integers(0, n_rest // 2)), data.draw(st.integers(0, n_rest // 2))
+    more = data.draw(st.integers(1, n - b - c))
+    outcomes = []
+    for harmed in (b, b + more):
+        verdict = judge(flips(g=(n, harmed, c), rest=(n_rest, b_rest, c_rest)), Policy(metrics="accuracy"))
+        (finding,) = [f for f in verdict.findings if f.group == "g=g"]
+        outcomes.append(finding)
+    before, after = outcomes
+    if before.outcome is Outcome.INCONCLUSIVE or before.outcome is Outcome.REGRESSED:
+        assert after.outcome is not Outcome.PRESERVED
+    assert after.interval[1] >= before.interval[1] - 1e-9
+    assert after.estimate > before.estimate
+
+
+counted = st.integers(1, 400).flatmap(
+    lambda n: st.integers(0, n).flatmap(lambda b: st.tuples(st.just(b), st.integers(0, n - b), st.just(n)))
+)
+
+
+@settings(deadline=None)
+@given(counted, counted, st.floats(0.1, 6))
+def test_intervals_hold_the_estimate_and_shrink_with_n(
+    group: tuple[int, int, int], rest: tuple[int, int, int], z: float
+) -> None:
+    (b, c, n), (b_rest, c_rest, n_rest) = group, rest
+    for scale, wider in ((4, 1), (16, 4)):
+        lower, upper = tango(b * scale, c * scale, n * scale, z)
+        wide_lower, wide_upper = tango(b * wider, c * wider, n * wider, z)
+        assert -1 <= lower <= (b - c) / n <= upper <= 1
+        assert upper - lower <= wide_upper - wide_lower + 1e-9
+        big = mover(b * scale, c * scale, n * scale, b_rest * scale, c_rest * scale, n_rest * scale, z)
+        small = mover(b * wider, c * wider, n * wider, b_rest * wider, c_rest * wider, n_rest * wider, z)
+        excess = (b - c) / n - (b_rest - c_rest) / n_rest
+        assert big[0] - 1e-9 <= excess <= big[1] + 1e-9
+        assert big[1] - big[0] <= small[1] - small[0] + 1e-9
+
+
+@settings(deadline=None)
+@given(tables())
+def test_composition_and_treatment_add_up_to_the_excess(table: CountTable) -> None:
+    family = family_of(table, QUICK)
+    overall, rows = group_rows(rates_of(table, family.grouping, None), table.classes)
+    split = split_of(table, family.grouping)
+    for i, row in enumerate(rows):
+        assert split.composition[i] + split.specific[i] == pytest.approx(row.drop - overall.drop, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(tables())
+def test_a_group_and_its_rest_are_everybody(table: CountTable) -> None:
+    family = family_of(table, QUICK)
+    for b, c, n, b_rest, c_rest, n_rest in zip(*family.counts, strict=True):
+        assert 0 <= b + c <= n
+        assert 0 <= b_rest + c_rest <= n_rest
+    accuracy = family.estimand == 0
+    assert (family.n + family.n_rest)[accuracy].tolist() == [table.n] * int(accuracy.sum())
+
+
+@verdicts
+@given(tables(), policies())
+def test_a_seed_decides_everything_random(table: CountTable, policy: Policy) -> None:
+    assert judge(table, policy).model_dump_json() == judge(table, policy).model_dump_json()

@@ -1,0 +1,111 @@
+"""``inspect_file``: what a file is, what opening it needs and what its weights look like, without running it."""
+
+from pathlib import Path
+
+import model_files
+import numpy as np
+import pytest
+import torch
+from model_files import HERE, trained
+
+from fairguard.errors import ModelError
+from fairguard.inputs.inspect import inspect_file
+
+NET = f"{HERE}:net"
+
+
+def saved(path: Path, held: object) -> Path:
+    torch.save(held, path)
+    return path
+
+
+def test_a_state_dict_without_and_with_its_factory(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.pt", model_files.pruned_by_torch(0.5).state_dict())
+    alone = inspect_file(path)
+    assert (alone.kind, alone.parameters, alone.runs_code) == ("state dict", 259, False)
+    assert alone.needs == "the function that builds the architecture: --model pkg.module:build"
+    assert [(layer.name, layer.sparsity, layer.pattern) for layer in alone.layers] == [
+        ("fc1.weight", 0.5, "unstructured"),
+        ("fc2.weight", 0.0, "dense"),
+    ]
+    fitting = inspect_file(path, factory=NET)
+    assert fitting.needs is None
+    assert fitting.architecture == "Linear x2"
+    other = inspect_file(path, factory=f"{HERE}:narrow")
+    assert other.needs is not None
+    assert "fc1.weight (16, 12), the model has (8, 12)" in other.needs
+
+
+def test_code_is_named_and_not_run(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.pt", trained())
+    seen = inspect_file(path)
+    assert seen.runs_code
+    assert "model_files.Net" in seen.imports
+    assert seen.parameters is None
+    assert "--trust" in str(seen.needs)
+    assert inspect_file(path, trust=True).parameters == 259
+
+
+def test_patterns_of_every_layer(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(32, 32) for _ in range(5)))
+    with torch.no_grad():
+        model[0].weight[::2] = 0
+        model[1].weight[:, ::2] = 0
+        model[2].weight.zero_()
+        model[3].weight.copy_(torch.randn(32, 3) @ torch.randn(3, 32))
+    seen = inspect_file(saved(tmp_path / "m.pt", model.state_dict()))
+    assert [layer.pattern for layer in seen.layers] == ["filters", "2:4", "empty", "low-rank", "dense"]
+
+
+@pytest.mark.parametrize(
+    ("form", "quantisation"),
+    [
+        ("dynamic", "dynamic int8 per tensor: answers depend on the other rows of the batch"),
+        ("static QDQ", "static int8 (QDQ)"),
+        ("static QOperator", "static int8 (QOperator)"),
+    ],
+)
+def test_quantised_graphs(tmp_path: Path, form: str, quantisation: str) -> None:
+    net = model_files.to_onnx(trained(), tmp_path / "net.onnx")
+    path = model_files.onnx_int8(net, tmp_path / "int8.onnx", static=form != "dynamic", operators="Op" in form)
+    assert inspect_file(path).quantisation == quantisation
+    assert inspect_file(net).quantisation is None
+
+
+def test_quantised_modules(tmp_path: Path) -> None:
+    dynamic = model_files.dynamic_int8(trained())
+    state = inspect_file(saved(tmp_path / "state.pt", dynamic.state_dict()))
+    assert state.quantisation == "qint8 weights"
+    assert [layer.shape for layer in state.layers] == [(16, 12), (3, 16)]
+    whole = inspect_file(saved(tmp_path / "whole.pt", dynamic), trust=True)
+    assert whole.quantisation == "qint8 weights, dynamic activations"
+
+
+def test_recorded_answers(tmp_path: Path) -> None:
+    model_files.MAKERS["answers.parquet"](tmp_path / "a")
+    assert inspect_file(tmp_path / "a").answers == "60 answers (labels), joined by id, classes a, b, c"
+    np.savez(tmp_path / "b.npz", logits=np.zeros((2, 5, 3)), models=np.array(["dense", "pruned"]))
+    assert (
+        inspect_file(f"{tmp_path / 'b.npz'}::pruned").answers
+        == "5 answers (scores of 3 outputs), joined by the row's number"
+    )
+
+
+def test_the_text(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.pt", model_files.pruned_by_torch(0.5).state_dict())
+    seen = inspect_file(path)
+    assert seen.lines() == [
+        f"{path}: state dict, {path.stat().st_size / 1000:.1f} kB",
+        f"  sha256        {seen.sha256}",
+        "  runs code     no",
+        "  needs         the function that builds the architecture: --model pkg.module:build",
+        "  weights       259 parameters, 40.0% of the weights zero",
+        "    fc1.weight  16x12  float32  50.0%  unstructured",
+        "    fc2.weight  3x16   float32   0.0%  dense",
+    ]
+
+
+def test_a_file_of_no_known_kind(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").write_bytes(b"\x89HDF\r\n" + bytes(100))
+    with pytest.raises(ModelError, match="an HDF5 file"):
+        inspect_file(tmp_path / "m.pt")

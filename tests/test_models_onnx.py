@@ -1,0 +1,205 @@
+"""The door for models, ONNX: onnxruntime's scores equal torch's; quantised, fixed-batch and external graphs open."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import model_files
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from model_files import expected, rows, trained
+from onnx import TensorProto, helper
+
+from fairguard.errors import ModelError
+from fairguard.inputs.limits import Limits
+from fairguard.inputs.models import load_model
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_files.to_onnx(trained(), tmp_path_factory.mktemp("onnx") / "net.onnx")
+
+
+def graph(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any] = ()) -> Path:
+    made = helper.make_graph(nodes, "g", inputs, outputs, list(weights))
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def value(name: str, *shape: Any, dtype: int = TensorProto.FLOAT) -> Any:
+    return helper.make_tensor_value_info(name, dtype, list(shape))
+
+
+def test_scores_equal_torch(net: Path) -> None:
+    model = load_model(net)
+    np.testing.assert_allclose(model.scores(rows()), expected(), atol=1e-6)
+    assert (model.info.kind, model.info.parameters, model.info.dtype) == ("ONNX", 259, "float32")
+    assert model.info.provider == "CPUExecutionProvider"
+
+
+def test_any_name_will_do(net: Path, tmp_path: Path) -> None:
+    shutil.copy(net, tmp_path / "net.pt")
+    assert load_model(tmp_path / "net.pt").info.kind == "ONNX"
+
+
+@pytest.mark.parametrize("batch", [1, 7, 60, 64])
+def test_a_fixed_batch_size_is_filled_up(tmp_path: Path, batch: int) -> None:
+    model = load_model(model_files.to_onnx(trained(), tmp_path / "fixed.onnx", batch=batch))
+    np.testing.assert_allclose(model.scores(rows()), expected(), atol=1e-6)
+    np.testing.assert_allclose(model.scores(rows(3, start=50)), expected()[50:53], atol=1e-6)
+
+
+def test_weights_in_a_file_beside_the_graph(tmp_path: Path) -> None:
+    path = model_files.to_onnx(trained(), tmp_path / "net.onnx", external=True)
+    assert (tmp_path / "net.onnx.data").exists()
+    model = load_model(path)
+    np.testing.assert_allclose(model.scores(rows()), expected(), atol=1e-6)
+    assert model.info.parameters == 259
+    os.rename(tmp_path / "net.onnx.data", tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"needs the data file net\.onnx\.data beside it"):
+        load_model(path)
+    (tmp_path / "net.onnx.data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="outside the model's folder or behind a link"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("form", ["dynamic", "static QDQ", "static QOperator"])
+def test_int8_of_onnxruntime(net: Path, tmp_path: Path, form: str) -> None:
+    path = model_files.onnx_int8(net, tmp_path / "int8.onnx", static=form != "dynamic", operators="Op" in form)
+    model = load_model(path)
+    assert {layer.dtype for layer in model.info.layers} == {"int8"}
+    assert {layer.shape for layer in model.info.layers} == {(16, 12), (3, 16)}
+    assert np.abs(model.scores(rows()) - expected()).max() < 0.1
+
+
+def test_half_precision_graphs(tmp_path: Path) -> None:
+    weights = helper.make_tensor("w", TensorProto.FLOAT16, [12, 3], np.ones((12, 3), dtype=np.float16))
+    half = TensorProto.FLOAT16
+    path = graph(
+        tmp_path / "half.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", "n", 12, dtype=half)],
+        [value("y", "n", 3, dtype=half)],
+        [weights],
+    )
+    scores = load_model(path).scores(rows())
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, rows().x.sum(1, keepdims=True).repeat(3, 1), atol=0.05)
+
+
+@pytest.fixture
+def two_inputs(tmp_path: Path) -> Path:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["vectors"]),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]),
+        helper.make_node("Mul", ["vectors", "wide"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["logits"], keepdims=0),
+    ]
+    table = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    weights = [
+        helper.make_tensor("table", TensorProto.FLOAT, [20, 3], table),
+        helper.make_tensor("last", TensorProto.INT64, [1], [2]),
+        helper.make_tensor("middle", TensorProto.INT64, [1], [1]),
+    ]
+    inputs = [value("ids", "n", "t", dtype=TensorProto.INT64), value("mask", "n", "t")]
+    return graph(tmp_path / "two.onnx", nodes, inputs, [value("logits", "n", 3), value("kept", "n", "t", 3)], weights)
+
+
+def test_several_inputs_and_outputs(two_inputs: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 20, (7, 5))
+    mask = np.ones((7, 5), dtype=np.int64)
+    model = load_model(two_inputs)
+    by_name = model.scores(rows(7, x={"mask": mask, "ids": ids.astype(np.int32)}))
+    np.testing.assert_array_equal(by_name, model.scores(rows(7, x=(ids, mask))))
+    np.testing.assert_array_equal(by_name, model.scores(rows(7, x=(ids.astype(float), mask))))
+    with pytest.raises(ModelError, match=r"takes ids, mask; the rows give ids, masks\. Did you mean 'masks'"):
+        model.scores(rows(7, x={"ids": ids, "masks": mask}))
+    with pytest.raises(ModelError, match="takes 2 inputs"):
+        model.scores(rows(7, x=ids))
+    with pytest.raises(ModelError, match="input 'ids' takes int64, the rows do not fit"):
+        model.scores(rows(7, x=(ids + 0.5, mask)))
+    assert load_model(two_inputs, output_key="kept").scores(rows(7, x=(ids, mask))).shape == (7, 5, 3)
+    with pytest.raises(ModelError, match="has no output 'logit'; choose one with --output-key: logits, kept"):
+        load_model(two_inputs, output_key="logit")
+
+
+def test_a_single_input_needs_no_name(net: Path) -> None:
+    named = load_model(net).scores(rows(x={"features": rows().x}))
+    np.testing.assert_allclose(named, expected(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, :9], "input 'x' takes rows of shape (12), these have (9,)"),
+        (lambda x: (x * 9).astype(np.uint8), "the rows are uint8 (images not yet scaled?)"),
+        (lambda x: x.astype(object), "not numbers"),
+        (lambda x: x[:, None], "takes rows of shape (12)"),
+    ],
+)
+def test_rows_that_do_not_fit(net: Path, change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(message)):
+        load_model(net).scores(rows(x=change(rows().x)))
+
+
+def test_whole_numbers_become_what_the_graph_takes(net: Path) -> None:
+    x = np.arange(60 * 12).reshape(60, 12)
+    np.testing.assert_array_equal(
+        load_model(net).scores(rows(x=x)), load_model(net).scores(rows(x=x.astype(np.float32)))
+    )
+
+
+def test_an_output_of_unexpected_shape(tmp_path: Path) -> None:
+    path = graph(
+        tmp_path / "sum.onnx",
+        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
+        [value("x", "n", 12)],
+        [value("y")],
+    )
+    with pytest.raises(ModelError, match=r"gives an output of shape \(\) for 60 rows"):
+        load_model(path).scores(rows())
+
+
+def test_the_provider_is_the_one_asked_for(net: Path) -> None:
+    assert load_model(net, provider="CPUExecutionProvider").info.provider == "CPUExecutionProvider"
+    with pytest.raises(ModelError, match=r"--provider cpuu: onnxruntime has .*cpu.* here\. Did you mean 'cpu'"):
+        load_model(net, provider="cpuu")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(ModelError, match="--provider cuda: onnxruntime has"):
+            load_model(net, provider="cuda")
+
+
+def test_a_loop_without_end_is_stopped(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c_out"]), helper.make_node("Identity", ["v"], ["v_out"])],
+        "body",
+        [value("i", dtype=TensorProto.INT64), value("c", dtype=TensorProto.BOOL), value("v", "n", 12)],
+        [value("c_out", dtype=TensorProto.BOOL), value("v_out", "n", 12)],
+    )
+    count = helper.make_tensor("n", TensorProto.INT64, [], [2**62])
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    path = graph(
+        tmp_path / "loop.onnx",
+        [helper.make_node("Loop", ["n", "yes", "x"], ["y"], body=body)],
+        [value("x", "n", 12)],
+        [value("y", "n", 12)],
+        [count, yes],
+    )
+    with pytest.raises(ModelError, match="its loop took longer than allowed"):
+        load_model(path, limits=Limits(run_seconds=0.2)).scores(rows())
+
+
+def test_pruned_graphs_show_their_zeros(tmp_path: Path) -> None:
+    pruned = trained()
+    pruned.fc1.weight.data[:8] = 0
+    model = load_model(model_files.to_onnx(pruned, tmp_path / "net.onnx"))
+    layers = {layer.name: layer for layer in model.info.layers}
+    assert layers["fc1.weight"].pattern == "filters"
+    assert layers["fc1.weight"].sparsity == 0.5
+    assert model.info.sparsity == pytest.approx(0.4)

@@ -1,0 +1,126 @@
+"""Rows that would decide, excesses that would show, and error spent over looks: each held against simulation."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from fairguard.judge.intervals import mover_lower, mover_upper
+from fairguard.judge.power import detectable, rows_needed, rows_to_certify
+from fairguard.judge.spending import spent_alpha
+
+TABLES = 8_000
+Z_ALPHA = float(norm.isf(0.05))
+CHURNS = [(0.05, 0.03), (0.015, 0.005), (0.004, 0.001)]
+
+
+def rates(harmed: float, helped: float, *, excess: float = 0.0, groups: int, rows: float = 1e9) -> dict[str, float]:
+    """What rows_needed and detectable ask about one group among equals, harmed by ``excess``."""
+    return {
+        "churn": harmed + helped + excess,
+        "churn_rest": harmed + helped,
+        "n": rows,
+        "n_rest": rows * (groups - 1),
+        "loss": harmed - helped + excess,
+        "loss_rest": harmed - helped,
+        "z_family": float(norm.isf(0.05 / groups)),
+    }
+
+
+def simulated(bound, harmed: float, helped: float, *, excess: float, groups: int, rows: int, z: float) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    rest = rows * (groups - 1)
+    b, c, _ = rng.multinomial(rows, [harmed + excess, helped, 1 - harmed - helped - excess], TABLES).T
+    b_rest, c_rest, _ = rng.multinomial(rest, [harmed, helped, 1 - harmed - helped], TABLES).T
+    return bound(b, c, rows, b_rest, c_rest, rest, z)
+
+
+@pytest.mark.parametrize("churn", CHURNS)
+@pytest.mark.parametrize("excess", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("groups", [2, 5, 20])
+def test_the_rows_asked_for_prove_the_harm(churn: tuple[float, float], excess: float, groups: int) -> None:
+    known = rates(*churn, excess=excess, groups=groups)
+    rows = int(np.ceil(rows_needed(**known, margin=0.01, z_alpha=Z_ALPHA)))
+    lower = simulated(mover_lower, *churn, excess=excess, groups=groups, rows=rows, z=known["z_family"])
+    assert 0.78 < np.mean(lower > 0) < 0.94
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_close_above_the_margin_the_estimate_has_to_exceed_it_too(strict: bool) -> None:
+    known = rates(0.05, 0.03, excess=0.05, groups=5)
+    rows = int(np.ceil(rows_needed(**known, margin=0.04, z_alpha=Z_ALPHA, strict=strict)))
+    z = known["z_family"]
+    rng = np.random.default_rng(5)
+    b, c, _ = rng.multinomial(rows, [0.1, 0.03, 0.87], TABLES).T
+    b_rest, c_rest, _ = rng.multinomial(4 * rows, [0.05, 0.03, 0.92], TABLES).T
+    lower = mover_lower(b, c, rows, b_rest, c_rest, 4 * rows, z)
+    estimate = (b - c) / rows - (b_rest - c_rest) / (4 * rows)
+    regressed = lower > 0.04 if strict else (lower > 0) & (estimate >= 0.04)
+    assert np.mean(regressed) == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("churn", CHURNS)
+@pytest.mark.parametrize("margin", [0.02, 0.05])
+@pytest.mark.parametrize("groups", [2, 5, 20])
+def test_the_rows_asked_for_rule_the_margin_out(churn: tuple[float, float], margin: float, groups: int) -> None:
+    rows = int(np.ceil(rows_needed(**rates(*churn, groups=groups), margin=margin, z_alpha=Z_ALPHA)))
+    upper = simulated(mover_upper, *churn, excess=0.0, groups=groups, rows=rows, z=Z_ALPHA)
+    assert 0.74 < np.mean(upper < margin) < 0.92  # counts are lumpy where two flips are expected
+
+
+def test_rare_flips_ask_for_rows_all_the_same() -> None:
+    known = rates(0.0, 0.0, groups=20)
+    rows = float(rows_needed(**known, margin=0.02, z_alpha=Z_ALPHA))
+    assert rows == pytest.approx(rows_to_certify(0.02, z_alpha=Z_ALPHA), rel=0.05)
+
+
+def test_strict_asks_for_more_rows() -> None:
+    known = rates(0.05, 0.03, excess=0.05, groups=5)
+    loose, strict = (rows_needed(**known, margin=0.02, z_alpha=Z_ALPHA, strict=flag) for flag in (False, True))
+    assert strict > 2 * loose
+
+
+def test_no_number_of_rows_decides_at_the_boundary() -> None:
+    at_margin = rates(0.05, 0.03, excess=0.02, groups=5) | {"loss": 0.04, "loss_rest": 0.02}
+    assert np.isnan(rows_needed(**at_margin, margin=0.02, z_alpha=Z_ALPHA, strict=True))
+
+
+@pytest.mark.parametrize("excess", [0.02, 0.05, 0.1])
+def test_detectable_is_the_excess_that_those_rows_were_asked_for(excess: float) -> None:
+    rows = float(rows_needed(**rates(0.05, 0.03, excess=excess, groups=5), margin=0.01, z_alpha=Z_ALPHA))
+    known = rates(0.05, 0.03, groups=5, rows=rows)
+    assert detectable(**known, margin=0.01) == pytest.approx(excess, rel=1e-3)
+
+
+def test_nothing_within_the_margin_is_shown_as_a_regression() -> None:
+    known = rates(0.05, 0.03, groups=5, rows=1e6)
+    assert 0.02 < detectable(**known, margin=0.02) < detectable(**known, margin=0.02, strict=True) < 0.025
+
+
+def test_a_handful_of_rows_can_show_nothing() -> None:
+    assert np.isnan(detectable(**rates(0.05, 0.03, groups=200, rows=1.0)))
+
+
+def test_arrays_are_answered_entry_by_entry() -> None:
+    known = rates(0.05, 0.03, groups=5) | {"n": np.array([100.0, 1000.0]), "n_rest": np.array([4000.0, 4000.0])}
+    few, many = detectable(**known)
+    assert few > many > 0
+
+
+def test_spending_equals_the_published_boundaries() -> None:
+    """Five looks, one-sided 0.025: Jennison and Turnbull (2000), Lan-DeMets O'Brien-Fleming type."""
+    found = [norm.isf(spent_alpha(0.025, 5, look)) for look in range(1, 6)]
+    assert found == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=6e-4)
+
+
+def test_one_look_spends_everything() -> None:
+    assert spent_alpha(0.05, 1, 1) == 0.05
+
+
+@pytest.mark.parametrize("comparisons", [1, 5])
+def test_all_looks_together_err_alpha(comparisons: int) -> None:
+    looks, paths = 10, 200_000 // comparisons
+    steps = np.random.default_rng(3).normal(size=(paths, comparisons, looks))
+    scores = steps.cumsum(axis=2) / np.sqrt(np.arange(1, looks + 1))
+    levels = [spent_alpha(0.05, looks, k, comparisons=comparisons) for k in range(1, looks + 1)]
+    crossed = (scores > norm.isf(np.array(levels) / comparisons)).any(axis=(1, 2)).mean()
+    assert crossed == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / paths))

@@ -1,0 +1,355 @@
+"""Repair end to end, through the public door and the command: real models, real rows, real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from fairguard.check import check
+from fairguard.cli import run
+from fairguard.config import Settings
+from fairguard.demo import digits
+from fairguard.errors import FairguardError, ModelError, OutputError
+from fairguard.policy import Metric, Policy
+from fairguard.repair.constraints import Cells, cells_of
+from fairguard.repair.dividing import divided
+from fairguard.repair.repair import repair
+from fairguard.repair.report import Result
+from fairguard.repair.rows import Rows
+from fairguard.repair.splits import apart, hashes, split
+from fairguard.verdict import Outcome, Verdict
+
+HOW: dict[str, Any] = {
+    "train": "train.parquet",
+    "data": "test.parquet",
+    "label": "digit",
+    "groups": ("class",),
+    "model": digits.build,
+    "margin": 0.1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("digits")
+    digits.make(made)
+    return made
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def judged(dense: str, pruned: str, **options: Any) -> Verdict:
+    return check(dense, pruned, **{k: v for k, v in HOW.items() if k != "train"}, **options)
+
+
+def loaded(path: str) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)
+
+
+def zeros(state: dict[str, torch.Tensor]) -> int:
+    return sum(int((t == 0).sum()) for t in state.values() if t.dim() > 1)
+
+
+def test_digits_end_preserved(inside: Path) -> None:
+    assert judged("dense.pt", "pruned.pt").outcome is Outcome.REGRESSED
+    report = repair("dense.pt", "pruned.pt", "fair.pt", **HOW)
+    assert report.result is Result.REPAIRED
+    assert report.exit_code == 0
+    assert judged("dense.pt", "fair.pt").outcome is Outcome.PRESERVED
+    assert zeros(loaded("fair.pt")) >= zeros(loaded("pruned.pt")), "never less sparse"
+    assert report.sparsity[1] >= report.sparsity[0]
+    written = json.loads(Path("fair.pt.report.json").read_text())
+    assert written["result"] == "repaired"
+    assert written["after"]["outcome"] == "preserved"
+    assert len(written["trials"]) >= 8
+    assert [p.name for p in inside.iterdir() if "repair" in p.name] == [], "the journal is gone"
+
+
+def test_the_repaired_file_needs_no_fairguard(inside: Path) -> None:
+    if not Path("fair.pt").exists():
+        repair("dense.pt", "pruned.pt", "fair.pt", **HOW)
+    code = (
+        "import sys; sys.modules['fairguard'] = None\n"
+        "import torch, model\n"
+        "net = model.build(); net.load_state_dict(torch.load('fair.pt', weights_only=True))\n"
+        "print(net(torch.zeros(1, 64)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=inside)
+    assert done.stdout.strip() == "torch.Size([1, 10])", done.stderr
+
+
+def test_a_preserved_model_is_left_alone(inside: Path) -> None:
+    before = sorted(inside.iterdir())
+    report = repair("dense.pt", "dense.pt", "other.pt", **HOW)
+    assert report.result is Result.NOTHING_TO_DO
+    assert report.exit_code == 0
+    assert sorted(inside.iterdir()) == before
+
+
+def test_what_is_not_repaired_is_not_written_unless_asked(inside: Path) -> None:
+    hopeless = HOW | {"method": "bias-shift", "accuracy_floor": 0.0, "margin": 0.05, "budget": "1epochs"}
+    report = repair("dense.pt", "pruned.pt", "best.pt", **hopeless)
+    assert report.result is Result.NOT_REPAIRED
+    assert report.exit_code == 1
+    assert not Path("best.pt").exists()
+    report = repair("dense.pt", "pruned.pt", "best.pt", **hopeless, keep_best=True)
+    assert report.exit_code == 1
+    assert Path("best.pt").exists()
+    assert "NOT REPAIRED: wrote best.pt" in report.to_text()
+
+
+def test_inputs_are_never_written_over(inside: Path) -> None:
+    before = Path("pruned.pt").read_bytes()
+    with pytest.raises(OutputError, match="is the pruned input"):
+        repair("dense.pt", "pruned.pt", "pruned.pt", **HOW)
+    assert Path("pruned.pt").read_bytes() == before
+
+
+def test_recorded_predictions_cannot_be_repaired(inside: Path) -> None:
+    rows = pd.read_parquet("test.parquet")
+    wrong = (rows["digit"] + (rows["digit"] == 3)) % 10
+    pd.DataFrame({"prediction": rows["digit"]}).to_csv("dense.csv", index=False)
+    pd.DataFrame({"prediction": wrong}).to_csv("pruned.csv", index=False)
+    with pytest.raises(ModelError, match="needs its weights and their gradients"):
+        repair("dense.csv", "pruned.csv", "fair2.pt", **HOW)
+
+
+def wrap(kind: str, state: dict[str, torch.Tensor], path: str) -> None:
+    """Write a state dict as one of the kinds of file that people have."""
+    if kind == "checkpoint":
+        torch.save({"epoch": 7, "optimizer": {"x": torch.ones(2)}, "state_dict": state}, path)
+    elif kind == "prefixed":
+        torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
+    elif kind == "masked":
+        halves = {n: t for n, t in state.items() if t.dim() == 1}
+        for name in state.keys() - halves.keys():
+            halves |= {f"{name}_orig": state[name] + 0.01, f"{name}_mask": (state[name] != 0).float()}
+        torch.save(halves, path)
+    elif kind == "half":
+        torch.save({name: tensor.half() for name, tensor in state.items()}, path)
+    elif kind == "safetensors":
+        save_file(state, path, metadata={"format": "pt", "made": "here"})
+    else:
+        net = digits.build()
+        net.load_state_dict(state)
+        saved = {"module": torch.save, "torchscript": lambda n, p: torch.jit.save(torch.jit.script(n), p)}
+        saved[kind](net, path)
+
+
+def look(kind: str, path: str) -> Any:
+    """Return what must be the same of PRUNED's file and of FAIR's."""
+    if kind == "safetensors":
+        with safe_open(path, "pt") as file:
+            return file.metadata(), set(file.keys())
+    if kind == "torchscript":
+        return sorted(torch.jit.load(path).state_dict())
+    held = torch.load(path, weights_only=kind != "module")
+    if kind == "module":
+        return type(held), sorted(held.state_dict())
+    kept = {k: v for k, v in held.items() if k != "optimizer"}
+    return {k: (sorted(v) if isinstance(v, dict) else getattr(v, "dtype", v)) for k, v in kept.items()}
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "prefixed", "masked", "half", "safetensors", "module", "torchscript"])
+def test_fair_is_the_kind_of_file_that_pruned_was(kind: str, inside: Path) -> None:
+    path, output = f"pruned-{kind}.pt", f"fair-{kind}.pt"
+    wrap(kind, loaded("pruned.pt"), path)
+    trust = kind in ("module", "torchscript")
+    report = repair("dense.pt", path, output, **HOW | {"budget": "6epochs", "trust": trust, "keep_best": True})
+    assert report.output == output
+    assert look(kind, output) == look(kind, path)
+    assert report.after is not None
+    again = judged("dense.pt", output, trust=trust)
+    assert again.overall.accuracy.pruned == pytest.approx(report.after.overall.accuracy.pruned)
+
+
+def test_onnx_answers_as_the_weights_do(inside: Path) -> None:
+    repair("dense.pt", "pruned.pt", "exported.pt", **HOW | {"budget": "6epochs", "keep_best": True, "export": "onnx"})
+    both = judged("exported.pt", "exported.onnx")
+    assert both.overall.harmful_flips + both.overall.beneficial_flips + both.overall.other_flips == 0
+
+
+def test_the_command_repairs_and_says_so(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["repair", "dense.pt", "pruned.pt", "-o", "typed.pt", "--train", "train.parquet"]) == 0
+    said = capsys.readouterr()
+    assert "regressed -> preserved" in said.out
+    assert said.out.rstrip().endswith("REPAIRED, preserved on unseen rows: wrote typed.pt")
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--method", "balot"], "Did you mean 'ballot'"),
+        (["--budget", "soon"], "write 1.5x"),
+        (["-o", "no/such/folder/fair.pt"], "no folder"),
+        (["--train", "absent.parquet"], "absent.parquet"),
+        (["-o", "dense.pt"], "is the dense input"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], text: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["repair", "dense.pt", "pruned.pt", "--train", "train.parquet", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("fairguard: error: ")
+    assert said.err.count("\n") == 1
+    assert text in said.err
+
+
+def test_the_frontier_shows_every_trade_off(inside: Path) -> None:
+    quick = HOW | {"budget": "3epochs", "keep_best": True, "frontier": True}
+    text = repair("dense.pt", "pruned.pt", "front.pt", **quick).to_text()
+    assert text.count("constraint at") == 2 + 1
+    assert "accuracy alone" in text
+
+
+def rows_of(n: int, seed: int = 0) -> Rows:
+    rng = np.random.default_rng(seed)
+    codes = torch.from_numpy(rng.integers(0, 3, size=(n, 1)))
+    y = torch.from_numpy(rng.integers(0, 2, size=n))
+    return Rows(torch.from_numpy(rng.normal(size=(n, 4)).astype(np.float32)), y, codes, np.arange(n))
+
+
+def test_splits_are_disjoint_alike_and_repeatable() -> None:
+    rows = rows_of(2000)
+    parts = split(rows, seed=3)
+    every = np.concatenate([parts.train, parts.tune, parts.verify])
+    assert sorted(every) == list(range(2000))
+    for part, share in ((parts.train, 0.5), (parts.tune, 0.2), (parts.verify, 0.3)):
+        assert len(part) / 2000 == pytest.approx(share, abs=0.005)
+        for group in range(3):
+            for label in range(2):
+                of = (rows.codes[:, 0] == group) & (rows.y == label)
+                assert int(of[part].sum()) == pytest.approx(share * int(of.sum()), abs=1)
+    assert np.array_equal(split(rows, seed=3).train, parts.train)
+    assert not np.array_equal(split(rows, seed=4).train, parts.train)
+
+
+def test_duplicates_and_equal_ids_stay_on_one_side() -> None:
+    rows = rows_of(900)
+    rows.x[300:600] = rows.x[:300]
+    ids = np.arange(900)
+    ids[600:900] = ids[300:600]  # chains: 0 has the features of 300, which has the id of 600
+    rows = Rows(rows.x, rows.y, rows.codes, ids)
+    parts = split(rows, seed=0)
+    side = np.empty(900, dtype=int)
+    for number, part in enumerate((parts.train, parts.tune, parts.verify)):
+        side[part] = number
+    assert (side[:300] == side[300:600]).all()
+    assert (side[300:600] == side[600:]).all()
+    assert len(set(hashes(rows))) == 600
+
+
+def test_training_rows_that_are_also_verified_are_left_out() -> None:
+    first, second = rows_of(100, 0), rows_of(100, 1)
+    first.x[:30] = second.x[50:80]
+    assert np.array_equal(apart(first, second, by_id=False), np.arange(30, 100))
+    assert len(apart(first, second, by_id=True)) == 0
+
+
+def test_verify_rows_are_never_trained_on(inside: Path) -> None:
+    settings = Settings(label="digit", groups=("class",), model=digits.build)
+    from fairguard.check import open_source
+
+    source = open_source("test.parquet", settings)
+    classes = tuple(map(str, range(10)))
+    parts = divided(source, settings, train=None, verify=None, classes=classes, seed=0)
+    proving = np.concatenate([np.asarray(batch.x) for batch in parts.verify.batches(64)])
+    seen = set(hashes(parts.train)) | set(hashes(parts.tune))
+    kept = Rows(
+        torch.from_numpy(proving), torch.zeros(len(proving)), torch.zeros(len(proving), 1), np.arange(len(proving))
+    )
+    assert seen.isdisjoint(hashes(kept))
+    assert len(proving) + len(parts.train) + len(parts.tune) == source.n_rows
+
+
+def test_excess_drops_equal_a_plain_computation() -> None:
+    rng = np.random.default_rng(0)
+    n = 500
+    codes, y = rng.integers(0, 2, size=(n, 2)), rng.integers(0, 2, size=n)
+    dense, pruned = rng.integers(0, 2, size=n), rng.integers(0, 2, size=n)
+    metrics = (Metric.ACCURACY, Metric.RECALL, Metric.FPR, Metric.SELECTION_RATE)
+    cells = cells_of(
+        ("race", "sex"),
+        (("A", "B"), ("F", "M")),
+        torch.from_numpy(codes),
+        torch.from_numpy(y),
+        n_classes=2,
+        policy=Policy(metrics=metrics, min_group=5),
+    )
+    assert len(cells) == 4 * (4 + 4)
+    over = Cells.over(cells, torch.from_numpy(codes), torch.from_numpy(y))
+    labels = torch.from_numpy(y)
+    before, after = (over.hits(torch.from_numpy(answers), labels) for answers in (dense, pruned))
+    measured = over.measure(after, before)
+    for place, cell in enumerate(cells):
+        inside = np.all([codes[:, c] == v for c, v in cell.where], axis=0)
+        of = {"recall": y == 1, "fpr": y != 1}.get(cell.metric, np.ones(n, dtype=bool))
+        lost = {
+            "selection_rate": (dense == 1).astype(int) - (pruned == 1).astype(int),
+        }.get(cell.metric, (dense == y).astype(int) - (pruned == y).astype(int))
+        wanted = lost[inside & of].mean() - lost[~inside & of].mean()
+        assert float(measured.excess[place]) == pytest.approx(wanted, abs=1e-5), cell
+
+
+def test_every_error_is_the_tools_own(inside: Path) -> None:
+    with pytest.raises(FairguardError, match="unknown option"):
+        repair("dense.pt", "pruned.pt", "x.pt", **HOW, budjet="1x")
+
+
+def test_the_example_walks_from_regressed_to_preserved(tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "examples" / "repair" / "walk.py"
+    done = subprocess.run([sys.executable, str(script), str(tmp_path / "digits")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1. pruned:   regressed" in done.stdout
+    assert "2. repaired: repaired - exit code 0" in done.stdout
+    assert "3. fair:     preserved" in done.stdout
+
+
+KILLED = """
+import sys
+import time
+from pathlib import Path
+from fairguard.demo import digits
+from fairguard.repair.repair import repair
+how = dict(label="digit", groups=("class",), model=digits.build, margin=0.1, device="cpu", budget="60epochs")
+print("begun", flush=True)
+repair("dense.pt", "pruned.pt", sys.argv[1], train="train.parquet", data="test.parquet", resume=True,
+       checkpoint_seconds=0.0, keep_best=True, **how)
+"""
+
+
+def test_a_killed_repair_resumed_gives_the_same_file(inside: Path) -> None:
+    def start(output: str) -> subprocess.Popen[str]:
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([sys.executable, "-c", KILLED, output], env=env, stdout=subprocess.PIPE, text=True)
+
+    whole, torn = start("whole.pt"), start("torn.pt")
+    journal = inside / ".torn.pt.repair"
+    while torn.poll() is None and not list(journal.glob("retrain.running.pt")):
+        time.sleep(0.02)
+    torn.send_signal(signal.SIGKILL)
+    assert torn.wait() == -signal.SIGKILL, "it ended before the kill"
+    assert not Path("torn.pt").exists()
+    assert start("torn.pt").wait() == 0
+    assert whole.wait() == 0
+    one, other = loaded("whole.pt"), loaded("torn.pt")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not journal.exists()

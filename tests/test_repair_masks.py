@@ -1,0 +1,159 @@
+"""Masks: read off a pruned model, chosen anew at the same sparsity and pattern, enforced."""
+
+import pytest
+import torch
+from torch import nn
+
+from fairguard.errors import ModelError
+from fairguard.repair.masks import Masks, masks_at, read_masks, resized
+
+
+def mlp() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(64, 16)
+        self.body = nn.Linear(16, 16)
+        self.out = nn.Linear(16, 64, bias=False)
+        self.out.weight = self.embed.weight
+
+
+def state(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def scores(masks: Masks, seed: int = 1) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(mask.shape, generator=generator) for name, mask in masks.keep.items()}
+
+
+def read(net: nn.Module, masks: Masks) -> Masks:
+    dense = state(net)
+    return read_masks(net, dense, masks.on(dense))
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_unstructured_masks_keep_count_and_scope(scope: str) -> None:
+    net = mlp()
+    masks = read(net, masks_at(net, 0.8, scope=scope))
+    assert masks.sparsity == pytest.approx(0.8, abs=0.002)
+    assert masks.scope == scope
+    moved = masks.select(scores(masks))
+    assert moved.kept == masks.kept
+    assert moved.overlap(masks) < 0.9
+    if scope == "layer":
+        assert {n: int(m.sum()) for n, m in moved.keep.items()} == {n: int(m.sum()) for n, m in masks.keep.items()}
+
+
+def test_the_highest_scores_live_beside_each_outputs_floor() -> None:
+    net = mlp()
+    masks = read(net, masks_at(net, 0.9, scope="layer"))
+    given = scores(masks)
+    for name, keep in masks.select(given).keep.items():
+        out_of_turn = keep & (given[name] < given[name][~keep].max())
+        floor = (0.2 * masks.keep[name].sum(1)).ceil()
+        assert bool((out_of_turn.sum(1) <= floor).all())
+        assert bool((keep.sum(1) >= floor).all())
+
+
+def test_no_class_dies_when_its_outputs_score_nothing() -> None:
+    net = mlp()
+    masks = read(net, masks_at(net, 0.8, scope="layer"))
+    given = scores(masks)
+    given["4.weight"][2] = 0.0
+    assert int(masks.select(given).keep["4.weight"][2].sum()) >= 1
+
+
+def test_no_layer_dies_when_layers_compete() -> None:
+    net = mlp()
+    masks = read(net, masks_at(net, 0.9, scope="global"))
+    unequal = {name: s * (1e-6 if name.startswith("4") else 1.0) for name, s in scores(masks).items()}
+    assert int(masks.select(unequal).keep["4.weight"].sum()) >= 1
+
+
+def test_two_of_four_stays_two_of_four() -> None:
+    net = mlp()
+    keep = {}
+    for name, weight in net.named_parameters():
+        if weight.dim() > 1:
+            runs = weight.detach().abs().reshape(-1, 4)
+            keep[name] = torch.zeros_like(runs, dtype=torch.bool).scatter_(1, runs.topk(2).indices, value=True)
+            keep[name] = keep[name].reshape(weight.shape)
+    masks = read(net, Masks(keep, {}))
+    assert {str(p) for p in masks.patterns.values()} == {"2:4"}
+    moved = masks.select(scores(masks))
+    assert all(bool((m.reshape(-1, 4).sum(1) == 2).all()) for m in moved.keep.values())
+    assert moved.overlap(masks) < 0.9
+
+
+def test_two_of_four_along_the_channels_of_a_convolution() -> None:
+    net = nn.Conv2d(8, 8, 3)
+    best = net.weight.detach().abs().movedim(1, -1).reshape(-1, 4).topk(2).indices
+    keep = torch.zeros(8 * 9 * 2, 4, dtype=torch.bool).scatter_(1, best, value=True)
+    keep = keep.reshape(8, 3, 3, 8).movedim(-1, 1)
+    masks = read(net, Masks({"weight": keep}, {}))
+    assert str(masks.patterns["weight"]) == "2:4"
+    moved = masks.select(scores(masks)).keep["weight"]
+    assert bool((moved.movedim(1, -1).reshape(-1, 4).sum(1) == 2).all())
+
+
+def test_whole_filters_stay_whole() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    keep = torch.zeros(16, 3, 3, 3, dtype=torch.bool)
+    keep[[0, 3, 5, 9]] = True
+    masks = read(net, Masks({"0.weight": keep}, {}))
+    assert str(masks.patterns["0.weight"]) == "filters"
+    assert set(masks.keep) == {"0.weight"}, "the layer that pruning left alone stays alone"
+    rows = masks.select(scores(masks)).keep["0.weight"].flatten(1)
+    assert int(rows.all(1).sum()) == 4
+    assert int(rows.any(1).sum()) == 4
+
+
+def test_tied_weights_are_one_and_embeddings_are_masked_only_if_pruned() -> None:
+    net = Tied()
+    left_alone = state(net)
+    left_alone["body.weight"][:, ::2] = 0
+    assert set(read_masks(net, state(net), left_alone).keep) == {"body.weight"}
+    with_table = {name: t.clone() for name, t in left_alone.items()}
+    with_table["embed.weight"][:, 0] = 0
+    with_table["out.weight"] = with_table["embed.weight"]
+    assert set(read_masks(net, state(net), with_table).keep) == {"body.weight", "embed.weight"}
+    assert set(masks_at(net, 0.5).keep) == {"body.weight"}, "pruning from scratch leaves embedding tables alone"
+
+
+def test_enforcing_zeroes_the_net_and_only_there() -> None:
+    net = mlp()
+    masks = masks_at(net, 0.75)
+    before = state(net)
+    masks.enforcer(net)()
+    for name, keep in masks.keep.items():
+        assert torch.equal(net.state_dict()[name], before[name] * keep)
+
+
+def test_another_sparsity_over_the_same_tensors() -> None:
+    net = mlp()
+    masks = read(net, masks_at(net, 0.8, scope="layer"))
+    assert resized(masks, state(net), 0.95).sparsity == pytest.approx(0.95, abs=0.005)
+
+
+def test_loosening_goes_from_all_to_none_masked() -> None:
+    net = mlp()
+    masks = masks_at(net, 0.8)
+    kept = [masks.select(scores(masks), loosen=share).kept for share in (0.0, 0.25, 0.5, 1.0)]
+    assert kept[0] == masks.kept
+    assert kept[-1] == masks.total
+    assert kept == sorted(kept)
+
+
+def test_smaller_shapes_and_a_dense_model_are_told_apart() -> None:
+    net = mlp()
+    dense = state(net)
+    with pytest.raises(ModelError, match="no mask to repair"):
+        read_masks(net, dense, dense)
+    smaller = dense | {"0.weight": dense["0.weight"][:16]}
+    with pytest.raises(ModelError, match="structurally smaller"):
+        read_masks(net, dense, smaller)

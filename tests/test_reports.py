@@ -1,0 +1,266 @@
+"""Reports for machines and for managers: everything of a verdict is in them, and nothing of it is markup."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from fairguard import Outcome, Verdict, check_predictions
+from fairguard.report import github, html, junit, sarif
+from fairguard.report.declared import Declared
+from fairguard.verdict import ModelInfo
+
+NASTY = ["<script>alert(1)</script>", "a|b, c: 100 % & more", "bell\x07 \N{PILE OF POO} `x` ::error::", "plain"]
+
+
+def judged(harm: float, *, names: list[str] = NASTY, rows: int = 4_000, groups: int = 4, **policy: object) -> Verdict:
+    """The verdict on rows of which 3 % flip; in the first group, ``harm`` more."""
+    rng = np.random.default_rng(0)
+    level = rng.integers(0, groups, size=rows)
+    origin = np.array(names)[level]
+    y = rng.integers(0, 2, size=rows)
+    dense = np.where(rng.random(rows) < 0.1, 1 - y, y)
+    pruned = np.where(rng.random(rows) < 0.03 + harm * (level == 0), 1 - dense, dense)
+    return check_predictions(y, dense, pruned, {"origin": origin}, permutations=99, **policy)
+
+
+@pytest.fixture(scope="module")
+def regressed() -> Verdict:
+    verdict = judged(0.2)
+    infos = (ModelInfo(kind="ONNX", path="models/dense.onnx"), ModelInfo(kind="ONNX", path="models/p<80>.onnx"))
+    return verdict.model_copy(
+        update={"models": infos, "warnings": ("is <b>this</b> right?",), "record": {"a": {"b": None}}}
+    )
+
+
+@pytest.fixture(scope="module")
+def undecided() -> Verdict:
+    return judged(0.02, rows=800)
+
+
+@pytest.fixture(scope="module")
+def fair() -> Verdict:
+    return judged(0.0, names=["A", "B"], groups=2, rows=30_000, metrics="accuracy")
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Verdict:
+    """Twenty-five of forty groups were harmed."""
+    rng = np.random.default_rng(0)
+    level = np.repeat(np.arange(40), 400)
+    y = rng.integers(0, 2, size=len(level))
+    pruned = np.where(rng.random(len(y)) < 0.4 * (level < 25), 1 - y, y)
+    return check_predictions(y, y, pruned, {"g": level}, metrics="accuracy", permutations=99)
+
+
+def test_the_fixtures_show_all_outcomes(regressed: Verdict, undecided: Verdict, fair: Verdict) -> None:
+    assert [v.outcome for v in (regressed, undecided, fair)] == [
+        Outcome.REGRESSED,
+        Outcome.INCONCLUSIVE,
+        Outcome.PRESERVED,
+    ]
+
+
+class Page(HTMLParser):
+    """The tags and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] not in ("style", "script"):
+            self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+class TestHtml:
+    def test_everything_from_a_verdict_is_text(self, regressed: Verdict) -> None:
+        page = Page(html.render(regressed))
+        assert page.count("script") == 1, "the page's own"
+        assert page.count("b") == page.count("li"), "only the facts are bold: the warning's markup is text"
+        for expected in (*NASTY, "is <b>this</b> right?", "models/p<80>.onnx"):
+            assert expected in page.text
+
+    def test_it_needs_no_network(self, regressed: Verdict) -> None:
+        page = Page(html.render(regressed))
+        assert not [a for _, attrs in page.tags for a in attrs if a in ("src", "href", "srcset", "action", "data")]
+        assert "url(" not in html.render(regressed)
+        assert "@import" not in html.render(regressed)
+
+    def test_its_policy_allows_its_own_style_and_script_alone(self, regressed: Verdict) -> None:
+        import base64
+        import hashlib
+
+        text = html.render(regressed)
+        policy = next(a["content"] for tag, a in Page(text).tags if a.get("http-equiv") == "Content-Security-Policy")
+        assert policy is not None
+        assert policy.startswith("default-src 'none';")
+        for tag in ("style", "script"):
+            (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
+
+    def test_every_finding_and_group_has_its_row(self, regressed: Verdict) -> None:
+        page = Page(html.render(regressed))
+        rows = [attrs for tag, attrs in page.tags if tag == "tr" and "data-outcome" in attrs]
+        assert [row["data-outcome"] for row in rows] == [finding.outcome for finding in regressed.findings]
+        assert [float(row["data-estimate"] or "") for row in rows] == [f.estimate for f in regressed.findings]
+        assert page.count("rect") == 3 * (1 + len(regressed.groups))
+        assert page.count("circle") == sum(np.isfinite(f.interval[0]) for f in regressed.findings)
+
+    def test_undefined_rates_are_dashes(self) -> None:
+        verdict = judged(0.0, rows=60, names=["A", "B", "C", "tiny"])
+        text = html.render(verdict)
+        assert Page(text).count("tr") > len(verdict.findings)
+        assert "> nan<" not in text
+        assert ">nan" not in text
+
+    def test_several_checks_share_a_page(self, regressed: Verdict, fair: Verdict) -> None:
+        page = Page(html.render_all([Declared(regressed, "tests/a.py::x"), Declared(fair, "tests/b.py::y<i>")]))
+        assert page.count("section") == 2
+        assert "tests/b.py::y<i>" in page.text
+        assert page.count("i") == 4, "only the axes' words are in italics"
+
+    def test_rows_without_labels(self) -> None:
+        rng = np.random.default_rng(0)
+        dense = rng.integers(0, 2, size=900)
+        pruned = np.where(rng.random(900) < 0.1, 1 - dense, dense)
+        verdict = check_predictions(None, dense, pruned, {"g": rng.integers(0, 3, size=900)}, permutations=99)
+        assert "became wrong" not in Page(html.render(verdict)).text
+
+    @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_the_slider_says_what_the_judge_says(self, strict: bool) -> None:
+        """At every margin the script's rule gives each finding the outcome that the judge gives it there."""
+        margins = [0.005, 0.02, 0.04, 0.08, 0.15, 0.19, 0.25]
+        verdicts = [judged(0.17, margin=margin, strict=strict) for margin in margins]
+        known = verdicts[0].findings
+        cases = [
+            {"estimate": f.estimate, "lower": f.interval[0], "upper": f.interval[1], "p": f.p_value, "tested": f.tested}
+            for f in known
+        ]
+        policy = {"alpha": verdicts[0].policy.alpha, "strict": strict}
+        code = (
+            f"const {{outcomeAt}} = require({json.dumps(str(html.PAGE / 'page.js'))});"
+            f"const [margins, cases, policy] = [{json.dumps(margins)}, {json.dumps(cases)}, {json.dumps(policy)}];"
+            f"console.log(JSON.stringify(margins.map(m => cases.map(f => outcomeAt(f, m, policy)))))"
+        )
+        done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
+        for verdict, found in zip(verdicts, json.loads(done.stdout), strict=True):
+            by_name = {(f.group, f.metric, f.label): f.outcome for f in verdict.findings}
+            assert found == [by_name[f.group, f.metric, f.label] for f in known]
+
+
+class TestSarif:
+    def test_a_log_is_what_code_scanning_reads(self, regressed: Verdict) -> None:
+        log = json.loads(sarif.render_all([Declared(regressed, "t.py::x", "tests/my test.py", 12)]))
+        assert log["version"] == "2.1.0"
+        (run,) = log["runs"]
+        ids = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+        assert ids == sorted(set(ids))
+        wanted = [f for f in regressed.findings if f.outcome is not Outcome.PRESERVED]
+        assert len(run["results"]) == len(wanted) > 0
+        for result, finding in zip(run["results"], wanted, strict=True):
+            assert ids[result["ruleIndex"]] == result["ruleId"] == finding.rule
+            failed = finding.outcome is Outcome.REGRESSED
+            assert (result["kind"], result["level"]) == (("fail", "error") if failed else ("open", "none"))
+            place = result["locations"][0]["physicalLocation"]
+            assert place == {"artifactLocation": {"uri": "tests/my%20test.py"}, "region": {"startLine": 12}}
+            assert finding.group in result["message"]["text"]
+
+    def test_fingerprints_survive_other_numbers(self, regressed: Verdict) -> None:
+        again = judged(0.3).model_copy(update={"models": regressed.models})
+
+        def prints(verdict: Verdict) -> dict[str, str]:
+            check = Declared(verdict)
+            return {f"{f.group}{f.metric}{f.label}": sarif.fingerprint(check, f) for f in verdict.findings}
+
+        assert prints(regressed) == prints(again)
+        assert len(set(prints(regressed).values())) == len(regressed.findings)
+        other = ModelInfo(kind="ONNX", path="models/other.onnx")
+        moved = prints(regressed.model_copy(update={"models": (regressed.models[0], other)}))
+        assert not set(moved.values()) & set(prints(regressed).values())
+
+    def test_an_accepted_regression_is_suppressed(self, regressed: Verdict) -> None:
+        first = regressed.findings[0].model_copy(update={"accepted": "known (until 2030-01-01)"})
+        verdict = regressed.model_copy(update={"findings": (first, *regressed.findings[1:])})
+        result = json.loads(sarif.render(verdict))["runs"][0]["results"][0]
+        assert result["suppressions"] == [
+            {"kind": "external", "status": "accepted", "justification": "known (until 2030-01-01)"}
+        ]
+
+    def test_preserved_has_no_result(self, fair: Verdict) -> None:
+        assert json.loads(sarif.render(fair))["runs"][0]["results"] == []
+
+
+class TestJunit:
+    def test_a_case_for_each_finding(self, regressed: Verdict, undecided: Verdict) -> None:
+        root = ET.fromstring(junit.render_all([Declared(regressed, "x"), Declared(undecided, "y")]))
+        assert [suite.get("name") for suite in root] == ["x", "y"]
+        for suite, verdict in zip(root, (regressed, undecided), strict=True):
+            cases = suite.findall("testcase")
+            assert len(cases) == len(verdict.findings) == int(suite.get("tests", ""))
+            assert len(suite.findall("testcase/failure")) == len(verdict.regressed) == int(suite.get("failures", ""))
+            open_ = [f for f in verdict.findings if f.outcome is Outcome.INCONCLUSIVE]
+            assert len(suite.findall("testcase/skipped")) == len(open_) == int(suite.get("skipped", ""))
+
+    def test_names_are_text(self, regressed: Verdict) -> None:
+        root = ET.fromstring(junit.render(regressed))
+        names = {case.get("name", "").removesuffix(": accuracy") for case in root.iter("testcase")}
+        assert "origin=<script>alert(1)</script>" in names
+        assert "origin=bell\N{REPLACEMENT CHARACTER} \N{PILE OF POO} `x` ::error::" in names
+
+
+class TestGithub:
+    def test_commands_are_one_line_each_and_escaped(self, regressed: Verdict) -> None:
+        lines = github.commands([Declared(regressed, "x", "a,b:c.py", 7)]).splitlines()
+        assert len(lines) == sum(f.outcome is not Outcome.PRESERVED for f in regressed.findings)
+        for line in lines:
+            assert re.match(r"::(error|warning) file=a%2Cb%3Ac\.py,line=7,title=[^,:]+::", line)
+        assert any("title=origin=<script>alert(1)</script> regressed" in line for line in lines)
+
+    def test_the_worst_nine_of_many(self, crowded: Verdict) -> None:
+        errors = [line for line in github.render(crowded).splitlines() if line.startswith("::error")]
+        assert len(crowded.regressed) > github.KEPT
+        assert len(errors) == github.KEPT
+        assert errors[-1].endswith(f"and {len(crowded.regressed) - 9} more regressed")
+        assert crowded.findings[0].group in errors[0]
+
+    def test_the_summary_is_a_table_that_names_cannot_break(self, regressed: Verdict) -> None:
+        text = github.summary([Declared(regressed, "tests/x.py::test")])
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        assert {row.count("|") for row in rows} == {9}
+        assert "<script" not in text
+        assert "regressed" in text
+
+    def test_the_summary_counts_what_it_leaves_out(self, crowded: Verdict) -> None:
+        listed = [finding for finding in crowded.findings if finding.outcome is not Outcome.PRESERVED]
+        assert len(listed) > github.SUMMARY_ROWS
+        assert f"and {len(listed) - github.SUMMARY_ROWS} more" in github.summary([Declared(crowded)])
+
+    def test_accepted_regressions_raise_no_alarm(self, regressed: Verdict) -> None:
+        findings = tuple(f.model_copy(update={"accepted": "known"}) for f in regressed.findings)
+        assert "::error" not in github.render(regressed.model_copy(update={"findings": findings}))
+
+
+def test_reports_are_the_same_every_time(regressed: Verdict) -> None:
+    for render in (html.render, sarif.render, junit.render, github.render):
+        assert render(regressed) == render(regressed)
+
+
+def test_the_page_lies_beside_the_code(tmp_path: Path) -> None:
+    assert {path.name for path in html.PAGE.iterdir()} == {"page.html", "page.css", "page.js"}

@@ -1,0 +1,80 @@
+"""Zeros and their patterns."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from fairguard.inputs.sparsity import is_low_rank, layer_of, overall, pattern_of
+
+RNG = np.random.default_rng(0)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape)
+
+
+def two_of_four(w: np.ndarray) -> None:
+    moved = np.moveaxis(w, 1, -1)
+    moved[..., 0::4] = moved[..., 2::4] = 0
+
+
+def half_the_filters(w: np.ndarray) -> None:
+    w[::2] = 0
+
+
+def random_half(w: np.ndarray) -> None:
+    w[RNG.random(w.shape) < 0.5] = 0
+
+
+def inputs(w: np.ndarray) -> None:
+    w[:, ::3] = 0
+
+
+@pytest.mark.parametrize("shape", [(16, 32), (16, 32, 3, 3)])
+@pytest.mark.parametrize(
+    ("prune", "pattern"),
+    [
+        (lambda w: None, "dense"),
+        (lambda w: w.fill(0), "empty"),
+        (two_of_four, "2:4"),
+        (half_the_filters, "filters"),
+        (random_half, "unstructured"),
+        (inputs, "unstructured"),
+    ],
+)
+def test_patterns(shape: tuple[int, ...], prune: Callable[[np.ndarray], None], pattern: str) -> None:
+    w = weights(*shape)
+    prune(w)
+    layer = layer_of("w", w == 0, dtype="float32", weights=w)
+    assert layer.pattern == pattern
+    assert layer.sparsity == (w == 0).mean()
+    assert layer.shape == shape
+
+
+def test_a_few_zeros_of_rounding_are_dense() -> None:
+    w = np.ones((10, 100))
+    w[0, :30] = 0
+    assert pattern_of(w == 0) == "dense"
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (48, 64), (32, 16, 3, 3)])
+def test_low_rank(shape: tuple[int, ...]) -> None:
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    product = (weights(rows, 4) @ weights(4, columns)).astype(np.float32).reshape(shape)
+    assert is_low_rank(product)
+    assert not is_low_rank(weights(*shape))
+    assert layer_of("w", product == 0, dtype="float32", weights=product).pattern == "low-rank"
+
+
+@pytest.mark.parametrize("odd", [np.zeros((3, 0)), np.full((3, 4), np.nan), np.ones((1, 5))])
+def test_odd_matrices_are_not_low_rank(odd: np.ndarray) -> None:
+    assert not is_low_rank(odd)
+    assert layer_of("w", odd == 0, dtype="float32", weights=odd).pattern == "dense"
+
+
+def test_overall_weighs_layers_by_their_size() -> None:
+    small, large = np.ones((1, 10), dtype=bool), np.zeros((9, 10), dtype=bool)
+    layers = tuple(layer_of(str(i), zeros, dtype="float32") for i, zeros in enumerate([small, large]))
+    assert overall(layers) == pytest.approx(0.1)
+    assert np.isnan(overall(()))
