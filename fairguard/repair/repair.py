@@ -8,30 +8,26 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from fairguard.check import count, decide, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, ModelError, OutputError
-from fairguard.files import replacing, sha256_of, write_text
+from fairguard.files import replacing, write_text
 from fairguard.inputs.predictor import Predictor
-from fairguard.inputs.torch_models import TorchPredictor, device_of
 from fairguard.repair.budget import epochs_of
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.frontier import best_of_frontier
 from fairguard.repair.journal import Journal
-from fairguard.repair.masks import Weights, resized
+from fairguard.repair.masks import resized
 from fairguard.repair.methods import method_named
+from fairguard.repair.places import Places
+from fairguard.repair.preparing import float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.proof import Proof, prove
 from fairguard.repair.report import RepairReport, Result
-from fairguard.repair.task import Candidate, Options, Status, Task, copied, make_task
+from fairguard.repair.task import Candidate, Options, Status, Task
 from fairguard.repair.writing import export_onnx
 from fairguard.verdict import Outcome, Verdict
 
@@ -110,7 +106,8 @@ def repair(
     planned = {name: options.pop(name) for name in [f.name for f in fields(Plan)] if name in options}
     plan = Plan(**planned)
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
-    files = _Files.of(dense, pruned, output, train=train, data=settings.data, verify=verify)
+    rows = {"train": train, "data": settings.data, "verify": verify}
+    files = Places.of(output, like="pruned", work="repair", added="fair", dense=dense, pruned=pruned, **rows)
     method = method_named(plan.work)
 
     models = open_models(dense, pruned, settings)
@@ -120,7 +117,7 @@ def repair(
         return RepairReport(Result.NOTHING_TO_DO, check)
 
     parts = divided(source, settings, train=train, verify=verify, classes=check.classes, seed=settings.seed)
-    with _repeatable(settings.seed):
+    with repeatable(settings.seed):
         task = _task(models, parts, settings, plan, classes=check.classes)
         purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options)}
         task = replace(
@@ -130,7 +127,7 @@ def repair(
         candidate = best_of_frontier(task, method) if plan.frontier else method(task)
 
     candidate_file = files.journal / f"candidate{files.output.suffix}"
-    how: dict[str, Any] = {"like": files.pruned, "models": models, "rows": parts.verify, "settings": settings}
+    how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
     proof = prove(candidate_file, task, candidate, floor=plan.accuracy_floor, **how)
     if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
         _publish(candidate_file, files.output, task, candidate, plan.export)
@@ -161,115 +158,17 @@ def _report(check: Verdict, plan: Plan, parts: Parts, task: Task, candidate: Can
     )
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files that the user named.
-
-    Attributes:
-        inputs: those that exist, by role.
-        pruned: PRUNED's, where it is a file.
-        output: where the repaired model goes.
-    """
-
-    inputs: dict[str, Path]
-    pruned: Path | None
-    output: Path
-
-    @classmethod
-    def of(cls, dense: Any, pruned: Any, output: str | Path | None, **rows: Any) -> _Files:
-        """Return the files among what was given, with the output found to be none of them."""
-        named = {"dense": dense, "pruned": pruned, **rows}
-        inputs = {k: Path(v) for k, v in named.items() if isinstance(v, str | Path) and Path(v).exists()}
-        path = _destination(pruned, output)
-        for role, file in inputs.items():
-            if file.resolve() == path.resolve():
-                raise OutputError(f"{path} is the {role} input; name another file with -o.")
-        if not path.absolute().parent.is_dir():
-            raise OutputError(f"cannot write {path}: there is no folder {path.parent}. Name another file with -o.")
-        return cls(inputs, inputs.get("pruned"), path)
-
-    @property
-    def journal(self) -> Path:
-        """Return the folder of what survives a kill."""
-        return self.output.with_name(f".{self.output.name}.repair")
-
-    def hashes(self) -> dict[str, str]:
-        """Return the digest of every input file."""
-        return {role: sha256_of(file) for role, file in self.inputs.items()}
-
-
-def _destination(pruned: Any, output: str | Path | None) -> Path:
-    if output is not None:
-        return Path(output)
-    if isinstance(pruned, str | Path):
-        return Path(pruned).with_suffix(f".fair{Path(pruned).suffix}")
-    raise ConfigError("repair needs a file to write the repaired model to: pass output.")
-
-
 def _task(
     models: tuple[Predictor, Predictor], parts: Parts, settings: Settings, plan: Plan, *, classes: tuple[str, ...]
 ) -> Task:
-    """Return the task for a method, on the device that the settings name."""
-    device = device_of(settings.device)
-    half = plan.amp == "bf16" or (plan.amp == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
-    net, pruned = _trainable(models)
-    favourable = classes.index(settings.favourable) if settings.favourable in classes else min(1, len(classes) - 1)
-    task = make_task(
-        net.to(device),
-        pruned,
-        parts.train.to(device),
-        parts.tune.to(device),
-        columns=parts.columns,
-        levels=parts.levels,
-        policy=settings.policy(),
-        epochs=1.0,
-        threshold=settings.threshold,
-        output_key=None if settings.output_key is None else str(settings.output_key),
-        favourable=favourable,
-        only=plan.only,
-        accuracy_floor=plan.accuracy_floor,
-        options=Options(
-            seed=settings.seed,
-            lr=plan.lr,
-            amp=half,
-            compile=plan.compile,
-            checkpoint_seconds=plan.checkpoint_seconds,
-        ),
+    """Return the task for a method, at the sparsity that the plan names."""
+    net, pruned = float_copy(models[0], "dense"), float_weights(models[1], "pruned")
+    options = options_for(
+        settings, lr=plan.lr, amp=plan.amp, compile=plan.compile, checkpoint_seconds=plan.checkpoint_seconds
     )
+    how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
+    task = task_for(net, pruned, parts, settings, classes=classes, **how)
     return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
-
-
-def _trainable(models: tuple[Predictor, Predictor]) -> tuple[nn.Module, Weights]:
-    """Return a float copy of dense's network, and PRUNED's weights.
-
-    Raises:
-        ModelError: one of them has no weights, or none with gradients.
-    """
-    modules = []
-    for role, model in zip(("dense", "pruned"), models, strict=True):
-        if not isinstance(model, TorchPredictor):
-            raise ModelError(
-                f"the {role} model is {model.info.kind}: repair needs its weights and their gradients. "
-                f"Give a torch state dict and the function that builds the network (--model pkg.module:build)."
-            )
-        modules.append(model.module)
-    net = copy.deepcopy(modules[0]).float().requires_grad_(True)
-    pruned = {name: t.float() if t.is_floating_point() else t for name, t in modules[1].state_dict().items()}
-    return net, copied(pruned)
-
-
-@contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
-    """Seed torch and choose repeatable kernels; put everything back afterwards."""
-    cudnn = torch.backends.cudnn
-    chance, deterministic, benchmark = torch.get_rng_state(), cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(chance)
-        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
 
 
 def _publish(file: Path, output: Path, task: Task, candidate: Candidate, export: str | None) -> None:
