@@ -15,6 +15,7 @@ PRESERVED, REGRESSED, NOT_JUDGED, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
 
 COMMANDS = {
     "check": "Judge a pruned model against its dense one.",
+    "prune": "Make a sparse model of a dense one, and check it.",
     "repair": "Make a regressed model fair again, and prove it.",
     "init": "Write a commented configuration from a data file's columns.",
     "demo": "Make small models, check them, repair one; leave all to play with.",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from
-
-if TYPE_CHECKING:
-    from fairguard.repair.task import Status
+from fairguard.cli.screen import epochs_shown
 
 REPAIR = (
     click.option("-o", "--output", metavar="FAIR", help="File to write; default PRUNED with .fair in its name."),
@@ -53,33 +49,12 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
 
     given = {name: value for name, value in own.items() if value not in (None, (), False)}
     try:
-        report = repair(dense, pruned, given.pop("output", None), settings=settings, tell=_teller(quiet), **given)
+        report = repair(
+            dense, pruned, given.pop("output", None), settings=settings, tell=epochs_shown(quiet=quiet), **given
+        )
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
         raise
     text = report.to_json() + "\n" if format == "json" else report.to_text()
     click.echo(text.splitlines()[-1] if quiet and format == "text" else text.rstrip("\n"))
     return report.exit_code
-
-
-def _teller(quiet: bool) -> Callable[[Status], None] | None:
-    """Return what shows each epoch on the terminal, with the time left; ``None`` where nobody would see it."""
-    if quiet or not sys.stderr.isatty():
-        return None
-    from time import monotonic
-
-    began: dict[str, tuple[int, float]] = {}
-
-    def tell(status: Status) -> None:
-        first, since = began.setdefault(status.stage, (status.epoch, monotonic()))
-        done = status.epoch - first
-        left = f"{(monotonic() - since) / done * (status.epochs - status.epoch):.0f} s left" if done else ""
-        worst = f"{status.worst} {status.excess:+.1%}" if status.worst else "no groups"
-        click.echo(
-            f"\r{status.stage} {status.epoch}/{status.epochs}  loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
-            f"worst {worst}  multiplier {status.multiplier:.2f}  {left}  {status.note}\033[K",
-            err=True,
-            nl=bool(status.note) or status.epoch == status.epochs,
-        )
-
-    return tell

@@ -7,7 +7,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fairguard.repair.task import Status
 
 LOG_WIDTH = 160
 """Width of a report that no terminal bounds."""
@@ -37,3 +42,26 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
             progress.update(task, completed=done, total=total)
 
         yield show
+
+
+def epochs_shown(*, quiet: bool = False) -> Callable[[Status], None] | None:
+    """Return what shows each epoch on the terminal, with the time left; ``None`` where nobody would see it."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    from time import monotonic
+
+    began: dict[str, tuple[int, float]] = {}
+
+    def tell(status: Status) -> None:
+        first, since = began.setdefault(status.stage, (status.epoch, monotonic()))
+        done = status.epoch - first
+        left = f"{(monotonic() - since) / done * (status.epochs - status.epoch):.0f} s left" if done else ""
+        worst = f"{status.worst} {status.excess:+.1%}" if status.worst else "no groups"
+        click.echo(
+            f"\r{status.stage} {status.epoch}/{status.epochs}  loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
+            f"worst {worst}  multiplier {status.multiplier:.2f}  {left}  {status.note}\033[K",
+            err=True,
+            nl=bool(status.note) or status.epoch == status.epochs,
+        )
+
+    return tell

@@ -51,10 +51,10 @@ def write_like(like: Path | None, path: Path, weights: Weights, masks: Masks) ->
     elif kind is Kind.PT2:
         _write_exported(like, path, weights, masks)
     else:
-        raise ModelError(f"{like} is {kind}: repair writes new weights and there are none to replace. {POSSIBLE}")
+        raise ModelError(f"{like} is {kind}: new weights cannot be written into that kind of file. {POSSIBLE}")
 
 
-POSSIBLE = "Give PRUNED as a state dict, checkpoint, safetensors, module, TorchScript or .pt2 file."
+POSSIBLE = "Give a state dict, checkpoint, safetensors, module, TorchScript or .pt2 file."
 
 
 def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
@@ -86,7 +86,7 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
     except Exception as error:
         raise OutputError(
             f"cannot export to ONNX: {type(error).__name__}: {error} "
-            "The repaired weights are written all the same; exporting needs `pip install onnxscript`."
+            "The new weights are written all the same; exporting needs `pip install onnxscript`."
         ) from error
 
 
@@ -98,7 +98,7 @@ def count_zeros(state: Mapping[str, Tensor], masks: Masks) -> tuple[int, int]:
 
 def _replaced(held: Any, weights: Weights, masks: Masks) -> Any:
     """Return what a file held, with its tensors replaced wherever they were nested."""
-    state = weights_in(held, "the pruned model")
+    state = weights_in(held, "the model")
     if _is_around(held, state):
         key = next(
             key for key in CHECKPOINT_KEYS if isinstance(held.get(key), Mapping) and set(state) <= set(held[key])
@@ -153,7 +153,7 @@ def _filled(module: Any, weights: Weights, masks: Masks) -> Any:
     if not isinstance(module, nn.Module):
         module = next((part for part in module.values() if isinstance(part, nn.Module)), None)
     if module is None:
-        raise ModelError("the pruned file holds no module whose weights could be replaced.")
+        raise ModelError("the file holds no module whose weights could be replaced.")
     for name, tensor in module.state_dict().items():
         tensor.copy_(_new(name, tensor, weights, masks))
     return module

@@ -1,0 +1,83 @@
+"""``fairguard prune``: from a dense model to a sparse one, and what that did to every group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from
+from fairguard.cli.screen import epochs_shown, screen
+
+METHODS = (
+    "one-shot",
+    "magnitude",
+    "lth",
+    "safecompress",
+    "fairscratch",
+    "bilevel",
+    "ceag",
+    "ballot",
+    "ballot-lastlayer",
+    "chita",
+    "bias-shift",
+    "keep-mask",
+    "mask-only",
+)
+"""Named here so that --help needs no torch."""
+
+PRUNE = (
+    click.option(
+        "--sparsity",
+        required=True,
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of the weights that become zero: 0.9 is nine of ten.",
+    ),
+    click.option("-o", "--output", metavar="OUT", help="File to write; default DENSE with .pruned in its name."),
+    click.option("--method", metavar="NAME", help=f"One of {', '.join(METHODS)}; default ballot."),
+    click.option(
+        "--scope", type=click.Choice(["global", "layer"]), help="Whether layers compete for weights; default global."
+    ),
+    click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
+    click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
+    click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining."),
+    click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.001."),
+    click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
+    click.option("--resume", is_flag=True, help="Continue a pruning that was interrupted."),
+    click.option("--export", type=click.Choice(["onnx"]), help="Write that beside OUT."),
+)
+
+
+@click.command("prune")
+@click.argument("dense")
+@options(PRUNE, DATA, MODELS, POLICY, CONFIG)
+@click.option("--format", type=click.Choice(["text", "json"]), default="text", help="How the report on stdout looks.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every finding and summary.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the last line.")
+def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | None, **typed: Any) -> int:
+    """Make a sparse model of DENSE, and check it on rows that nothing saw.
+
+    The method one-shot needs DENSE alone and trains nothing; every other one learns from labelled rows. OUT is written
+    whatever the verdict is. Exit codes: 0 preserved (or no rows to judge on), 1 regressed, 2 not possible,
+    3 inconclusive.
+    """
+    names = ("sparsity", "method", "scope", "train", "verify", "budget", "only", "lr", "amp", "resume", "export")
+    own = {name: typed.pop(name) for name in (*names, "output")}
+    settings = settings_from(config, **typed)
+    from fairguard.repair.prune import prune  # torch loads here
+
+    given = {name: value for name, value in own.items() if value not in (None, (), False)}
+    try:
+        report = prune(dense, given.pop("output", None), settings=settings, tell=epochs_shown(quiet=quiet), **given)
+    except KeyboardInterrupt:
+        click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
+        raise
+    if format == "json":
+        click.echo(report.to_json())
+    elif quiet:
+        click.echo(report.last_line())
+    else:
+        click.echo(report.to_text(verbose=verbose, **screen()), nl=False)
+    return report.exit_code

@@ -1,0 +1,262 @@
+"""The use case: a sparse model in the first place. Mask, train, write, check. Read :func:`prune` top to bottom.
+
+A method sees train and tune rows only, and a task whose PRUNED is dense with its smallest weights zero. The verdict is
+reached once, on rows that nothing saw, from the written file; the file is written whatever the verdict is.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from math import nan
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fairguard.check import count, decide, open_models, open_source
+from fairguard.config import Settings, merged
+from fairguard.errors import ConfigError, DataError, ModelError, OutputError, did_you_mean
+from fairguard.files import replacing, write_text
+from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.rows import Source
+from fairguard.inputs.tensors import tensors_of
+from fairguard.preflight import preflight
+from fairguard.repair.budget import epochs_of
+from fairguard.repair.dividing import Parts, divided
+from fairguard.repair.journal import Journal
+from fairguard.repair.masks import Masks, Weights
+from fairguard.repair.methods import METHODS, method_named
+from fairguard.repair.places import Places
+from fairguard.repair.preparing import float_copy, float_weights, options_for, repeatable, task_for
+from fairguard.repair.prune_report import PruneReport
+from fairguard.repair.starting import masked, starting_masks
+from fairguard.repair.task import Candidate, Options, Score, Status
+from fairguard.repair.writing import count_zeros, export_onnx, write_like
+from fairguard.verdict import Verdict
+
+ONE_SHOT = "one-shot"
+"""The method that is none of repair's: the smallest weights become zero, at once, and nothing is trained."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to prune.
+
+    Attributes:
+        sparsity: share of the weights (matrices and kernels; no biases, norms or embeddings) that are to be zero.
+        method: ``one-shot``, or how to select and train; see :data:`fairguard.repair.methods.METHODS`.
+        scope: ``global`` where layers compete for weights, ``layer`` where each keeps the same share.
+        budget: ``1.5x`` of a plain retraining, ``20epochs`` or ``10min``.
+        only: groups to constrain, such as ``race=Black``; all where empty.
+        amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
+        lr: highest learning rate (AdamW).
+        resume: continue a pruning that was killed.
+        export: ``onnx`` to write that beside it.
+        checkpoint_seconds: at most so much work is lost to a kill.
+    """
+
+    sparsity: float
+    method: str = "ballot"
+    scope: Literal["global", "layer"] = "global"
+    budget: str = "1.5x"
+    only: tuple[str, ...] = ()
+    amp: str = "auto"
+    lr: float = Options.lr
+    resume: bool = False
+    export: str | None = None
+    checkpoint_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is impossible before anything is opened."""
+        if not 0 < self.sparsity < 1:
+            raise ConfigError(f"sparsity {self.sparsity:g}: give a share between 0 and 1; 0.9 zeroes nine of ten.")
+        if self.method not in (known := (ONE_SHOT, *METHODS)):
+            hint = did_you_mean(self.method, known) or f" Methods: {', '.join(known)}."
+            raise ConfigError(f"unknown method {self.method!r}.{hint}")
+        if self.scope not in ("global", "layer"):
+            raise ConfigError(f"scope {self.scope!r}: global (layers compete for weights) or layer.")
+
+
+def prune(
+    dense: Any,
+    output: str | Path | None = None,
+    *,
+    train: Any = None,
+    data: Any = None,
+    verify: Any = None,
+    settings: Settings | None = None,
+    tell: Callable[[Status], None] | None = None,
+    **options: Any,
+) -> PruneReport:
+    """Return what pruning ``dense`` did, and the verdict on it; the sparse model is written to ``output``.
+
+    Args:
+        dense: a model with its weights (a state dict and ``model``, a module, ...).
+        output: file to write, of DENSE's kind; default DENSE's name with ``.pruned`` in it.
+        train: rows to train and tune on; ``data`` is then for the verdict alone.
+        data: labelled rows; divided in three where nothing else is given. ``one-shot`` judges on all of them.
+        verify: rows for the verdict; ``data`` is then divided in two.
+        settings: the check's options, as a configuration file gives them.
+        tell: called after every epoch.
+        **options: options of :class:`Plan` (``sparsity``, ``method``, ...) and of the check (``label``, ...).
+
+    Raises:
+        FairguardError: nothing could be pruned; its one line says why and what would make it possible.
+    """
+    started = time.monotonic()
+    plan = Plan(**{f.name: options.pop(f.name) for f in fields(Plan) if f.name in options})
+    settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
+    named = {"train": train, "data": settings.data, "verify": verify}
+    files = Places.of(output, like="dense", work="prune", added="pruned", dense=dense, **named)
+
+    work = _prepared(dense, files, plan, settings, **named)
+    purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "seed": settings.seed}
+    journal = Journal(None if work.parts is None else files.journal, purpose=purpose, resume=plan.resume)
+    found = _one_shot(work) if work.parts is None else _by_method(work, work.parts, settings, plan, journal, tell)
+    sparsity = _write(found, work, files, settings, plan)
+    journal.close()
+
+    verdict = None if work.rows is None else _verdict(dense, work, files, settings)
+    report = PruneReport(
+        dense=str(dense) if isinstance(dense, str | Path) else "DENSE",
+        output=str(files.output),
+        method=plan.method,
+        scope=plan.scope,
+        asked=plan.sparsity,
+        sparsity=sparsity,
+        weights=work.masks.total,
+        tensors=len(work.masks.keep),
+        verdict=verdict,
+        splits={} if work.parts is None else work.parts.how,
+        epochs=found.epochs,
+        seconds=time.monotonic() - started,
+        settings=purpose,
+        trials=found.trials,
+    )
+    write_text(f"{files.output}.report.json", report.to_json())
+    return report
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is to be pruned, and on what.
+
+    Attributes:
+        net: a float copy of dense's network, with dense's weights.
+        masks: where to start from: its largest weights at the sparsity asked for.
+        start: its state dict under these masks.
+        parts: rows to train, tune and verify on; ``None`` where the method needs none.
+        rows: rows for the verdict; ``None`` where there are none.
+        classes: names of the model's classes, where there are rows.
+    """
+
+    net: nn.Module
+    masks: Masks
+    start: Weights
+    parts: Parts | None
+    rows: Source | None
+    classes: tuple[str, ...]
+
+
+def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named: Any) -> _Work:
+    """Return all that a method is given; whatever cannot work is refused here, before any time is spent.
+
+    Raises:
+        FairguardError: the model, the rows or the kind of file make it impossible.
+    """
+    model = open_models(dense, dense, merged(settings, {"per_row": False, "model_pruned": None}))[0]
+    net = float_copy(model, "dense")
+    masks = starting_masks(net, plan.sparsity, plan.scope)
+    start = masked(net, masks)
+    with tempfile.TemporaryDirectory() as folder:  # a kind of file that cannot be written is found out now
+        write_like(files.like, Path(folder) / f"rehearsal{files.output.suffix}", start, masks)
+    parts, rows, classes = _rows(model, settings, plan, **named)
+    if plan.export is not None and rows is None:
+        raise ConfigError("--export onnx traces the network on a few rows: name some with --data.")
+    if plan.export is not None and files.output.suffix == f".{plan.export}":
+        raise OutputError(f"{files.output} is where --export {plan.export} writes: give -o another ending.")
+    return _Work(net, masks, start, parts, rows, classes)
+
+
+def _rows(
+    model: Predictor, settings: Settings, plan: Plan, *, train: Any, data: Any, verify: Any
+) -> tuple[Parts | None, Source | None, tuple[str, ...]]:
+    """Return the rows divided, those for the verdict, and the classes' names."""
+    if plan.method == ONE_SHOT:
+        proof = data if verify is None else verify
+        rows = None if proof is None else open_source(proof, settings)
+        return None, rows, () if rows is None else _classes(model, rows, settings)
+    taught = data if train is None else train
+    if taught is None:
+        raise DataError(
+            f"method {plan.method} learns from labelled rows: name them with --data, or --train and --data. "
+            f"--method {ONE_SHOT} needs none."
+        )
+    proof = data if verify is None and train is not None else verify
+    source = open_source(taught, settings)
+    classes = _classes(model, source, settings)
+    parts = divided(source, settings, train=None, verify=proof, classes=classes, seed=settings.seed)
+    return parts, parts.verify, classes
+
+
+def _classes(model: Predictor, rows: Source, settings: Settings) -> tuple[str, ...]:
+    """Return the names of the model's classes, the model and the rows found to fit each other."""
+    found = preflight(model, model, rows, batch_size=settings.batch_size, threshold=settings.threshold)
+    return found.plan.classes
+
+
+def _one_shot(work: _Work) -> Candidate:
+    return Candidate(work.start, work.masks, 0.0, Score(nan, nan, nan, "", nan))
+
+
+def _by_method(
+    work: _Work,
+    parts: Parts,
+    settings: Settings,
+    plan: Plan,
+    journal: Journal,
+    tell: Callable[[Status], None] | None,
+) -> Candidate:
+    """Return what the method makes of dense, with the one-shot pruned model as its PRUNED."""
+    method = method_named(plan.method)
+    options = options_for(settings, lr=plan.lr, amp=plan.amp, compile=False, checkpoint_seconds=plan.checkpoint_seconds)
+    how: dict[str, Any] = {"masks": work.masks, "only": plan.only, "journal": journal, "tell": tell}
+    with repeatable(settings.seed):
+        task = task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
+        return method(replace(task, epochs=epochs_of(plan.budget, task)))
+
+
+def _write(found: Candidate, work: _Work, files: Places, settings: Settings, plan: Plan) -> float:
+    """Write the pruned model, and return the zeros among the stored entries of its pruned tensors, a fraction."""
+    with replacing(files.output) as temporary:
+        write_like(files.like, temporary, found.weights, found.masks)
+        opened = open_models(temporary, temporary, _as_written(work, files, settings))[1]
+        zeros, total = count_zeros(float_weights(opened, "pruned"), work.masks)
+        if zeros < work.masks.total - work.masks.kept:
+            raise ModelError(f"internal: the written file has {zeros} of {total} weights zero, too few. Report it.")
+    if plan.export is not None and work.rows is not None:
+        net = copy.deepcopy(work.net).cpu().eval()
+        net.load_state_dict({name: tensor.cpu() for name, tensor in found.weights.items()})
+        few = next(iter(work.rows.batches(2))).x
+        with replacing(files.output.with_suffix(".onnx")) as temporary:
+            export_onnx(net, tensors_of(few, device=torch.device("cpu"), dtype=torch.float32), temporary)
+    return zeros / total
+
+
+def _as_written(work: _Work, files: Places, settings: Settings) -> Settings:
+    """Return the settings with which the written file opens: a model in memory is its own factory."""
+    factory = settings.model if files.like is not None else lambda: copy.deepcopy(work.net)
+    return merged(settings, {"per_row": False, "model": factory, "model_pruned": factory})
+
+
+def _verdict(dense: Any, work: _Work, files: Places, settings: Settings) -> Verdict:
+    """Return the verdict on the written file, opened as anyone would open it."""
+    assert work.rows is not None  # noqa: S101 - the caller asked
+    how = merged(settings, {"model_pruned": _as_written(work, files, settings).model_pruned})
+    models = open_models(dense, files.output, how)
+    return decide(count(*models, work.rows, settings=settings), settings)

@@ -1,0 +1,98 @@
+"""What a pruning did, and the verdict on it, as a frozen value and as text. Knows nothing of how it was done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairguard.report.text import render
+from fairguard.verdict import Outcome, Verdict
+
+EXIT_CODES = {Outcome.PRESERVED: 0, Outcome.REGRESSED: 1, Outcome.INCONCLUSIVE: 3}
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """Everything that was done, and what the rows that nothing saw say of it.
+
+    Attributes:
+        dense: what was pruned, as the user named it.
+        output: the file written.
+        method: what selected and trained.
+        scope: ``global`` where layers competed for weights, ``layer`` where each kept the same share.
+        asked: the sparsity asked for, a fraction.
+        sparsity: zeros among the stored entries of the pruned tensors.
+        weights: how many entries these are.
+        tensors: in how many tensors.
+        verdict: dense against the written file; ``None`` where there were no rows to judge on.
+        splits: rows to train, tune and verify on.
+        epochs: passes over the training rows that were spent.
+        seconds: wall time.
+        settings: seed, budget, device and the rest.
+        trials: the history of every epoch.
+    """
+
+    dense: str
+    output: str
+    method: str
+    scope: str
+    asked: float
+    sparsity: float
+    weights: int
+    tensors: int
+    verdict: Verdict | None = None
+    splits: dict[str, Any] = field(default_factory=dict)
+    epochs: float = 0.0
+    seconds: float = 0.0
+    settings: dict[str, Any] = field(default_factory=dict)
+    trials: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Return the check's own: 0 preserved (or nothing to judge on), 1 regressed, 3 inconclusive."""
+        return 0 if self.verdict is None else EXIT_CODES[self.verdict.outcome]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values ready for JSON; undefined numbers are ``None``."""
+        verdict = self.verdict
+        judged = {
+            "outcome": None if verdict is None else verdict.outcome.value,
+            "verdict": None if verdict is None else verdict.to_dict(),
+        }
+        text = json.dumps({"schema": 1, **vars(self), **judged}, default=str)
+        plain: dict[str, Any] = json.loads(text, parse_constant=lambda name: None)
+        return plain
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_text(self, **how: Any) -> str:
+        """Return the report for a terminal; ``how`` goes to :func:`fairguard.report.text.render`."""
+        rows = ", ".join(f"{name} {count:,}" for name, count in self.splits.items() if isinstance(count, int))
+        lines = [
+            f"sparsity {self.sparsity:.1%} of {self.weights:,} weights in {self.tensors} tensors   "
+            f"method {self.method}, {self.scope}   {self.epochs:.0f} epochs, {self.seconds:.0f} s",
+            *([f"rows: {rows} ({self.splits['how']})"] if rows else []),
+            f"wrote {self.output}",
+        ]
+        if self.verdict is None:
+            return "\n".join([*lines, self.last_line(), f"next: {self._next_step()}"]) + "\n"
+        return "\n".join(lines) + "\n\n" + render(self.verdict, next_step=self._next_step(), **how)
+
+    def last_line(self) -> str:
+        """Return the outcome in one line."""
+        if self.verdict is None:
+            return f"NOT JUDGED: no labelled rows were given, so nothing is known of {self.output}'s fairness"
+        return f"{self.verdict.outcome}: {self.verdict.headline}: wrote {self.output}"
+
+    def _next_step(self) -> str:
+        if self.verdict is None:
+            return f"fairguard check {self.dense} {self.output} --data ROWS --label COL --group COL"
+        if self.verdict.outcome is Outcome.REGRESSED:
+            repaired = f"fairguard repair {self.dense} {self.output} -o fair.pt"
+            return f"{repaired}   |   a lower --sparsity, another --method"
+        if self.verdict.outcome is Outcome.INCONCLUSIVE:
+            return "more rows, or a margin that the data can carry (fairguard plan says which)"
+        return "keep it so: @fairness_preserved(...) in a test (README, 'In CI')"

@@ -1,0 +1,67 @@
+"""Where pruning from scratch starts: the largest weights at the sparsity asked for, no layer empty. Knows no rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fairguard.errors import ModelError
+from fairguard.repair.masks import Masks, Weights, masks_at, prunable
+from fairguard.repair.task import copied
+
+ROUNDING = 1e-6
+"""What 0.9 of 1,000 may miss 900 by, as floats go."""
+
+
+def starting_masks(net: nn.Module, sparsity: float, scope: Literal["global", "layer"]) -> Masks:
+    """Return unstructured magnitude masks of ``net``, at least as sparse as asked.
+
+    Where layers compete (``global``), every output still keeps a fifth of the weights that pruning layer by layer would
+    leave it: the layers with the smallest weights, often the last one, would die at high sparsities.
+
+    Args:
+        net: the network with its weights.
+        sparsity: share of all entries of its weight matrices and kernels that are to be zero.
+        scope: whether layers compete for weights or keep the same share each.
+
+    Raises:
+        ModelError: there is nothing to prune, or too little to leave every layer a weight.
+    """
+    sizes = {name: p.detach().abs() for name, p in prunable(net).items() if p.is_floating_point()}
+    total = sum(size.numel() for size in sizes.values())
+    if not sizes:
+        raise ModelError("this model has no weight matrix or kernel of floating numbers: there is nothing to prune.")
+    most = total - math.ceil(sparsity * total - ROUNDING)
+    if most < len(sizes):
+        raise ModelError(
+            f"a sparsity of {sparsity:g} leaves {most} of {total:,} weights to {len(sizes)} layers: ask for "
+            f"{1 - len(sizes) / total:.4g} at most, so that no layer is empty."
+        )
+    by_layer = masks_at(net, sparsity, scope="layer")
+    keep = _at_most(most, {name: by_layer.keep[name] for name in sizes}, sizes)
+    masks = Masks(keep, {name: by_layer.patterns[name] for name in sizes}, scope)
+    return masks if scope == "layer" else masks.select(sizes)
+
+
+def masked(net: nn.Module, masks: Masks) -> Weights:
+    """Return the net's state dict with the masked entries zero, under every name that a tied weight has."""
+    before = copied(net.state_dict())
+    masks.enforcer(net)()
+    pruned = copied(net.state_dict())
+    net.load_state_dict(before)
+    return pruned
+
+
+def _at_most(most: int, keep: dict[str, Tensor], sizes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the masks with ``most`` living entries: rounding layer by layer may have left a few too many."""
+    keep = {name: mask.clone() for name, mask in keep.items()}
+    living = {name: int(mask.sum()) for name, mask in keep.items()}
+    while sum(living.values()) > most:
+        name = max(living, key=lambda name: living[name])
+        smallest = sizes[name].masked_fill(~keep[name], torch.inf).argmin()
+        keep[name].view(-1)[smallest] = False
+        living[name] -= 1
+    return keep
