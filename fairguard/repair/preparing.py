@@ -28,7 +28,8 @@ def float_copy(model: Predictor, role: str) -> nn.Module:
     Raises:
         ModelError: it is no torch network.
     """
-    net = copy.deepcopy(_module_of(model, role)).float()
+    with torch.no_grad():  # or TorchScript's copies would be results of a computation, which no optimiser takes
+        net = copy.deepcopy(_module_of(model, role)).float()
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return net
