@@ -31,6 +31,12 @@ def _one_or_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _name(value: Any) -> Any:
+    """Return a class given as a number by its name."""
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    return str(value.__index__()) if whole else value
+
+
 Share = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 
 
@@ -61,10 +67,10 @@ class Policy(BaseModel):
     """``fail``: no verdict of ``preserved`` while a group is untested."""
     strict: bool = False
     """``regressed`` needs the corrected lower bound itself to exceed the margin."""
-    favourable: str | None = None
-    """The label that is good to receive. Default: class ``1`` of binary labels."""
+    favourable: Annotated[str | None, BeforeValidator(_name)] = None
+    """The label that is good to receive, by name or number. Default: class ``1`` of binary labels."""
     permutations: Annotated[int, Field(ge=99)] = 9_999
-    """Random relabellings of the groups behind each p value."""
+    """Most random relabellings of the groups behind each p value; fewer settle most of them."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random in the verdict."""
     looks: Annotated[int, Field(ge=1)] = 1

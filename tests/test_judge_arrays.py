@@ -52,6 +52,10 @@ def test_kinds_may_differ() -> None:
     assert content(table) == EXPECTED
 
 
+def test_a_column_of_a_table_is_named_already() -> None:
+    assert content(count_arrays(Y, DENSE, PRUNED, pd.Series(SEX, name="sex"))) == EXPECTED
+
+
 def test_text_labels() -> None:
     names = np.array(["no", "yes"])
     table = count_arrays(names[Y], pd.Categorical(names[DENSE]), names[PRUNED].tolist(), {"sex": pd.Categorical(SEX)})
@@ -99,6 +103,7 @@ def test_counts_are_those_of_the_codes() -> None:
         ({"y": [], "dense": [], "pruned": [], "groups": {"sex": []}}, "there are no rows"),
         ({"groups": {}}, "groups is empty; name a sensitive feature"),
         ({"groups": SEX}, "groups is a ndarray; name each sensitive feature: groups={'sex': values}."),
+        ({"groups": pd.Series(SEX)}, "groups is a Series; name each sensitive feature: groups={'sex': values}."),
         ({"groups": {"sex": ["F"] * 6}}, "group 'sex' has one value, 'F', in all 6 rows"),
         ({"dense": np.full((6, 2), np.nan)}, "dense has a score that is not finite in row 0 (from 0)."),
         ({"dense": DENSE[:, None]}, "dense has shape (6, 1); give predicted labels, or the scores of two or more"),

@@ -182,6 +182,16 @@ def test_drawing_stops_once_the_question_is_settled() -> None:
     assert fewer.p[0] == pytest.approx(1 / 151)
 
 
+def test_a_large_family_draws_what_alpha_needs_and_no_more() -> None:
+    """A p value close to alpha is never settled; two hundred groups would then cost seconds."""
+    family = family_of(draw(20_000, 200, churn=0.1), Policy())
+    for alpha, needed in ((0.05, 399), (0.01, 1999)):
+        drawn = sum(len(maxima) for maxima in null_maxima(family, permutations=9_999, seed=0, alpha=alpha))
+        assert drawn == needed
+    small = family_of(draw(20_000, 3), Policy(metrics="accuracy"))
+    assert sum(len(maxima) for maxima in null_maxima(small, permutations=9_999, seed=0, alpha=0.05)) == 9_999
+
+
 def test_metrics_of_other_denominators_are_dealt_apart() -> None:
     """Recall deals positives only, so a metric on negatives cannot change what it finds."""
     table = draw(4000, 3, harm=0.05)

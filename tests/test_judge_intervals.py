@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from fairguard.judge.intervals import mover, mover_lower, mover_upper, tango
+from fairguard.judge.intervals import mover, mover_lower, mover_upper, tango, without_flips
 
 Z95 = norm.isf(0.025)
 
@@ -86,6 +86,13 @@ def test_excess_of_two_losses() -> None:
     assert upper == pytest.approx(excess + np.hypot(u1 - 0.05, 10 / 3000 - l2))
     assert mover_lower(*counts, z=Z95) == lower
     assert mover_upper(*counts, z=Z95) == upper
+
+
+def test_the_limit_without_flips_in_closed_form() -> None:
+    n, n_rest = np.array([1, 20, 500, 0, 30]), np.array([7, 2000, 90, 40, 0])
+    limit = without_flips(n, n_rest, 1.6449)
+    assert limit[:3] == pytest.approx(mover_upper(0, 0, n[:3], 0, 0, n_rest[:3], 1.6449), abs=1e-9)
+    assert np.isnan(limit[3:]).all()
 
 
 def test_any_leading_axes() -> None:

@@ -65,6 +65,12 @@ def test_the_rows_asked_for_would_do() -> None:
     assert judge(flips(**large), Policy(metrics="accuracy", margin=0.05)).outcome is Outcome.REGRESSED
 
 
+def test_an_estimate_at_the_margin_by_accident_asks_for_no_absurd_number() -> None:
+    at_margin = judge(flips(a=(5000, 199, 100), b=(5000, 150, 150)), ACCURACY)
+    assert finding(at_margin, "g=a").estimate == pytest.approx(0.0198)
+    assert 5_000 < finding(at_margin, "g=a").rows_needed < 300_000
+
+
 def test_proven_but_tolerated_harm_is_no_regression() -> None:
     table = flips(a=(50_000, 2000, 500), b=(50_000, 1500, 500))  # one point more, proven
     verdict = judge(table, ACCURACY)
@@ -171,6 +177,25 @@ def test_classes_as_groups_find_the_class_that_pays() -> None:
     (row,) = [row for row in judge(table, Policy(), groups=["g"]).groups if row.group == "g=0"]
     assert row.worst_class == "3"
     assert row.worst_class_drop == pytest.approx(0.11, abs=0.03)
+
+
+def test_a_feature_called_class_is_a_feature() -> None:
+    """First, second, third class of a ship: judged on every metric, and in intersections."""
+    rng = np.random.default_rng(0)
+    y, cabin, sex = rng.integers(0, 2, 3000), rng.choice(["1st", "2nd", "3rd"], 3000), rng.choice(["F", "M"], 3000)
+    pruned = np.where((cabin == "3rd") & (y == 1) & (rng.random(3000) < 0.3), 0, y)
+    verdict = judge(count_arrays(y, y, pruned, {"class": cabin, "sex": sex}), Policy())
+    assert finding(verdict, "class=3rd", Metric.RECALL).outcome is Outcome.REGRESSED
+    assert finding(verdict, "class=3rd & sex=F", Metric.FPR).tested
+    assert {s.column for s in verdict.summaries if s.name == "equalized_odds_difference"} == {"class", "sex"}
+
+
+def test_the_favourable_class_may_be_a_number() -> None:
+    table = draw(2000, 2)
+    by_number, by_name = (judge(table, Policy.of(favourable=value)) for value in (np.int64(0), "0"))
+    assert [f.model_dump_json() for f in by_number.findings] == [f.model_dump_json() for f in by_name.findings]
+    with pytest.raises(ConfigError, match="favourable"):
+        Policy.of(favourable=0.5)
 
 
 def test_a_change_of_decisions_that_accuracy_cannot_see() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from fairguard.judge.intervals import mover_lower, mover_upper
-from fairguard.judge.power import detectable, rows_needed, rows_to_certify
+from fairguard.judge.power import detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
 
 TABLES = 8_000
@@ -98,6 +98,49 @@ def test_nothing_within_the_margin_is_shown_as_a_regression() -> None:
 
 def test_a_handful_of_rows_can_show_nothing() -> None:
     assert np.isnan(detectable(**rates(0.05, 0.03, groups=200, rows=1.0)))
+
+
+@pytest.mark.parametrize(("groups", "rows", "margin"), [(2, 300, 0.02), (5, 500, 0.02), (5, 200, 0.05)])
+def test_the_rows_said_to_decide_do_so_where_a_first_sample_did_not(groups: int, rows: int, margin: float) -> None:
+    """True excesses are spread around the margin; what a first sample leaves open is decided by as many as it asks."""
+    rng, z = np.random.default_rng(1), float(norm.isf(0.05 / groups))
+    excess = np.clip(rng.normal(margin, 0.03, TABLES), -0.04, None)
+
+    def draw(n: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        b = rng.binomial(n, 0.05 + more)
+        return b, rng.binomial(n - b, 0.03 / (0.95 - more))
+
+    def decided(b, c, n, b_rest, c_rest) -> np.ndarray:
+        counts = (b, c, n, b_rest, c_rest, n * (groups - 1))
+        estimate = (b - c) / n - (b_rest - c_rest) / counts[-1]
+        return (mover_upper(*counts, Z_ALPHA) < margin) | ((mover_lower(*counts, z) > 0) & (estimate >= margin))
+
+    n, even = np.full(TABLES, rows), np.zeros(TABLES)
+    (b, c), (b_rest, c_rest) = draw(n, excess), draw(n * (groups - 1), even)
+    asked = rows_to_decide(
+        churn=(b + c) / n,
+        churn_rest=(b_rest + c_rest) / n / (groups - 1),
+        n=n,
+        n_rest=n * (groups - 1),
+        loss=(b - c) / n,
+        loss_rest=(b_rest - c_rest) / n / (groups - 1),
+        margin=margin,
+        z_family=z,
+        z_alpha=Z_ALPHA,
+    )
+    open_ = ~decided(b, c, n, b_rest, c_rest)
+    assert open_.mean() > 0.3
+    assert (asked[open_] > rows).all()
+    assert asked[open_].max() < 60 * rows, "an estimate at the margin by accident asks for no billions"
+    more = np.where(open_, np.ceil(asked) - rows, 0).astype(int)
+    (b2, c2), (b2_rest, c2_rest) = draw(more, excess), draw(more * (groups - 1), even)
+    after = decided(b + b2, c + c2, n + more, b_rest + b2_rest, c_rest + c2_rest)
+    assert after[open_].mean() > 0.78
+
+
+def test_rows_that_decide_are_unknown_without_rows() -> None:
+    known = rates(0.05, 0.03, groups=5) | {"n": 0.0, "churn": np.nan, "loss": np.nan}
+    assert np.isnan(rows_to_decide(**known, margin=0.02, z_alpha=Z_ALPHA))
 
 
 def test_arrays_are_answered_entry_by_entry() -> None:

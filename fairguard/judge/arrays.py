@@ -23,7 +23,8 @@ def count_arrays(y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any]) -> 
         y: shape (n,), true labels, numbers or text; ``None`` where there are none.
         dense: shape (n,), predicted labels of the dense model, or (n, K) scores of the classes ``0 .. K-1``.
         pruned: the same of the pruned model.
-        groups: sensitive features by name, each of shape (n,); ``age:25,45`` names a feature and bins it.
+        groups: sensitive features by name, each of shape (n,); ``age:25,45`` names a feature and bins it. A pandas
+            table, or a column of one, is named already.
 
     Raises:
         DataError: lengths differ, values are missing, or a prediction is none of the labels.
@@ -49,8 +50,11 @@ def count_arrays(y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any]) -> 
 
 
 def _named(groups: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sensitive features by name; a table's columns are named already."""
-    if not hasattr(groups, "keys"):
+    """Return the sensitive features by name."""
+    name, series = getattr(groups, "name", None), hasattr(groups, "to_frame")
+    if series and name is not None:
+        return {str(name): groups}
+    if not hasattr(groups, "keys") or series:
         raise DataError(f"groups is a {type(groups).__name__}; name each sensitive feature: groups={{'sex': values}}.")
     if not len(groups.keys()):
         raise DataError("groups is empty; name a sensitive feature: groups={'sex': values}.")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +20,11 @@ from fairguard.errors import DataError
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
-from fairguard.judge.evidence import ROUNDING, Evidence, testable
+from fairguard.judge.evidence import ROUNDING, Evidence, Rates, rows_that_decide, testable
 from fairguard.judge.findings import findings_of
-from fairguard.judge.intervals import mover_lower, mover_upper
+from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
 from fairguard.judge.judge import headline_of, outcome_of
-from fairguard.judge.power import detectable, rows_needed
+from fairguard.judge.power import detectable
 from fairguard.judge.rates import group_rows, rates_of
 from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, scatter_of, shares_of, weights_of
 from fairguard.judge.spending import spent_alpha
@@ -99,22 +98,24 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
     n, n_rest = family.n / scatter.effect, family.n_rest / scatter.effect
     rows = (shares.b * n, shares.c * n, n, shares.b_rest * n_rest, shares.c_rest * n_rest, n_rest)
     lower, upper = mover_lower(*rows, z_family), mover_upper(*rows, z_alpha)
-    none = np.zeros(len(family))
-    floor = mover_upper(none, none, n, none, none, n_rest, z_alpha)
+    floor = without_flips(n, n_rest, z_alpha)
     margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
     excess = shares.loss - shares.loss_rest
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = np.nan_to_num(excess / np.sqrt(scatter.variance), nan=-np.inf)
         p = (1 + len(maxima) - np.searchsorted(maxima, observed)) / (1 + len(maxima))
         harmed = tested & (lower > (margin if policy.strict else 0.0)) & (excess >= margin - ROUNDING)
-    rates: dict[str, Any] = {
+    rates: Rates = {
         "churn": shares.b + shares.c,
         "churn_rest": shares.b_rest + shares.c_rest,
         "n": n,
         "n_rest": n_rest,
+        "loss": shares.loss,
+        "loss_rest": shares.loss_rest,
     }
-    rates |= {"loss": shares.loss, "loss_rest": shares.loss_rest, "margin": margin}
-    needed = rows_needed(**rates, z_family=z_family, z_alpha=float(norm.isf(alone)), strict=policy.strict)
+    needed = rows_that_decide(
+        rates, policy, tested=tested, margin=margin, z_family=z_family, z_alpha=float(norm.isf(alone))
+    )
     return Evidence(
         tested=tested,
         certifiable=tested & (floor < margin),
@@ -126,7 +127,7 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
         p=np.where(tested, p, np.nan),
         margin=margin,
         floor=floor,
-        detectable=detectable(**rates, z_family=z_family, strict=policy.strict),
+        detectable=detectable(**rates, z_family=z_family, margin=margin, strict=policy.strict),
         needed=np.ceil(needed * scatter.effect),
         z_family=z,
         z_alpha=float(norm.isf(alone)),

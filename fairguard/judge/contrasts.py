@@ -161,7 +161,7 @@ def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Esti
     first, kind = distinct(by_cell)
     effects, shape = by_cell[first], (grouping.member.shape[1], len(first))
     atoms = np.bincount(grouping.place * shape[1] + kind, table.counts, shape[0] * shape[1]).reshape(shape)
-    by_class = np.array([g.columns == (CLASS,) for g in grouping.groups], dtype=bool)
+    by_class = np.array([is_label(table, *g.columns) for g in grouping.groups], dtype=bool)
     comparable = np.array([e.metric in OVER_CLASSES for e in estimands], dtype=bool)
     group, estimand = np.nonzero(~by_class[:, None] | comparable)
     # Sums in floats: exact below 2^53 rows, and far faster than in integers.
@@ -195,7 +195,8 @@ def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_gr
     members: list[NDArray[np.bool_]] = []
     rows: dict[Cell, float] = {}
     unformed = 0
-    for cell, inside in _cells(atoms, columns, depth):
+    label = next((i for i, name in enumerate(columns) if is_label(table, name)), None)
+    for cell, inside in _cells(atoms, depth, label):
         n = rows[cell] = sizes[inside].sum()
         if len(cell) > 1:
             if any(rows[part] == n for part in combinations(cell, len(cell) - 1)):
@@ -225,6 +226,11 @@ def judged_columns(table: CountTable, groups: Sequence[str] | None) -> tuple[str
     return asked
 
 
+def is_label(table: CountTable, *columns: str) -> bool:
+    """Return whether ``columns`` are the label alone: a sensitive feature called ``class`` is one like any other."""
+    return columns == (CLASS,) and CLASS not in table.columns
+
+
 def column_codes(table: CountTable, name: str) -> IntArray:
     """Return the level code of each cell in a column or, for ``class``, its label, shape (M,)."""
     return table.codes(name) if name in table.columns else table.y
@@ -235,11 +241,12 @@ def column_levels(table: CountTable, name: str) -> tuple[str, ...]:
     return table.levels[table.columns.index(name)] if name in table.columns else table.classes
 
 
-def _cells(atoms: IntArray, columns: Sequence[str], depth: int) -> Iterator[tuple[Cell, NDArray[np.bool_]]]:
-    """Yield every cell of every product of columns, and which atoms it holds, shape (A,)."""
+def _cells(atoms: IntArray, depth: int, label: int | None) -> Iterator[tuple[Cell, NDArray[np.bool_]]]:
+    """Yield every cell of every product of columns, those with the label left out, and which atoms it holds, (A,)."""
+    columns = atoms.shape[1]
     for width in range(1, depth + 1):
-        for subset in combinations(range(len(columns)), width):
-            if width > 1 and any(columns[i] == CLASS for i in subset):
+        for subset in combinations(range(columns), width):
+            if width > 1 and label in subset:
                 continue
             first, place = distinct(atoms[:, subset])
             for number, codes in enumerate(atoms[first][:, subset].tolist()):

@@ -19,9 +19,9 @@ from fairguard.errors import ConfigError
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import IntArray
 from fairguard.judge.families import critical_value
-from fairguard.judge.intervals import mover_lower, mover_upper
+from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
 from fairguard.judge.permutation import adjusted_p_values
-from fairguard.judge.power import detectable, rows_needed, rows_to_certify
+from fairguard.judge.power import detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
 from fairguard.policy import Policy
 
@@ -48,7 +48,7 @@ class Evidence:
         margin: tolerated excess.
         floor: upper bound that not a single flip in group and rest would leave.
         detectable: smallest excess that these rows would show with 80 % power.
-        needed: rows in the denominator that would decide; ``nan`` where none can be told.
+        needed: rows in the denominator that would decide, about; ``nan`` where none can be told.
         z_family, z_alpha: critical values of ``lower`` and ``upper``.
         draws: relabellings behind ``p``.
     """
@@ -108,8 +108,8 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
         )
     with np.errstate(invalid="ignore"):
         regressed = harmed & (p <= max(level, 1 / (1 + draws)))  # an early look's level may lie below any p value
-    nothing = np.zeros(len(family))
-    floor = mover_upper(nothing, nothing, family.n, nothing, nothing, family.n_rest, z_alpha)
+    rates = _rates(family)
+    floor = without_flips(family.n, family.n_rest, z_alpha)
     return Evidence(
         tested=tested,
         certifiable=tested & (floor < margin),
@@ -121,21 +121,30 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
         p=p,
         margin=margin,
         floor=floor,
-        detectable=detectable(**_rates(family), z_family=z_family, margin=margin, strict=policy.strict),
-        needed=_needed(family, tested, margin, z_family, z_alpha, policy),
+        detectable=detectable(**rates, z_family=z_family, margin=margin, strict=policy.strict),
+        needed=rows_that_decide(rates, policy, tested=tested, margin=margin, z_family=z_family, z_alpha=z_alpha),
         z_family=z_family,
         z_alpha=z_alpha,
         draws=draws,
     )
 
 
-class _Rates(TypedDict):
+class Rates(TypedDict):
+    """What the questions about rows take of each contrast, shape (m,); see :func:`rows_needed`."""
+
     churn: FloatArray
     churn_rest: FloatArray
     n: FloatArray
     n_rest: FloatArray
     loss: FloatArray
     loss_rest: FloatArray
+
+
+class _Level(TypedDict):
+    margin: FloatArray
+    z_family: float | FloatArray
+    z_alpha: float
+    strict: bool
 
 
 def testable(family: Family, policy: Policy) -> BoolArray:
@@ -151,21 +160,29 @@ def testable(family: Family, policy: Policy) -> BoolArray:
     return share
 
 
-def _needed(
-    family: Family, tested: BoolArray, margin: FloatArray, z_family: float, z_alpha: float, policy: Policy
+def rows_that_decide(
+    rates: Rates,
+    policy: Policy,
+    *,
+    tested: BoolArray,
+    margin: FloatArray,
+    z_family: float | FloatArray,
+    z_alpha: float,
 ) -> FloatArray:
-    """Return rows that would decide; a group too small to be tested is assumed to lose what the rest loses."""
-    rates = _rates(family)
-    rates["churn"] = np.where(tested, rates["churn"], rates["churn_rest"])
-    rates["loss"] = np.where(tested, rates["loss"], rates["loss_rest"])
-    rows = rows_needed(**rates, margin=margin, z_family=z_family, z_alpha=z_alpha, strict=policy.strict)
-    below = rates["loss"] - rates["loss_rest"] < margin
+    """Return about how many rows in the denominator would decide each contrast, shape (m,).
+
+    A group too small to be tested says nothing yet of its own; it is assumed to lose what the rest loses.
+    """
+    level: _Level = {"margin": margin, "z_family": z_family, "z_alpha": z_alpha, "strict": policy.strict}
+    as_rest: Rates = {**rates, "churn": rates["churn_rest"], "loss": rates["loss_rest"]}
+    rows = np.where(tested, rows_to_decide(**rates, **level), rows_needed(**as_rest, **level))
+    below = ~tested | (rates["loss"] - rates["loss_rest"] < margin)
     fewest = np.where(below, rows_to_certify(margin, z_alpha=z_alpha), 0)
     needed: FloatArray = np.ceil(np.maximum(rows, np.maximum(fewest, policy.min_group)))
     return needed
 
 
-def _rates(family: Family) -> _Rates:
+def _rates(family: Family) -> Rates:
     return {
         "churn": _share(family.b + family.c, family.n),
         "churn_rest": _share(family.b_rest + family.c_rest, family.n_rest),

@@ -64,6 +64,16 @@ def mover_upper(
     return -mover_lower(c, b, n, c_rest, b_rest, n_rest, z)
 
 
+def without_flips(n: ArrayLike, n_rest: ArrayLike, z: ArrayLike) -> FloatArray:
+    """Return the upper limit of :func:`mover` where not a single row changed, in closed form."""
+    n, n_rest, square = (np.asarray(x, dtype=np.float64) for x in (n, n_rest, np.square(z)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        limit: FloatArray = np.where(
+            (n > 0) & (n_rest > 0), np.hypot(square / (n + square), square / (n_rest + square)), np.nan
+        )
+    return limit
+
+
 def tango_lower(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> FloatArray:
     """Return the lower limit of :func:`tango` alone, at half the cost."""
     b, c, n, z = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (b, c, n, z)))

@@ -13,6 +13,7 @@ most ``alpha^2 / 2`` (Sidak against Bonferroni) whatever the true correlation, o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,6 +34,10 @@ WORK = 60_000
 """Counts dealt before anything is looked at: the draws of the first round are what this affords."""
 FIRST = 99
 """Fewest draws of the first round."""
+AFFORDED = 400_000
+"""Counts dealt at most (some 50 ms). A p value is valid whatever the relabellings behind it, only coarser for fewer."""
+ENOUGH = 20
+"""Relabellings as extreme as ``alpha`` that there are in any case, whatever they cost."""
 SURE = 1e-4
 """The question is settled once a true p value of ``alpha`` would look so extreme with at most this chance."""
 LARGEST = 1_000_000_000
@@ -58,7 +63,7 @@ def adjusted_p_values(
     Args:
         family: the contrasts.
         alpha: what the p values will be compared with.
-        permutations: most relabellings.
+        permutations: most relabellings; fewer where a large family makes each of them dear (:data:`AFFORDED`).
         seed: of the relabellings.
         candidates: shape (m,), contrasts whose p value matters; default all.
     """
@@ -66,7 +71,7 @@ def adjusted_p_values(
     larger = np.zeros(len(family), dtype=np.int64)
     done = 0
     asked = np.ones(len(family), dtype=bool) if candidates is None else candidates
-    for maxima in null_maxima(family, permutations=permutations, seed=seed):
+    for maxima in null_maxima(family, permutations=permutations, seed=seed, alpha=alpha):
         ordered = np.sort(maxima)
         larger += len(ordered) - np.searchsorted(ordered, observed, side="left")
         done += len(ordered)
@@ -76,10 +81,19 @@ def adjusted_p_values(
     return Adjusted((1 + larger) / (1 + done), done)
 
 
-def null_maxima(family: Family, *, permutations: int, seed: int) -> Iterator[FloatArray]:
-    """Yield rounds of the family's largest statistic under random relabelling, each shape (draws of the round,)."""
+def null_maxima(family: Family, *, permutations: int, seed: int, alpha: float | None = None) -> Iterator[FloatArray]:
+    """Yield rounds of the family's largest statistic under random relabelling, each shape (draws of the round,).
+
+    Args:
+        family: the contrasts.
+        permutations: most relabellings in all.
+        seed: of the relabellings.
+        alpha: an error rate; if given, no more are drawn than it needs and :data:`AFFORDED` allows.
+    """
     blocks = list(_blocks(family))
     work = sum(block.sizes.size * max(1, len(block.totals)) for block in blocks)
+    if alpha is not None:
+        permutations = min(permutations, max(math.ceil(ENOUGH / alpha) - 1, AFFORDED // max(work, 1)))
     rng = np.random.default_rng([seed, 2])
     done, due = 0, min(permutations, max(FIRST, WORK // max(work, 1)))
     while done < permutations:

@@ -15,6 +15,8 @@ FloatArray = NDArray[np.float64]
 
 PRIOR_ROWS = 30.0
 """Rows at the rest's churn that a group's own is pulled toward: ten rows without a flip do not prove stability."""
+LIKELY = 20
+"""Excesses, equally likely in the light of the rows at hand, over which a decision is weighed."""
 HALVINGS = 30
 """Steps of the search for the smallest detectable excess; the answer is then exact to 1e-9."""
 
@@ -62,6 +64,51 @@ def rows_needed(
     proof = _score_size(churn, loss, _array(churn_rest), loss_rest, boundary, critical, ratio, power)
     above = _score_size(churn, loss, _array(churn_rest), loss_rest, margin, _array(0.0), ratio, power)
     return np.where(harm, np.maximum(proof, above), proof)  # proven harm fails only where it exceeds the margin, too
+
+
+@np.errstate(divide="ignore", invalid="ignore")
+def rows_to_decide(
+    *,
+    churn: ArrayLike,
+    churn_rest: ArrayLike,
+    n: ArrayLike,
+    n_rest: ArrayLike,
+    loss: ArrayLike,
+    loss_rest: ArrayLike,
+    margin: ArrayLike,
+    z_family: ArrayLike,
+    z_alpha: float,
+    strict: bool = False,
+    power: float = 0.8,
+) -> FloatArray:
+    """Return the rows in the group that would decide, either way, with chance ``power`` in the light of those at hand.
+
+    The present estimate is not the truth. Taken for it, an estimate at the margin by accident would ask for billions of
+    rows, and one beyond it by accident for too few; so the answer suffices for a share ``power`` of the excesses that
+    are likely after these rows (normal, by their standard error). ``nan`` where group or rest has no rows.
+
+    Arguments as for :func:`rows_needed`. Source: "assurance", O'Hagan, Stevens and Campbell, Pharmaceutical Statistics
+    4 (2005) 187-201.
+    """
+    steadied, churn_rest = steadied_churn(churn, churn_rest, n=n), _array(churn_rest)
+    loss, loss_rest = _array(loss), _array(loss_rest)
+    variance = np.maximum(steadied - loss**2, 0.0) / _array(n)
+    variance = variance + np.maximum(churn_rest - loss_rest**2, 0.0) / _array(n_rest)
+    steps = ndtri((np.arange(LIKELY) + 0.5) / LIKELY).reshape(-1, *np.ones(variance.ndim, dtype=int))
+    rows = rows_needed(
+        churn=churn,
+        churn_rest=churn_rest,
+        n=n,
+        n_rest=n_rest,
+        loss=np.clip(loss + steps * np.sqrt(variance), -1.0, 1.0),
+        loss_rest=loss_rest,
+        margin=margin,
+        z_family=z_family,
+        z_alpha=z_alpha,
+        strict=strict,
+        power=power,
+    )
+    return np.asarray(np.sort(rows, axis=0)[int(np.ceil(power * LIKELY)) - 1])
 
 
 @np.errstate(divide="ignore", invalid="ignore")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from fairguard.judge.contrasts import CLASS, Grouping, contrasts
+from fairguard.judge.contrasts import Grouping, contrasts, is_label
 from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import Estimand
 from fairguard.judge.intervals import mover_upper, tango
@@ -45,7 +45,7 @@ def summaries_of(
         at = np.array([i for i, group in enumerate(grouping.groups) if group.columns == (column,)])
         if table.labelled:
             found += _about_accuracy(column, at, rates, limits)
-        if label is not None and column != CLASS:
+        if label is not None and not is_label(table, column):
             found += _about_selection(column, at, rates, limits)
     return tuple(found)
 
