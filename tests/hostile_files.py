@@ -49,7 +49,7 @@ class Payload:
 
 def all_files(folder: Path, *, cuts: int = 100, seeds: int = 200) -> Iterator[Hostile]:
     """Yield every hostile file once it is written into ``folder``; an earlier one may be gone by then."""
-    for make in (payloads, bombs, claims, pickles_that_eat, graphs, odd_places, names):
+    for make in (payloads, bombs, claims, pickles_that_eat, hidden_pickles, graphs, odd_places, names):
         yield from make(_fresh(folder / make.__name__))
     good = _fresh(folder / "good")
     for name, maker in MAKERS.items():
@@ -307,6 +307,43 @@ def pickles_that_eat(folder: Path) -> Iterator[Hostile]:
         yield _file(folder, f"eats_{name}_legacy.pt", _legacy(data))
 
 
+def hidden_pickles(folder: Path) -> Iterator[Hostile]:
+    """Archives in which torch finds another pickle than the one that Python's zipfile finds first."""
+    eats = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (3 * 10**8).to_bytes(5, "little") + b"\x85R."
+    fine, rest = b"\x80\x02}.", {"x/byteorder": b"little", "x/version": b"3\n"}
+    for name, pickles in {
+        "deeper": {"x/sub/data.pkl": fine, "x/data.pkl": eats},
+        "two_roots": {"y/data.pkl": fine, "x/data.pkl": eats},
+        "capitals_first": {"x/DATA.PKL": eats, "x/data.pkl": fine},
+        "capitals_last": {"x/data.pkl": fine, "x/DATA.PKL": eats},
+        "capitals_alone": {"x/sub/data.pkl": fine, "x/DATA.PKL": eats},
+    }.items():
+        yield archive(folder, f"hidden_{name}.pt", {**pickles, **rest})
+    yield _file(
+        folder, "hidden_directory.pt", _two_directories({"x/data.pkl": fine, **rest}, {"x/data.pkl": eats, **rest})
+    )
+    yield _file(folder, "hidden_before.pt", b"PK\3\4" + bytes(100) + _zip({"x/data.pkl": fine, **rest}))
+    yield _file(folder, "hidden_behind.pt", _zip({"x/data.pkl": fine, **rest}) + bytes(100))
+
+
+def _two_directories(by_python: dict[str, bytes], by_torch: dict[str, bytes]) -> bytes:
+    """Two archives in one file: its end points at the directory of one, and stands behind the directory of the other.
+
+    Python shifts the places of the entries by what it takes for data before the archive; they are moved back by that.
+    """
+    seen, hidden = _zip(by_python), _zip({**by_torch, "x/padding": bytes(2000)})
+    at, end = seen.rfind(b"PK\5\6"), hidden.rfind(b"PK\5\6")
+    (seen_at,), (hidden_at,) = struct.unpack_from("<I", seen, at + 16), struct.unpack_from("<I", hidden, end + 16)
+    directory, place = bytearray(seen[seen_at:at]), 0
+    while (place := directory.find(b"PK\1\2", place)) >= 0:
+        (start,) = struct.unpack_from("<I", directory, place + 42)
+        struct.pack_into("<I", directory, place + 42, start - seen_at + hidden_at)
+        place += 1
+    last = bytearray(seen[at:])
+    struct.pack_into("<I", last, 16, hidden_at)
+    return hidden[:end] + seen[:seen_at] + bytes(directory) + bytes(last)
+
+
 def graphs(folder: Path) -> Iterator[Hostile]:
     """ONNX graphs: data outside the folder, weights that are not there, operators that take memory or never end."""
     secret = folder.parent / "secret.bin"
@@ -345,6 +382,7 @@ def graphs(folder: Path) -> Iterator[Hostile]:
     yield _file(folder, "no_graph.onnx", b"\x08\x08\x3a\x00")
     yield _file(folder, "endless_field.onnx", b"\x08\x08\x12" + b"\xff" * 9 + b"\x01")
     yield _file(folder, "nested_fields.onnx", _nested_fields(2000))
+    yield _file(folder, "many_fields.onnx", b"\x08\x01" * (20 << 20))
 
 
 def _greedy_graphs(folder: Path) -> Iterator[Hostile]:

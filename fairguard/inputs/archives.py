@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,14 @@ from fairguard.inputs.limits import Limits, human, listed, shown
 
 BYTES_PER_ENTRY = 96
 """Room for an entry of an archive's directory, its name included."""
+
+END = struct.Struct("<4s8xIIH")
+"""The end of an archive: mark, length and start of the directory, length of a comment."""
+LOCATOR = struct.Struct("<4s4xQ4x")
+"""In a zip64 archive, what stands before the end: mark, place of the record."""
+RECORD_64 = struct.Struct("<4s36xQQ")
+"""In a zip64 archive, what stands before the locator: mark, length and start of the directory."""
+ENDS = RECORD_64.size + LOCATOR.size + END.size
 
 
 @contextmanager
@@ -55,20 +64,31 @@ def check_sums(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _check_directory(path: Path, limits: Limits) -> None:
-    """Refuse a directory so long that merely listing it would take much memory."""
+    """Refuse a directory so long that listing it would take much memory, or that readers find in different places.
+
+    Python counts back from the end to find the directory, torch goes where the end says that it is. Where they differ,
+    torch would read other entries than those that were found harmless; no writer makes such a file.
+    """
     size = path.stat().st_size
     with path.open("rb") as stream:
-        stream.seek(max(0, size - 66_000))
-        tail = stream.read()
-    at = tail.rfind(b"PK\5\6")
-    if at < 0:
+        stream.seek(max(0, size - ENDS))
+        ends = stream.read().rjust(ENDS, b"\0")
+    end = size - END.size
+    mark, length, start, comment = END.unpack(ends[-END.size :])
+    if mark != b"PK\5\6" or comment:
         raise zipfile.BadZipFile("no end of the archive")
-    length = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if length == 0xFFFFFFFF:  # zip64, as torch writes for large files: the number stands in a record before this one
-        before = tail.rfind(b"PK\6\6", 0, at)
-        length = int.from_bytes(tail[before + 40 : before + 48], "little") if before >= 0 else length
+    locator, place = LOCATOR.unpack(ends[RECORD_64.size : -END.size])
+    if locator == b"PK\6\7":  # zip64, as torch always writes: the numbers stand in a record before this one
+        end -= LOCATOR.size + RECORD_64.size
+        short = (length, start)
+        mark, length, start = RECORD_64.unpack(ends[: RECORD_64.size])
+        agree = short == (min(length, 0xFFFFFFFF), min(start, 0xFFFFFFFF)) or 0xFFFFFFFF in short
+        if mark != b"PK\6\6" or place != end or not agree:
+            raise zipfile.BadZipFile("two ends of the archive")
     if length > limits.entries * BYTES_PER_ENTRY:
         raise ModelError(f"{path} claims a directory of {human(length)}; that is no model file.")
+    if start + length != end:
+        raise zipfile.BadZipFile("its directory is not where its end says")
 
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo], limits: Limits) -> None:

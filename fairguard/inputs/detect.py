@@ -179,7 +179,11 @@ def _zipped(path: Path, size: int, limits: Limits) -> Found:
 
 
 def _torch_archive(path: Path, size: int, archive: zipfile.ZipFile, limits: Limits) -> Found:
-    name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+    names = archive.namelist()
+    name = f"{names[0].partition('/')[0]}/data.pkl"
+    # torch reads that one, and ignores the case of letters: a second pickle would be loaded or listed by mistake.
+    if [n for n in names if n.lower().endswith(".pkl")] != [name]:
+        raise ModelError(f"{path} has pickles where torch.save writes none. Save it again with torch.save.")
     packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
     if packed:
         raise ModelError(f"{path} has compressed entries, which torch never writes. Save it again with torch.save.")

@@ -6,10 +6,10 @@ Looks without running: only with trust is a file that holds code opened.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairguard.errors import FairguardError
 from fairguard.files import sha256_of
@@ -21,6 +21,10 @@ from fairguard.verdict import Layer
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""What batch normalisation stores beside its parameters."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Inspection:
         imports: dotted names that it would import when opened, beyond those of plain tensors.
         needs: what has to be given with it, ``None`` where nothing is missing.
         architecture: its parts in one line.
+        holds: the sets of weights in a checkpoint that has several.
         answers: of recorded predictions, how many and how they are joined to rows.
         quantisation: how its weights are quantised, ``None`` where they are not.
         parameters: number of trained numbers.
@@ -50,6 +55,7 @@ class Inspection:
     imports: tuple[str, ...] = ()
     needs: str | None = None
     architecture: str | None = None
+    holds: str | None = None
     answers: str | None = None
     quantisation: str | None = None
     parameters: int | None = None
@@ -68,6 +74,7 @@ class Inspection:
             "runs code": code if self.runs_code else "no",
             "needs": self.needs,
             "architecture": self.architecture,
+            "holds": self.holds,
             "answers": self.answers,
             "quantisation": self.quantisation,
             "weights": self._weights(),
@@ -125,8 +132,8 @@ def inspect_file(
     if found.kind is Kind.ONNX:
         return _onnx(seen, found, limits)
     if found.runs_code or found.kind is Kind.HF:
-        return _module(seen, found, factory, limits)
-    return _weights(seen, found, factory, limits)
+        return _module(seen, found, factory, limits, name)
+    return _weights(seen, found, factory, limits, name)
 
 
 def _instead_of_trust(found: Found) -> str:
@@ -168,15 +175,16 @@ def _onnx_quantisation(operators: set[str]) -> str | None:
     return "static int8 (QDQ)" if operators & {"QuantizeLinear", "DequantizeLinear"} else None
 
 
-def _module(seen: Inspection, found: Found, factory: Factory | None, limits: Limits) -> Inspection:
+def _module(seen: Inspection, found: Found, factory: Factory | None, limits: Limits, name: str | None) -> Inspection:
     from fairguard.inputs.hf_models import open_folder
     from fairguard.inputs.trusted import open_trusted
 
     try:
-        module = open_folder(found, limits=limits) if found.kind is Kind.HF else open_trusted(found, factory)
+        if found.kind is Kind.HF:
+            return _of_module(seen, open_folder(found, limits=limits))
+        return _of_module(seen, open_trusted(found, factory, name=name))
     except FairguardError as error:
         return replace(seen, needs=str(error))
-    return _of_module(seen, module)
 
 
 def _of_module(seen: Inspection, module: nn.Module) -> Inspection:
@@ -188,7 +196,7 @@ def _of_module(seen: Inspection, module: nn.Module) -> Inspection:
         seen,
         architecture=_parts(kind.__name__ for kind in kinds),
         quantisation=_quantisation(layers, {kind.__module__ for kind in kinds}),
-        parameters=parameters_of(module, layers),
+        parameters=parameters_of(module),
         layers=layers,
     )
 
@@ -200,37 +208,49 @@ def _is_leaf(part: nn.Module) -> bool:
     return "quantized" in type(part).__module__ or not any(True for _ in part.children())
 
 
-def _weights(seen: Inspection, found: Found, factory: Factory | None, limits: Limits) -> Inspection:
-    from fairguard.inputs.state_dicts import (
-        build,
-        fitting,
-        mismatches,
-        name_of,
-        packed_in,
-        read_state,
-        tensors_in,
-        with_weights,
-    )
+def _weights(seen: Inspection, found: Found, factory: Factory | None, limits: Limits, name: str | None) -> Inspection:
+    from fairguard.inputs.checkpoints import chosen_set, weight_sets
+    from fairguard.inputs.state_dicts import read_held, state_of
+
+    held = read_held(found)
+    sets = weight_sets(held) if isinstance(held, Mapping) else {}
+    if name is None and len(sets) > 1:
+        name = chosen_set(held, sets)
+        seen = replace(seen, holds=_sets(list(sets), name))
+        if name is None:
+            return replace(seen, needs=f"the name of one of its sets of weights: {found.path}::NAME")
+    return _state(seen, state_of(found, held, limits=limits, name=name or None), factory)
+
+
+def _sets(names: list[str], chosen: str | None) -> str:
+    """Return the sets of weights that a checkpoint holds, the one that is judged first."""
+    others = listed([name for name in names if name and name != chosen], most=6)
+    return others if chosen is None else f"{chosen or 'weights'} (judged unless ::NAME says otherwise), {others}"
+
+
+def _state(seen: Inspection, state: dict[str, Any], factory: Factory | None) -> Inspection:
+    from fairguard.inputs.checkpoints import packed_in, tensors_in
+    from fairguard.inputs.state_dicts import build, fitting, mismatches, name_of, names_of, with_weights
     from fairguard.inputs.torch_models import tensor_layer
 
-    state = fitting(read_state(found, limits=limits), set())
+    state = fitting(state, {})
     tensors = tensors_in(state) | packed_in(state)
     weights = {n: t for n, t in tensors.items() if t.dim() > 1 and (t.is_floating_point() or t.is_quantized)}
     layers = tuple(tensor_layer(name, tensor, rank=True) for name, tensor in weights.items())
     seen = replace(
         seen,
         needs="the function that builds the architecture: --model pkg.module:build",
-        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        parameters=sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(STATISTICS)),
         layers=layers,
         quantisation=_quantisation(layers, set()),
     )
     if factory is None:
         return seen
     module = build(factory)
-    differences = mismatches(module, fitting(state, set(module.state_dict())))
+    differences = mismatches(module, fitting(state, names_of(module)))
     if differences:
         return replace(seen, needs=f"another architecture than {name_of(factory)}: {'; '.join(differences)}")
-    with_weights(module, state, name=str(found.path), factory=name_of(factory))
+    with_weights(module, state, name=str(seen.path), factory=name_of(factory))
     return replace(_of_module(seen, module), needs=None)
 
 

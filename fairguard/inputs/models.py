@@ -41,7 +41,8 @@ def load_model(
     """Return a model as something that gives scores for rows.
 
     Args:
-        model: a path (``file.npz::name`` for one of several recorded models), a ``torch.nn.Module``, a callable from
+        model: a path (``file.npz::name`` for one of several recorded models, ``file.pt::name`` for one of several sets
+            of weights in a checkpoint), a ``torch.nn.Module``, a callable from
             features to scores, or an array of recorded answers.
         factory: what builds the architecture of a state dict: ``pkg.module:build``, ``path.py:build`` or a callable.
         trust: whether opening the file may run code that it holds.
@@ -84,19 +85,26 @@ def _from_path(
         from fairguard.inputs.recorded_files import open_recorded
 
         return open_recorded(found, info, name=name, limits=limits)
-    if name is not None:
-        raise ModelError(f"{shown(text)}: only npz files hold several models; give {found.path}.")
+    if name is not None and found.kind in (Kind.ONNX, Kind.HF):
+        raise ModelError(f"{shown(text)}: only npz files and checkpoints hold several models; give {found.path}.")
     if found.kind is Kind.ONNX:
         for package in ("onnx", "onnxruntime"):
             require(package, what=str(found.path))
         from fairguard.inputs.onnx_models import open_onnx
 
         return open_onnx(found, info, provider=provider, device=device, output_key=output_key, limits=limits)
-    return _from_torch(found, info, factory, device=device, output_key=output_key, limits=limits)
+    return _from_torch(found, info, factory, name=name, device=device, output_key=output_key, limits=limits)
 
 
 def _from_torch(
-    found: Found, info: ModelInfo, factory: Factory | None, *, device: str, output_key: str | None, limits: Limits
+    found: Found,
+    info: ModelInfo,
+    factory: Factory | None,
+    *,
+    name: str | None,
+    device: str,
+    output_key: str | None,
+    limits: Limits,
 ) -> Predictor:
     from fairguard.inputs.hf_models import open_folder
     from fairguard.inputs.state_dicts import module_from
@@ -108,9 +116,9 @@ def _from_torch(
     if found.kind is Kind.HF:
         module = open_folder(found, limits=limits)
     elif found.runs_code:
-        module = open_trusted(found, factory)
+        module = open_trusted(found, factory, name=name)
     else:
-        module = module_from(found, factory, limits=limits)
+        module = module_from(found, factory, limits=limits, name=name)
     return predictor_of(module, info, device=where, output_key=output_key)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 WEIGHTS_ONLY = frozenset(
     {
+        "builtins.set",
+        "collections.Counter",
         "collections.OrderedDict",
         "torch.Size",
         "torch.device",
@@ -33,8 +35,9 @@ WEIGHTS_ONLY = frozenset(
         ),
     }
 )
-"""What a pickle of tensors needs. A part of torch's own allow-list: the rest of that (``bytearray``, ``codecs.encode``,
-sparse and meta tensors, tensor constructors) builds no weights but can ask for any amount of memory."""
+"""What a pickle of tensors needs, and of the optimisers and schedulers that checkpoints keep beside them (``Counter``,
+``set``). A part of torch's own allow-list: the rest of that (``bytearray``, ``codecs.encode``, sparse and meta tensors,
+tensor constructors) builds no weights but can ask for any amount of memory."""
 
 TORCHAO = "torchao."
 SUBCLASSES = frozenset({"torch._tensor._rebuild_from_type_v2", "torch._utils._rebuild_wrapper_subclass"})

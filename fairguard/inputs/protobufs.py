@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 GRAPH, LARGEST_FIELD = 7, 25
+MOST_FIELDS = 1_000
+"""How many fields may stand before the graph; writers put it behind half a dozen."""
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def looks_like_onnx(path: Path) -> bool:
     """Return whether the file is a ``ModelProto``: valid fields, a graph among them (possibly cut off by the end)."""
     size = path.stat().st_size
-    seen = set()
     with path.open("rb") as stream:
-        while stream.tell() < size:
+        for _ in range(MOST_FIELDS):
+            if stream.tell() >= size:
+                return False
             tag = _varint(stream)
             field, wire = tag >> 3, tag & 7
             if not 1 <= field <= LARGEST_FIELD:
                 return False
-            seen.add(field)
             if field == GRAPH and wire == BYTES:
                 return True
             if not _skip(stream, wire, size):

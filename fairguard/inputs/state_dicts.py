@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from fairguard.errors import FairguardError, ModelError
+from fairguard.inputs.checkpoints import CHECKPOINT_KEYS as CHECKPOINT_KEYS  # noqa: PLC0414 - repair takes it from here
+from fairguard.inputs.checkpoints import State, tensors_in, under
+from fairguard.inputs.checkpoints import weights_in as weights_in  # noqa: PLC0414 - and this too
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.factories import load_callable
 from fairguard.inputs.floors import require
 from fairguard.inputs.limits import Limits, human, listed, shown
 
-State = dict[str, Any]
-"""Tensors by name; quantised modules of torch.ao keep a few other values among them."""
 Factory = str | Callable[..., Any]
 
-CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "module", "params")
-"""Under which a training checkpoint keeps the weights, in the order in which they are looked for."""
 
-
-def module_from(found: Found, factory: Factory | None, *, limits: Limits) -> nn.Module:
+def module_from(found: Found, factory: Factory | None, *, limits: Limits, name: str | None = None) -> nn.Module:
     """Return the factory's module with the file's weights, in the floating dtype of the file.
+
+    Args:
+        found: the file.
+        factory: what builds the architecture.
+        limits: bounds on what the file may claim.
+        name: which of several sets of weights in a checkpoint.
 
     Raises:
         ModelError: no factory, one that fails, weights of other names or shapes, or a broken file.
     """
-    return _built(found, read_state(found, limits=limits), factory)
+    return _built(found, read_state(found, limits=limits, name=name), factory)
 
 
-def module_from_held(found: Found, held: Any, factory: Factory | None) -> nn.Module:
+def module_from_held(found: Found, held: Any, factory: Factory | None, *, name: str | None = None) -> nn.Module:
     """Return the factory's module with the weights in ``held``, what a trusted pickle turned out to be."""
-    return _built(found, weights_in(held, str(found.path)), factory)
+    return _built(found, weights_in(held, str(found.path), name=name), factory)
 
 
 def _built(found: Found, state: State, factory: Factory | None) -> nn.Module:
@@ -52,14 +57,23 @@ def _built(found: Found, state: State, factory: Factory | None) -> nn.Module:
     return module
 
 
-def read_state(found: Found, *, limits: Limits) -> State:
-    """Return a file's tensors by name, checkpoints unwrapped, as stored."""
-    held = _read_safetensors(found) if found.kind is Kind.SAFETENSORS else _read_torch(found)
-    state = weights_in(held, str(found.path))
+def read_state(found: Found, *, limits: Limits, name: str | None = None) -> State:
+    """Return a file's tensors by name, checkpoints unwrapped, as stored; ``name``: which of several sets."""
+    return state_of(found, read_held(found), limits=limits, name=name)
+
+
+def state_of(found: Found, held: Any, *, limits: Limits, name: str | None = None) -> State:
+    """Return the tensors by name in what a file ``held``, if they take no more memory than such a file may ask for."""
+    state = weights_in(held, str(found.path), name=name)
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(state).values())
     if limits.too_much(claimed, found.size):
         raise ModelError(f"{found.path} has {human(found.size)} and claims tensors of {human(claimed)}. Save it again.")
     return state
+
+
+def read_held(found: Found) -> Any:
+    """Return whatever a file of weights holds."""
+    return _read_safetensors(found) if found.kind is Kind.SAFETENSORS else _read_torch(found)
 
 
 def _read_torch(found: Found) -> Any:
@@ -88,51 +102,18 @@ def _read_safetensors(found: Found) -> State:
         ) from None
 
 
-def weights_in(held: Any, path: str) -> State:
-    """Return the tensors of a state dict, or of the checkpoint around one."""
-    if isinstance(held, Mapping):
-        for key in CHECKPOINT_KEYS:
-            if isinstance(held.get(key), Mapping) and tensors_in(held[key]):
-                return _state(held[key])
-        if tensors_in(held):
-            return _state(held)
-        raise ModelError(
-            f"{path} holds no weights under {', '.join(CHECKPOINT_KEYS[:3])}; its keys are: "
-            f"{listed([str(key) for key in held], most=8) or 'none'}. Save model.state_dict()."
-        )
-    raise ModelError(f"{path} holds a {type(held).__name__}, no weights by name. Save model.state_dict().")
-
-
-def tensors_in(held: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    """Return the values that are tensors."""
-    return {str(key): value for key, value in held.items() if isinstance(value, torch.Tensor)}
-
-
-def packed_in(held: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights that torch.ao's quantised layers keep in pairs with their biases."""
-    pairs = {str(key): value for key, value in held.items() if isinstance(value, tuple) and value}
-    return {key: value[0] for key, value in pairs.items() if isinstance(value[0], torch.Tensor)}
-
-
-def _state(held: Mapping[Any, Any]) -> State:
-    """Return a plain copy that still knows the versions of the modules it was saved from."""
-    state: State = OrderedDict((str(key), value) for key, value in held.items())
-    if isinstance(metadata := getattr(held, "_metadata", None), Mapping):
-        state._metadata = metadata  # type: ignore[attr-defined]
-    return state
-
-
 def build(factory: Factory) -> nn.Module:
-    """Return the module that a factory gives when called without arguments.
+    """Return the module that a factory gives when called without arguments; of a module itself, a copy.
 
     Raises:
         ModelError: it takes arguments, raises, or gives something else.
     """
     name = name_of(factory)
     function = load_callable(factory) if isinstance(factory, str) else factory
-    _takes_nothing(function, name)
+    if not isinstance(function, nn.Module):
+        _takes_nothing(function, name)
     try:
-        module = function()
+        module = copy.deepcopy(function) if isinstance(function, nn.Module) else function()
     except (Exception, SystemExit) as error:
         raise ModelError(f"{name} failed: {type(error).__name__}: {shown(error, width=300)}") from error
     if not isinstance(module, nn.Module):
@@ -160,18 +141,17 @@ def _takes_nothing(function: Any, name: str) -> None:
 
 
 def with_weights(module: nn.Module, state: State, *, name: str, factory: str) -> None:
-    """Load ``state`` into ``module``: every name and every shape must fit.
+    """Load ``state`` into ``module``: every name, every shape and every kind of number must fit.
 
     Raises:
         ModelError: which names and shapes do not fit.
     """
-    state = fitting(state, set(module.state_dict()))
+    state = fitting(state, names_of(module))
     differences = mismatches(module, state)
     if differences:
-        raise ModelError(
-            f"{name} does not fit {factory}: {'; '.join(differences)}. "
-            f"A model of other shapes (structured pruning) needs its own factory: --model-pruned."
-        )
+        other = " A model of other shapes (structured pruning) needs its own factory: --model-pruned."
+        hint = other if any(text.startswith("other shape") for text in differences) else ""
+        raise ModelError(f"{name} does not fit {factory}: {'; '.join(differences)}.{hint}")
     tensors = tensors_in(state).values()
     subclasses = any(type(tensor) not in (torch.Tensor, nn.Parameter) for tensor in tensors)
     dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
@@ -180,26 +160,68 @@ def with_weights(module: nn.Module, state: State, *, name: str, factory: str) ->
     try:
         module.load_state_dict(state, strict=True, assign=subclasses)
     except Exception as error:
-        raise ModelError(f"{name} does not fit {factory}: {shown(first_line(error), width=300)}") from error
+        raise ModelError(f"{name} does not fit {factory}: {shown(_details(error), width=300)}") from error
 
 
-def fitting(state: State, names: set[str]) -> State:
-    """Return ``state`` under the module's names: as it is if those fit, else without wrappers' prefixes and masks."""
-    if _fits(state, names):
-        return state
-    state = _renamed(state, lambda name: name.replace("_orig_mod.", ""))
-    while not _fits(state, names) and state and all(name.startswith("module.") for name in state):
-        state = _renamed(state, lambda name: name.removeprefix("module."))
-    return state if _fits(state, names) else folded(state)
+def _details(error: Exception) -> str:
+    """Return what torch complains of, without the line that only says that it does."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else first_line(error)
 
 
-def _fits(state: State, names: set[str]) -> bool:
-    return not set(state) - names and not _missing(state, names)
+Names = Mapping[str, frozenset[str]]
+"""A module's names of weights, each with all names of the same tensor: tied weights have several."""
 
 
-def _missing(state: State, names: Iterable[str]) -> list[str]:
+def names_of(module: nn.Module) -> Names:
+    """Return the names that ``module`` has for its weights."""
+    tied: dict[Any, set[str]] = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        tied.setdefault(id(value) if isinstance(value, torch.Tensor) else name, set()).add(name)
+    return {name: frozenset(names) for names in tied.values() for name in names}
+
+
+def fitting(state: State, names: Names) -> State:
+    """Return ``state`` under the module's names: as it is if those fit, else without what wrappers put around them.
+
+    Wrappers are ``_orig_mod.`` and ``module.``, masks of torch.nn.utils.prune, and any one prefix under which all of
+    the module's names stand, as Lightning's ``model.``; what is not under it is no part of the module.
+    """
+    unwrapped = _renamed(state, lambda name: name.replace("_orig_mod.", ""))
+    while not _fits(unwrapped, names) and unwrapped and all(name.startswith("module.") for name in unwrapped):
+        unwrapped = _renamed(unwrapped, lambda name: name.removeprefix("module."))
+    bare = folded(unwrapped)
+    inside = _inside(bare, names)
+    forms = (state, unwrapped, bare, *(inside if len(inside) == 1 else ()))
+    return next((_with_ties(form, names) for form in forms if _fits(form, names)), bare)
+
+
+def _fits(state: State, names: Names) -> bool:
+    return not set(state) - set(names) and not _missing(state, names)
+
+
+def _missing(state: State, names: Names) -> list[str]:
     """Return the names without a weight; a count that prediction never reads may be missing, as in old files."""
-    return [name for name in names if name not in state and not name.endswith("num_batches_tracked")]
+    return [
+        name
+        for name, tied in names.items()
+        if not any(other in state for other in tied) and not name.endswith("num_batches_tracked")
+    ]
+
+
+def _with_ties(state: State, names: Names) -> State:
+    """Return ``state`` with tied weights under all their names; safetensors keeps one of them."""
+    for name, tied in names.items():
+        if name not in state and (other := next((other for other in tied if other in state), None)):
+            state[name] = state[other]
+    return state
+
+
+def _inside(state: State, names: Names) -> list[State]:
+    """Return the parts of ``state`` that are a whole module under some prefix."""
+    first = min(names, key=len, default="")
+    prefixes = [name.removesuffix(first) for name in state if first and name.endswith(f".{first}")]
+    return [part for prefix in prefixes if _fits(part := under(state, prefix), names)]
 
 
 def _renamed(state: State, rename: Callable[[str], str]) -> State:
@@ -223,17 +245,31 @@ def folded(state: State) -> State:
 
 
 def mismatches(module: nn.Module, state: State) -> list[str]:
-    """Return what keeps ``state`` from fitting ``module``: missing names, names too many, other shapes."""
+    """Return what keeps ``state`` from fitting ``module``: names missing or too many, other shapes or numbers."""
     wanted = module.state_dict()
-    missing = _missing(state, wanted)
+    missing = _missing(state, names_of(module))
     unexpected = [name for name in state if name not in wanted]
+    both = [name for name in wanted if name in state]
     shapes = [
         f"{name} {_shape(state[name])}, the model has {_shape(wanted[name])}"
-        for name in wanted
-        if name in state and _shape(state[name]) != _shape(wanted[name])
+        for name in both
+        if _shape(state[name]) != _shape(wanted[name])
     ]
-    found = (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
+    types = [
+        f"{name} {_dtype(state[name])}, the model has {_dtype(wanted[name])}"
+        for name in both
+        if _floating(wanted[name]) and not _floating(state[name])
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("other shape", shapes), ("other type", types))
     return [f"{what}: {listed(names, most=3)}" for what, names in found if names]
+
+
+def _floating(tensor: Any) -> bool:
+    return isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+
+
+def _dtype(tensor: Any) -> str:
+    return str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
 
 
 def _shape(tensor: Any) -> tuple[int, ...] | None:

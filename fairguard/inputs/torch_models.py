@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import nn
 from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import ScoreKind
-from fairguard.inputs.rows import Batch
+from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
 from fairguard.inputs.tensors import scores_of, tensors_of
 from fairguard.verdict import Layer, ModelInfo
@@ -29,14 +28,25 @@ class TorchPredictor:
     module: nn.Module
     info: ModelInfo
     device: torch.device
-    dtype: torch.dtype | None
+    dtype: torch.dtype
     output_key: str | None = None
     kind: ScoreKind = ScoreKind.SCORES
     classes: tuple[str, ...] | None = None
     rows: int | None = None
+    block: int | None = None
+    """How many rows the module takes at once, no more and no less; ``None``: any number."""
 
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return the module's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""
+        if self.block in (None, len(batch)):
+            return self._run(batch)
+        found = []
+        for start in range(0, len(batch), self.block or 1):  # the last block is filled up with its own last row
+            at = np.minimum(np.arange(start, start + (self.block or 1)), len(batch) - 1)
+            found.append(self._run(take(batch, at)))
+        return np.concatenate(found)[: len(batch)]
+
+    def _run(self, batch: Batch) -> NDArray[np.generic]:
         inputs = tensors_of(batch.x, device=self.device, dtype=self.dtype)
         name = self.info.path or "the model"
         with torch.inference_mode():
@@ -62,13 +72,14 @@ def predictor_of(
         switch_off_tf32()
     layers = layers_of(module)
     known = {
-        "parameters": parameters_of(module, layers),
+        "parameters": parameters_of(module),
         "sparsity": overall(layers),
         "layers": layers,
         "dtype": _dtype_name(module, layers),
         "provider": f"torch {where}",
     }
-    return TorchPredictor(module, info.model_copy(update=known), where, float_dtype(module), output_key)
+    info = info.model_copy(update=known)
+    return TorchPredictor(module, info, where, float_dtype(module), output_key, block=_fixed_rows(module))
 
 
 def device_of(name: str) -> torch.device:
@@ -97,9 +108,9 @@ def switch_off_tf32() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def float_dtype(module: nn.Module) -> torch.dtype | None:
-    """Return the floating dtype that the module computes in, ``None`` where it has no floating weights."""
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+def float_dtype(module: nn.Module) -> torch.dtype:
+    """Return the floating dtype that the module takes: that of its weights; where it hides them, float32."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
 
 
 def layers_of(module: nn.Module, *, rank: bool = False) -> tuple[Layer, ...]:
@@ -118,20 +129,44 @@ def tensor_layer(name: str, tensor: torch.Tensor, *, rank: bool = False) -> Laye
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, parameter in module.named_parameters():
-        if parameter.dim() > 1:
-            yield name, parameter
+    """Yield each weight of more than one dimension once, as the module computes with it: masked and reparametrised."""
+    seen = set()
+    for place, part in module.named_modules():
+        if "parametrizations" in place.split("."):
+            continue
+        for name, stored, weight in _own_weights(part):
+            if weight.dim() > 1 and id(stored) not in seen:
+                seen.add(id(stored))
+                yield f"{place}.{name}".lstrip("."), weight
+    yield from _packed(module)
+
+
+def _own_weights(part: nn.Module) -> Iterator[tuple[str, Any, torch.Tensor]]:
+    """Yield each of a part's weights: its name, what it is stored as, and its values."""
+    changed = getattr(part, "parametrizations", None)  # torch.nn.utils.parametrize
+    if isinstance(changed, nn.ModuleDict):
+        yield from ((name, held, getattr(part, name)) for name, held in changed.items())
+    for name, parameter in part.named_parameters(recurse=False):
+        whole = name.removesuffix("_orig")
+        mask = getattr(part, f"{whole}_mask", None)  # torch.nn.utils.prune
+        if whole != name and isinstance(mask, torch.Tensor):
+            yield whole, parameter, parameter * mask
+        else:
+            yield name, parameter, parameter
+
+
+def _packed(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the weights of torch.ao's quantised layers, which hold them behind a method."""
     for name, part in module.named_modules():
-        weight = getattr(part, "weight", None)  # torch.ao's quantised layers hold it behind a method
+        weight = getattr(part, "weight", None)
         if callable(weight) and not isinstance(weight, nn.Module | torch.Tensor):
-            yield f"{name}.weight", weight()
+            yield f"{name}.weight".lstrip("."), weight()
 
 
-def parameters_of(module: nn.Module, layers: tuple[Layer, ...]) -> int | None:
+def parameters_of(module: nn.Module) -> int | None:
     """Return the number of trained numbers; of torch.ao's quantised layers, which hide theirs, the weights."""
-    own = dict(module.named_parameters())
-    hidden = sum(math.prod(layer.shape) for layer in layers if layer.name not in own)
-    return sum(p.numel() for p in own.values()) + hidden or None
+    hidden = sum(weight.numel() for _, weight in _packed(module))
+    return sum(p.numel() for p in module.parameters()) + hidden or None
 
 
 def _dtype_name(module: nn.Module, layers: tuple[Layer, ...]) -> str | None:
@@ -145,6 +180,15 @@ def _is_exported(module: nn.Module) -> bool:
     return fx is not None and isinstance(module, fx.GraphModule) and "_guards_fn" in dict(module.named_children())
 
 
+def _fixed_rows(module: nn.Module) -> int | None:
+    """Return how many rows a graph of torch.export was made for, ``None`` where it takes any number."""
+    if not _is_exported(module):
+        return None
+    given = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]  # type: ignore[union-attr]
+    sizes = [value.shape[0] for value in given if isinstance(value, torch.Tensor) and value.dim()]
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
 def _call(module: Callable[..., Any], inputs: Any) -> Any:
     if isinstance(inputs, dict):
         return module(**inputs)
@@ -154,8 +198,11 @@ def _call(module: Callable[..., Any], inputs: Any) -> Any:
 def _reason(module: nn.Module, inputs: Any, error: Exception) -> str:
     """Return in one line which layer did not take what it was given."""
     name, layer, given = _failing_layer(module, inputs)
+    text = str(error)
+    if "TorchScript interpreter" in text:  # a page of its own traceback, and then the reason
+        return shown(text.strip().splitlines()[-1], width=300)
     if layer is None or given is None:
-        return shown(error, width=300)
+        return shown(text, width=300)
     floating = next((p.dtype for p in layer.parameters() if p.is_floating_point()), None)
     if floating is not None and not given.is_floating_point() and not isinstance(layer, nn.Embedding):
         return (

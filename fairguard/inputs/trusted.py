@@ -34,7 +34,7 @@ def refusal(found: Found) -> ModelError:
     )
 
 
-def open_trusted(found: Found, factory: Factory | None) -> nn.Module:
+def open_trusted(found: Found, factory: Factory | None, *, name: str | None = None) -> nn.Module:
     """Return the module that the file's own code builds; the caller has the user's word that it may run.
 
     Raises:
@@ -52,7 +52,7 @@ def open_trusted(found: Found, factory: Factory | None) -> nn.Module:
     except Exception as error:
         reason = f"{type(error).__name__}: {shown(first_line(error), width=300)}"
         raise ModelError(f"{found.path} cannot be opened: {reason}") from error
-    return held if isinstance(held, nn.Module) else module_from_held(found, held, factory)
+    return held if isinstance(held, nn.Module) else module_from_held(found, held, factory, name=name)
 
 
 def _torchscript(path: Path) -> Any:
