@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +19,13 @@ from safetensors.torch import save_file
 
 from fairguard.check import check
 from fairguard.cli import run
-from fairguard.config import Settings
 from fairguard.demo import digits
-from fairguard.errors import FairguardError, ModelError, OutputError
+from fairguard.errors import ConfigError, FairguardError, ModelError, OutputError
 from fairguard.policy import Metric, Policy
 from fairguard.repair.constraints import Cells, cells_of
-from fairguard.repair.dividing import divided
 from fairguard.repair.repair import repair
 from fairguard.repair.report import Result
-from fairguard.repair.rows import Rows
-from fairguard.repair.splits import apart, hashes, split
+from fairguard.repair.task import Status
 from fairguard.verdict import Outcome, Verdict
 
 HOW: dict[str, Any] = {
@@ -188,8 +186,9 @@ def test_onnx_answers_as_the_weights_do(inside: Path) -> None:
 def test_the_command_repairs_and_says_so(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["repair", "dense.pt", "pruned.pt", "-o", "typed.pt", "--train", "train.parquet"]) == 0
     said = capsys.readouterr()
-    assert "regressed -> preserved" in said.out
-    assert said.out.rstrip().endswith("REPAIRED, preserved on unseen rows: wrote typed.pt")
+    assert "REGRESSED -> preserved" in said.out
+    assert said.out.rstrip().endswith("REPAIRED, preserved on unseen rows: wrote typed.pt, typed.pt.report.html")
+    assert "next: ship typed.pt" in said.out
     assert said.err == ""
 
 
@@ -201,6 +200,11 @@ def test_the_command_repairs_and_says_so(inside: Path, capsys: pytest.CaptureFix
         (["-o", "no/such/folder/fair.pt"], "no folder"),
         (["--train", "absent.parquet"], "absent.parquet"),
         (["-o", "dense.pt"], "is the dense input"),
+        (["--train", "test.parquet"], "also among the rows to verify on"),
+        (["--for", "class=33"], "Did you mean 'class=3'?"),
+        (["--keep-mask", "--sparsity", "0.5"], "leave out --sparsity"),
+        (["--keep-mask", "--method", "lth"], "leave out --method lth"),
+        (["--export", "onnx", "-o", "fair.onnx"], "another ending"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -218,66 +222,14 @@ def test_the_frontier_shows_every_trade_off(inside: Path) -> None:
     text = repair("dense.pt", "pruned.pt", "front.pt", **quick).to_text()
     assert text.count("constraint at") == 2 + 1
     assert "accuracy alone" in text
-
-
-def rows_of(n: int, seed: int = 0) -> Rows:
-    rng = np.random.default_rng(seed)
-    codes = torch.from_numpy(rng.integers(0, 3, size=(n, 1)))
-    y = torch.from_numpy(rng.integers(0, 2, size=n))
-    return Rows(torch.from_numpy(rng.normal(size=(n, 4)).astype(np.float32)), y, codes, np.arange(n))
-
-
-def test_splits_are_disjoint_alike_and_repeatable() -> None:
-    rows = rows_of(2000)
-    parts = split(rows, seed=3)
-    every = np.concatenate([parts.train, parts.tune, parts.verify])
-    assert sorted(every) == list(range(2000))
-    for part, share in ((parts.train, 0.5), (parts.tune, 0.2), (parts.verify, 0.3)):
-        assert len(part) / 2000 == pytest.approx(share, abs=0.005)
-        for group in range(3):
-            for label in range(2):
-                of = (rows.codes[:, 0] == group) & (rows.y == label)
-                assert int(of[part].sum()) == pytest.approx(share * int(of.sum()), abs=1)
-    assert np.array_equal(split(rows, seed=3).train, parts.train)
-    assert not np.array_equal(split(rows, seed=4).train, parts.train)
-
-
-def test_duplicates_and_equal_ids_stay_on_one_side() -> None:
-    rows = rows_of(900)
-    rows.x[300:600] = rows.x[:300]
-    ids = np.arange(900)
-    ids[600:900] = ids[300:600]  # chains: 0 has the features of 300, which has the id of 600
-    rows = Rows(rows.x, rows.y, rows.codes, ids)
-    parts = split(rows, seed=0)
-    side = np.empty(900, dtype=int)
-    for number, part in enumerate((parts.train, parts.tune, parts.verify)):
-        side[part] = number
-    assert (side[:300] == side[300:600]).all()
-    assert (side[300:600] == side[600:]).all()
-    assert len(set(hashes(rows))) == 600
-
-
-def test_training_rows_that_are_also_verified_are_left_out() -> None:
-    first, second = rows_of(100, 0), rows_of(100, 1)
-    first.x[:30] = second.x[50:80]
-    assert np.array_equal(apart(first, second, by_id=False), np.arange(30, 100))
-    assert len(apart(first, second, by_id=True)) == 0
-
-
-def test_verify_rows_are_never_trained_on(inside: Path) -> None:
-    settings = Settings(label="digit", groups=("class",), model=digits.build)
-    from fairguard.check import open_source
-
-    source = open_source("test.parquet", settings)
-    classes = tuple(map(str, range(10)))
-    parts = divided(source, settings, train=None, verify=None, classes=classes, seed=0)
-    proving = np.concatenate([np.asarray(batch.x) for batch in parts.verify.batches(64)])
-    seen = set(hashes(parts.train)) | set(hashes(parts.tune))
-    kept = Rows(
-        torch.from_numpy(proving), torch.zeros(len(proving)), torch.zeros(len(proving), 1), np.arange(len(proving))
-    )
-    assert seen.isdisjoint(hashes(kept))
-    assert len(proving) + len(parts.train) + len(parts.tune) == source.n_rows
+    assert "worst excess drop, points (lower is fairer)" in text
+    page = Path("front.pt.report.html").read_text()
+    assert 'aria-label="worst excess drop, points by accuracy"' in page
+    build = {letter: loaded(f"front.{letter}.pt") for letter in "ABCDE"}
+    chosen = [line for line in text.splitlines() if line.endswith("<- chosen")]
+    assert len(chosen) == 1
+    best = loaded("front.pt")
+    assert all(torch.equal(tensor, best[name]) for name, tensor in build[chosen[0][0]].items())
 
 
 def test_excess_drops_equal_a_plain_computation() -> None:
@@ -307,6 +259,42 @@ def test_excess_drops_equal_a_plain_computation() -> None:
         }.get(cell.metric, (dense == y).astype(int) - (pruned == y).astype(int))
         wanted = lost[inside & of].mean() - lost[~inside & of].mean()
         assert float(measured.excess[place]) == pytest.approx(wanted, abs=1e-5), cell
+
+
+@pytest.mark.parametrize(
+    "options", [{"amp": "fp16"}, {"export": "tflite"}, {"sparsity": 1.0}, {"accuracy_floor": -0.1}, {"lr": 0.0}]
+)
+def test_impossible_options_are_refused_before_anything_opens(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        repair("absent.pt", "absent-too.pt", "x.pt", **options)
+
+
+def test_an_accuracy_floor_of_zero_is_taken_at_its_word(inside: Path) -> None:
+    typed = ["--train", "train.parquet", "--budget", "1epochs", "--accuracy-floor", "0", "--keep-best"]
+    run(["repair", "dense.pt", "pruned.pt", "-o", "floor.pt", *typed])
+    assert json.loads(Path("floor.pt.report.json").read_text())["settings"]["plan"]["accuracy_floor"] == 0
+
+
+def test_a_repair_of_other_options_is_not_resumed(inside: Path) -> None:
+    journal = inside / ".resumed.pt.repair"
+    how = HOW | {"budget": "2epochs", "keep_best": True}
+
+    def stop(status: Status) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repair("dense.pt", "pruned.pt", "resumed.pt", tell=stop, **how)
+    assert journal.exists()
+    with pytest.raises(ConfigError, match="another repair"):
+        repair("dense.pt", "pruned.pt", "resumed.pt", resume=True, **how | {"margin": 0.05})
+    assert repair("dense.pt", "pruned.pt", "resumed.pt", resume=True, **how).output == "resumed.pt"
+    assert not journal.exists()
+
+
+def test_an_input_is_never_exported_over(inside: Path) -> None:
+    shutil.copy("dense.pt", "kept.onnx")  # a name is no kind: this is a state dict
+    with pytest.raises(OutputError, match=r"kept\.onnx, which is the dense input"):
+        repair("kept.onnx", "pruned.pt", "kept.pt", export="onnx", **HOW)
 
 
 def test_every_error_is_the_tools_own(inside: Path) -> None:

@@ -14,19 +14,33 @@ REPAIR = (
     click.option("-o", "--output", metavar="FAIR", help="File to write; default PRUNED with .fair in its name."),
     click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
     click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
-    click.option("--method", metavar="NAME", help="How to select and train; default ballot."),
-    click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining."),
-    click.option("--sparsity", type=click.FloatRange(0, 1, max_open=True), help="Another sparsity than PRUNED's."),
+    click.option(
+        "--method",
+        metavar="NAME",
+        help="How to select and train: ballot (default), mask-only (no weight changes), ceag, lth, ...",
+    ),
+    click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining; default 1.5x."),
+    click.option(
+        "--sparsity", type=click.FloatRange(0, 1, max_open=True), help="Another share of zeros than PRUNED's: 0.9."
+    ),
     click.option("--keep-mask", is_flag=True, help="Retrain only, under PRUNED's own mask."),
     click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
-    click.option("--accuracy-floor", type=click.FloatRange(0, 1), help="Accuracy that may be lost; default 0.005."),
+    click.option(
+        "--accuracy-floor",
+        type=click.FloatRange(0, 1),
+        help="Overall accuracy that may be lost against PRUNED; default 0.005.",
+    ),
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.001."),
     click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
     click.option("--compile", is_flag=True, help="Run the network through torch.compile."),
-    click.option("--frontier", is_flag=True, help="Try several trade-offs and show them."),
-    click.option("--resume", is_flag=True, help="Continue a repair that was interrupted."),
+    click.option(
+        "--frontier",
+        is_flag=True,
+        help="Try five trade-offs (a repair each), show table and plot, write each as FAIR.A, ...",
+    ),
+    click.option("--resume", is_flag=True, help="Continue a repair that was interrupted, with the same options."),
     click.option("--keep-best", is_flag=True, help="Write the best candidate even if it is not repaired."),
-    click.option("--export", type=click.Choice(["onnx"]), help="Write that beside FAIR."),
+    click.option("--export", type=click.Choice(["onnx"]), help="Write FAIR as ONNX too."),
 )
 
 
@@ -34,10 +48,14 @@ REPAIR = (
 @click.argument("dense")
 @click.argument("pruned")
 @options(REPAIR, DATA, MODELS, POLICY, CONFIG)
-@click.option("--format", type=click.Choice(["text", "json"]), default="text", help="How the report on stdout looks.")
+@click.option("--format", type=click.Choice(["text", "json", "html"]), default="text", help="Report on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but the last line.")
 def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | None, **typed: Any) -> int:
     """Repair PRUNED: choose again which weights live, retrain them, and prove the result on rows that nothing saw.
+
+    DENSE and PRUNED need their weights: state dicts, checkpoints and safetensors (with --model), or modules,
+    TorchScript and .pt2 files (with --trust). FAIR is of PRUNED's kind; FAIR.report.json and .html hold all that was
+    tried.
 
     Exit codes: 0 preserved (or nothing to do), 1 not repaired, 2 not possible, 3 improved but unproven.
     """
@@ -47,7 +65,7 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     settings = settings_from(config, **typed)
     from fairguard.repair.repair import repair  # torch loads here
 
-    given = {name: value for name, value in own.items() if value not in (None, (), False)}
+    given = {name: value for name, value in own.items() if value is not None and value is not False and value != ()}
     try:
         report = repair(
             dense, pruned, given.pop("output", None), settings=settings, tell=epochs_shown(quiet=quiet), **given
@@ -55,6 +73,6 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
         raise
-    text = report.to_json() + "\n" if format == "json" else report.to_text()
-    click.echo(text.splitlines()[-1] if quiet and format == "text" else text.rstrip("\n"))
+    text = {"text": report.to_text, "json": report.to_json, "html": report.to_html}[format]().rstrip("\n")
+    click.echo(text.splitlines()[-1] if quiet and format == "text" else text)
     return report.exit_code

@@ -16,7 +16,7 @@ from fairguard.repair.training import train
 STEPS = 4_000
 """Steps that a plain retraining takes; fewer rows mean more passes over them."""
 FEWEST, MOST = 8, 40
-_UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def retraining_epochs(n_rows: int, batch_size: int) -> int:
@@ -24,28 +24,50 @@ def retraining_epochs(n_rows: int, batch_size: int) -> int:
     return max(FEWEST, min(MOST, math.ceil(STEPS * batch_size / max(n_rows, 1))))
 
 
-def epochs_of(budget: str, task: Task) -> float:
+def epochs_of(budget: str, task: Task, *, repairs: int = 1) -> float:
     """Return how many passes over the training rows ``budget`` allows; a time is turned into passes by trying a few.
+
+    Args:
+        budget: ``1.5x``, ``20epochs`` or ``10min``.
+        task: what is to be trained.
+        repairs: how many repairs share a time; the other units are for each of them.
 
     Raises:
         ConfigError: it is none of ``1.5x``, ``20epochs``, ``10min``.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(x|epochs?|s|sec|min|m|h)\s*", budget)
-    if not found or float(found[1]) == 0:
-        raise ConfigError(f"budget {budget!r}: write 1.5x (of a plain retraining), 20epochs, or 10min.")
-    amount, unit = float(found[1]), found[2]
+    amount, unit = parsed(budget)
     if unit == "x":
         return amount * retraining_epochs(len(task.train), task.options.batch_size)
-    if unit.startswith("epoch"):
+    if unit == "epochs":
         return amount
     # Kept in the journal: a resumed repair must not measure again and plan another number of epochs.
     measured = task.journal.stage("budget", lambda: {"seconds": _seconds_an_epoch(task)})
-    return max(1.0, 0.9 * amount * _UNITS[unit] / float(measured["seconds"]))
+    return max(1.0, 0.9 * amount * _UNITS[unit] / repairs / float(measured["seconds"]))
+
+
+def parsed(budget: str) -> tuple[float, str]:
+    """Return the amount and the unit (``x``, ``epochs``, ``s``, ``m`` or ``h``) of a budget.
+
+    Raises:
+        ConfigError: it is none of ``1.5x``, ``20epochs``, ``10min``.
+    """
+    units = r"(x)|(e)pochs?|(s)(?:ec(?:ond)?s?)?|(m)(?:in(?:ute)?s?)?|(h)(?:(?:ou)?rs?)?"
+    found = re.fullmatch(rf"\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:{units})\s*", str(budget), re.IGNORECASE)
+    if not found or float(found[1]) == 0:
+        raise ConfigError(f"budget {str(budget)!r}: write 1.5x (of a plain retraining), 20epochs, or 10min.")
+    unit = next(part for part in found.groups()[1:] if part).lower()
+    return float(found[1]), "epochs" if unit == "e" else unit
 
 
 def _seconds_an_epoch(task: Task) -> float:
     few = min(len(task.train), 20 * task.options.batch_size)
-    started = time.perf_counter()
     trial = replace(task, train=task.train.take_first(few), journal=Journal(None), tell=lambda status: None)
-    train(trial, "budget", objective=plain(trial), epochs=1, start=copied(task.dense), masks=task.masks)
-    return (time.perf_counter() - started) * len(task.train) / few
+    took = [0.0, 0.0]
+    for _ in range(2):  # the first time warms up
+        started = time.perf_counter()
+        train(trial, "budget", objective=plain(trial), epochs=1, start=copied(task.dense), masks=task.masks)
+        trained = time.perf_counter()
+        task.tune_score(task.net)
+        took = [trained - started, time.perf_counter() - trained]
+    look = took[1]  # once an epoch however many rows it has, and training looked twice
+    return max(took[0] - 2 * look, 0.2 * took[0]) * len(task.train) / few + look

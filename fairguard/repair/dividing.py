@@ -28,6 +28,7 @@ class Parts:
         columns: names of the sensitive features.
         levels: names of their values in ``train`` and ``tune``.
         how: rows of each split, and a sentence on where they come from.
+        notes: what the user should know of them, one sentence each.
     """
 
     train: Rows
@@ -36,6 +37,11 @@ class Parts:
     columns: tuple[str, ...]
     levels: Sequence[Sequence[str]]
     how: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+MANY = 0.1
+"""Share of the training rows that may be left out without a note."""
 
 
 def divided(
@@ -58,15 +64,51 @@ def divided(
         return _in_three(source, classes, seed)
     taught = source if train is None else open_source(train, settings)
     proof = source if verify is None else open_source(verify, settings)
-    learning, proving = _rows(taught, classes), _rows(proof, classes)
     if taught.columns != proof.columns:
         raise DataError(f"the training rows have groups {taught.columns}, the verify rows {proof.columns}.")
+    learning, proving = _rows(taught, classes), _coded_as(taught, proof, _rows(proof, classes))
     fresh = apart(learning, proving, by_id=settings.id is not None or settings.cluster is not None)
     kept, left_out = learning.take(fresh), len(learning) - len(fresh)
+    if not len(fresh):
+        raise DataError(
+            f"all {len(learning):,} training rows are also among the rows to verify on: give --train and --data (or "
+            f"--verify) different rows, or --data alone, which is then divided."
+        )
     parts = split(kept, seed=seed, verify=False)
-    sentence = f"train and tune from the training rows, without {left_out} that are also among the rows to verify on"
-    how = parts.sizes | {"verify": len(proving), "how": sentence}
-    return Parts(kept.take(parts.train), kept.take(parts.tune), proof, taught.columns, _levels(taught), how)
+    sentence = f"train and tune from the training rows, without {left_out:,} that are also among the rows to verify on"
+    how = parts.sizes | {"verify": len(proving), "left_out": left_out, "how": sentence}
+    notes = _left_out(left_out, len(learning)) + _unseen(taught, proof)
+    return Parts(kept.take(parts.train), kept.take(parts.tune), proof, taught.columns, _levels(taught), how, notes)
+
+
+def _left_out(left_out: int, rows: int) -> tuple[str, ...]:
+    if left_out <= MANY * rows:
+        return ()
+    return (
+        f"{left_out:,} of {rows:,} training rows ({left_out / rows:.0%}) equal a row to verify on in features, label "
+        f"and groups and were left out, so that the proof is on rows that nothing saw",
+    )
+
+
+def _unseen(taught: Source, proof: Source) -> tuple[str, ...]:
+    """Return a sentence for each group value that only the verify rows have: nothing can be learned for it."""
+    found = [
+        f"{column}={name}"
+        for column, known, names in zip(taught.columns, taught.levels, proof.levels, strict=True)
+        for name in names
+        if name not in known
+    ]
+    return (f"no training row has {', '.join(found[:5])}: nothing was learned for them",) if found else ()
+
+
+def _coded_as(taught: Source, proof: Source, rows: Rows) -> Rows:
+    """Return the verify rows with their groups coded as the training rows' are."""
+    codes = rows.codes.clone()
+    for place, (known, names) in enumerate(zip(taught.levels, proof.levels, strict=True)):
+        place_of = {name: i for i, name in enumerate(known)}
+        places = [place_of.get(name, len(known) + i) for i, name in enumerate(names)]
+        codes[:, place] = torch.tensor(places, dtype=codes.dtype)[rows.codes[:, place]]
+    return replace(rows, codes=codes)
 
 
 def _in_three(source: Source, classes: tuple[str, ...], seed: int) -> Parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from fairguard.repair.task import Candidate, Options, Task
 
@@ -14,20 +14,33 @@ TRADE_OFFS: dict[str, dict[str, float]] = {
     "constraint at no margin": {"aim": 0.0, "dual": 1.0, "distil": 1.0},
     "constraint at no margin, hard": {"aim": 0.0, "dual": 4.0, "distil": 1.0},
 }
-"""Each takes the whole budget, so a frontier costs as many repairs as it has points."""
+"""Each takes the whole budget, so a frontier costs as many repairs as it has points; a time is shared by them."""
+LETTERS = "ABCDE"
+"""What the points are called in the table, in the plot and in the names of their files."""
 
 
-def best_of_frontier(task: Task, method: Callable[[Task], Candidate]) -> Candidate:
-    """Return the best candidate on the tune rows; its trials hold one entry for every trade-off."""
-    best: Candidate | None = None
-    points, spent = [], 0.0
-    for place, (name, change) in enumerate(TRADE_OFFS.items()):
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """What was tried: the best candidate on the tune rows, its trials telling of every point, and all candidates."""
+
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+
+
+def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
+    """Return the candidate of every trade-off, and the best on the tune rows."""
+    candidates = []
+    for place, change in enumerate(TRADE_OFFS.values()):
         options = Options(**{**asdict(task.options), **change})
         found = method(replace(task, options=options, journal=task.journal.within(f"trade-off-{place}")))
-        score = task.score_of(found.weights)  # all points by the same yardstick: the task's own tolerance
-        points.append({"trade_off": name, **change, **asdict(score)})
-        spent += found.epochs
-        if best is None or score.better_than(best.score, task.floor):
-            best = replace(found, score=score)
-    assert best is not None  # noqa: S101 - there are trade-offs
-    return replace(best, epochs=spent, trials=(*points, *best.trials))
+        # All points by the same yardstick: the task's own tolerance.
+        candidates.append(replace(found, score=task.score_of(found.weights)))
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        best = candidate if candidate.score.better_than(best.score, task.floor) else best
+    points = [
+        {"letter": letter, "trade_off": name, **change, **asdict(candidate.score), "chosen": candidate is best}
+        for letter, (name, change), candidate in zip(LETTERS, TRADE_OFFS.items(), candidates, strict=True)
+    ]
+    spent = sum(candidate.epochs for candidate in candidates)
+    return Frontier(replace(best, epochs=spent, trials=(*points, *best.trials)), tuple(candidates))

@@ -7,14 +7,33 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fairguard.errors import ConfigError
+from fairguard.errors import ConfigError, OutputError
 from fairguard.files import replacing, write_text
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turn what torch raises where a file cannot be written, such as on a full disk, into one line.
+
+    Raises:
+        OutputError: the file could not be written.
+    """
+    try:
+        yield
+    except Exception as error:  # torch's writer raises RuntimeError, safetensors' its own, where a disk is full
+        free = shutil.disk_usage(path.parent).free
+        reason = str(error).split("\n")[0][:200]
+        raise OutputError(
+            f"cannot write into {path.parent}: {reason} ({free / 2**20:,.0f} MiB are free there). "
+            f"Make room, then the same command with --resume goes on."
+        ) from error
 
 
 class Journal:
@@ -42,7 +61,10 @@ class Journal:
             )
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror}. Name another file with -o.") from None
         write_text(notes, text)
 
     def within(self, name: str) -> Journal:
@@ -72,7 +94,7 @@ class Journal:
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Save tensors and plain values; a kill leaves either the old file or the new one."""
         if self.folder is not None:
-            with replacing(self.folder / f"{name}.pt") as temporary:
+            with replacing(self.folder / f"{name}.pt") as temporary, written(temporary):
                 torch.save(state, temporary)
 
     def forget(self, name: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from fairguard.check import count, decide
 from fairguard.config import Settings
 from fairguard.errors import ModelError
+from fairguard.inputs.limits import DEFAULT, raised_to
 from fairguard.inputs.models import load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
@@ -33,12 +34,14 @@ class Proof:
         after: dense against the candidate.
         broken: guards that the candidate breaks, one sentence each.
         sparsity: zeros among the stored entries under a mask.
+        opened: the candidate, as its file opened.
     """
 
     before: Verdict
     after: Verdict
     broken: tuple[str, ...]
     sparsity: float
+    opened: TorchPredictor
 
     @property
     def result(self) -> Result:
@@ -85,11 +88,12 @@ def prove(
         decide(count(one, other, rows, settings=settings), settings)
         for one, other in (models, (models[0], opened), (models[1], opened))
     )
-    return Proof(before, after, broken_guards(against_pruned, floor=floor), zeros / total)
+    return Proof(before, after, broken_guards(against_pruned, floor=floor), zeros / total, opened)
 
 
 def _opened(file: Path, like: Path | None, task: Task, settings: Settings) -> TorchPredictor:
     how: dict[str, Any] = {name: getattr(settings, name) for name in ("trust", "device", "output_key")}
+    how["limits"] = DEFAULT if settings.limit is None else raised_to(settings.limit)
     if like is None:
         net = copy.deepcopy(task.net).cpu()
         net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))

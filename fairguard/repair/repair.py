@@ -5,31 +5,34 @@ A method sees train and tune rows only. The verdict is reached once, on rows tha
 
 from __future__ import annotations
 
-import copy
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fairguard.check import count, decide, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.files import replacing, write_text
+from fairguard.errors import ConfigError, DataError, did_you_mean
+from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
-from fairguard.repair.budget import epochs_of
+from fairguard.repair.budget import epochs_of, parsed
 from fairguard.repair.dividing import Parts, divided
-from fairguard.repair.frontier import best_of_frontier
+from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored
 from fairguard.repair.journal import Journal
-from fairguard.repair.masks import resized
-from fairguard.repair.methods import method_named
+from fairguard.repair.listening import Listener
+from fairguard.repair.masks import Masks, resized
+from fairguard.repair.methods import METHODS, method_named
 from fairguard.repair.places import Places
 from fairguard.repair.preparing import float_copy, float_weights, options_for, repeatable, task_for
-from fairguard.repair.proof import Proof, prove
-from fairguard.repair.report import RepairReport, Result
-from fairguard.repair.task import Candidate, Options, Status, Task
-from fairguard.repair.writing import export_onnx
-from fairguard.verdict import Outcome, Verdict
+from fairguard.repair.proof import prove
+from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
+from fairguard.repair.report import Files, RepairReport, Result
+from fairguard.repair.task import Options, Status, Task
+from fairguard.repair.writing import count_zeros
+from fairguard.verdict import Outcome
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,28 @@ class Plan:
     export: str | None = None
     checkpoint_seconds: float = 20.0
 
+    def __post_init__(self) -> None:
+        """Refuse what is impossible before anything is opened."""
+        if self.keep_mask and self.method not in (Plan.method, "keep-mask"):
+            raise ConfigError(
+                f"--keep-mask retrains under PRUNED's own mask: leave it out, or leave out --method {self.method}."
+            )
+        if self.work == "keep-mask" and self.sparsity is not None:
+            raise ConfigError("--keep-mask keeps PRUNED's sparsity too: leave out --sparsity or --keep-mask.")
+        if self.work not in METHODS:
+            method_named(self.work)  # says which there are
+        parsed(self.budget)
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise ConfigError(f"sparsity {self.sparsity:g}: give a share of zeros from 0 to below 1, such as 0.9.")
+        if not 0 <= self.accuracy_floor <= 1:
+            raise ConfigError(f"accuracy floor {self.accuracy_floor:g}: give a share from 0 to 1, such as 0.005.")
+        if not self.lr > 0:
+            raise ConfigError(f"learning rate {self.lr:g}: give a number above 0, such as {Options.lr:g}.")
+        if self.amp not in ("auto", "bf16", "off"):
+            raise ConfigError(f"amp {self.amp!r}: give auto, bf16 or off.")
+        if self.export not in (None, "onnx"):
+            raise ConfigError(f"export {self.export!r}: onnx is the only kind that can be written beside FAIR.")
+
     @property
     def work(self) -> str:
         """Return the name of the method that runs."""
@@ -103,59 +128,43 @@ def repair(
         FairguardError: nothing could be repaired; its one line says why and what would make it possible.
     """
     started = time.monotonic()
-    planned = {name: options.pop(name) for name in [f.name for f in fields(Plan)] if name in options}
-    plan = Plan(**planned)
+    plan = Plan(**{f.name: options.pop(f.name) for f in fields(Plan) if f.name in options})
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     rows = {"train": train, "data": settings.data, "verify": verify}
     files = Places.of(output, like="pruned", work="repair", added="fair", dense=dense, pruned=pruned, **rows)
-    method = method_named(plan.work)
+    outputs(files, export=plan.export, frontier=plan.frontier)
+    named = Files(*(str(m) if isinstance(m, str | Path) else r for m, r in ((dense, "DENSE"), (pruned, "PRUNED"))))
 
     models = open_models(dense, pruned, settings)
     source = open_source(settings.data, settings)
     check = decide(count(*models, source, settings=settings), settings)
     if check.outcome is Outcome.PRESERVED:
-        return RepairReport(Result.NOTHING_TO_DO, check)
+        return RepairReport(Result.NOTHING_TO_DO, check, files=named)
 
     parts = divided(source, settings, train=train, verify=verify, classes=check.classes, seed=settings.seed)
+    listener = Listener(tell)
     with repeatable(settings.seed):
-        task = _task(models, parts, settings, plan, classes=check.classes)
-        purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options)}
-        task = replace(
-            task, journal=Journal(files.journal, purpose=purpose, resume=plan.resume), tell=tell or task.tell
-        )
-        task = replace(task, epochs=epochs_of(plan.budget, task))
-        candidate = best_of_frontier(task, method) if plan.frontier else method(task)
+        task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
+        purpose = _purpose(files, plan, task, settings)
+        task = replace(task, journal=Journal(files.journal, purpose=purpose, resume=plan.resume))
+        rehearse(files, task, export=plan.export)
+        task = replace(task, epochs=epochs_of(plan.budget, task, repairs=len(TRADE_OFFS) if plan.frontier else 1))
+        method = method_named(plan.work)
+        found = explored(task, method) if plan.frontier else Frontier(method(task), ())
 
-    candidate_file = files.journal / f"candidate{files.output.suffix}"
-    how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
-    proof = prove(candidate_file, task, candidate, floor=plan.accuracy_floor, **how)
-    if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
-        _publish(candidate_file, files.output, task, candidate, plan.export)
+    report = _proven(found, task, files, plan, models=models, parts=parts, settings=settings)
     report = replace(
-        _report(check, plan, parts, task, candidate, proof),
-        output=str(files.output) if written else None,
-        seconds=time.monotonic() - started,
+        report,
+        check=check,
+        files=replace(named, output=str(files.output)),
+        notes=(*parts.notes, *_notes(task, plan), *listener.notes, *report.notes),
         settings=purpose | {"device": str(task.device)},
+        seconds=time.monotonic() - started,
     )
-    write_text(f"{files.output}.report.json", report.to_json())
+    for kind, text in (("json", report.to_json()), ("html", report.to_html())):
+        write_text(report_of(files.output, kind), text)
     task.journal.close()
     return report
-
-
-def _report(check: Verdict, plan: Plan, parts: Parts, task: Task, candidate: Candidate, proof: Proof) -> RepairReport:
-    return RepairReport(
-        result=proof.result,
-        check=check,
-        before=proof.before,
-        after=proof.after,
-        broken=proof.broken,
-        method=plan.work,
-        splits=parts.how,
-        sparsity=(task.masks.sparsity, proof.sparsity),
-        moved=1.0 - candidate.masks.overlap(task.masks),
-        epochs=candidate.epochs,
-        trials=candidate.trials,
-    )
 
 
 def _task(
@@ -166,16 +175,101 @@ def _task(
     options = options_for(
         settings, lr=plan.lr, amp=plan.amp, compile=plan.compile, checkpoint_seconds=plan.checkpoint_seconds
     )
-    how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
+    only = tuple(_group_named(name, parts) for name in plan.only)
+    how: dict[str, Any] = {"only": only, "accuracy_floor": plan.accuracy_floor, "options": options}
     task = task_for(net, pruned, parts, settings, classes=classes, **how)
+    if only and task.cells[0] is None:
+        raise DataError(
+            f"--for {only[0]!r}: fewer than {settings.min_group} training rows of it (or of all others) are too few to "
+            "constrain; add rows, or lower --min-group."
+        )
     return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
 
 
-def _publish(file: Path, output: Path, task: Task, candidate: Candidate, export: str | None) -> None:
-    with replacing(output) as temporary:
-        shutil.copyfile(file, temporary)
-    if export == "onnx":
-        net = copy.deepcopy(task.net).cpu().eval()
-        net.load_state_dict({name: tensor.cpu() for name, tensor in candidate.weights.items()})
-        with replacing(output.with_suffix(".onnx")) as temporary:
-            export_onnx(net, task.train.take_first(2).x, temporary)
+def _group_named(name: str, parts: Parts) -> str:
+    """Return a group as the cells of a constraint are called, its columns in the order of the data.
+
+    Raises:
+        ConfigError: there is no such group among the training rows.
+    """
+    known = [
+        f"{column}={level}" for column, levels in zip(parts.columns, parts.levels, strict=True) for level in levels
+    ]
+    asked = [name] if name in known else [part.strip() for part in name.split("&")]
+    for part in asked:
+        if part not in known:
+            hint = did_you_mean(part, known) or f" Groups: {', '.join(known[:12])}."
+            raise ConfigError(f"--for {name!r}: no training row has {part!r}.{hint}")
+    return " & ".join(sorted(asked, key=known.index))
+
+
+def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[str, Any]:
+    """Return what it takes to do this again; an interrupted repair goes on only if all of it is the same."""
+    told = ("format", "output", "flips", "allow_inconclusive", "accept", "seeds")
+    given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set - {*told})}
+    check = {name: value if isinstance(value, _PLAIN) else _name_of(value) for name, value in given.items()}
+    how = {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options), "check": check}
+    return files.hashes() | how | {"torch": torch.__version__}
+
+
+_PLAIN = (str, int, float, tuple, dict, type(None))
+
+
+def _name_of(value: object) -> str:
+    """Return what a callable or an object in memory is called, which is the same in the next process."""
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _notes(task: Task, plan: Plan) -> tuple[str, ...]:
+    """Return what the user should know of the task, one sentence each."""
+    notes = []
+    if task.cells[0] is None:
+        notes.append("no group has the training rows that a constraint needs (--min-group): trained without one")
+    if plan.sparsity is not None:
+        notes.append(f"--sparsity asked for {task.masks.sparsity:.1%} instead of PRUNED's own")
+    return tuple(notes)
+
+
+def _proven(
+    found: Frontier,
+    task: Task,
+    files: Places,
+    plan: Plan,
+    *,
+    models: tuple[Predictor, Predictor],
+    parts: Parts,
+    settings: Settings,
+) -> RepairReport:
+    """Return what the verify rows say of the best candidate, the model written to its place if it is worth it."""
+    candidate = found.best
+    file = files.journal / f"candidate{files.output.suffix}"
+    how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
+    proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
+    exported, notes = None, []
+    if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
+        publish(file, files.output)
+        if plan.export is not None:
+            exported = publish_onnx(files.output, task, candidate)
+            if differ := differing(proof.opened, exported, parts.verify, settings):
+                notes.append(f"{exported} answers {differ:,} of the verify rows otherwise than {files.output}")
+    elif files.output.exists():
+        notes.append(f"{files.output} was there before and is not of this repair")
+    points = publish_points(found.candidates, files)
+    zeros, total = count_zeros(task.pruned, task.masks)
+    own = Masks({name: task.pruned[name] != 0 for name in task.masks.keep}, {})
+    return RepairReport(
+        result=proof.result,
+        check=proof.before,
+        before=proof.before,
+        after=proof.after,
+        broken=proof.broken,
+        output=str(files.output) if written else None,
+        exported=None if exported is None else str(exported),
+        method=plan.work,
+        splits=parts.how,
+        sparsity=(zeros / total, proof.sparsity),
+        moved=1.0 - candidate.masks.overlap(own),
+        epochs=candidate.epochs,
+        trials=tuple(t | {"file": points[t["letter"]]} if "letter" in t else t for t in candidate.trials),
+        notes=tuple(notes),
+    )

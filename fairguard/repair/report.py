@@ -1,11 +1,11 @@
-"""What a repair did and proved, as a frozen value and as text. Knows nothing of how it was done."""
+"""What a repair did and proved, as a frozen value and as JSON. Knows nothing of how it was done or how it looks."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import isnan
+from math import ceil, isfinite, log10
 from typing import Any
 
 from fairguard.verdict import Finding, Outcome, Verdict
@@ -22,6 +22,35 @@ class Result(StrEnum):
 
 EXIT_CODES = {Result.NOTHING_TO_DO: 0, Result.REPAIRED: 0, Result.UNPROVEN: 3, Result.NOT_REPAIRED: 1}
 
+REALISTIC = 100
+"""Nobody collects so many times the rows at hand: a finding that needs more lies too near its margin to be decided."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What it would take to decide the findings that the verify rows leave open.
+
+    Attributes:
+        rows: rows to verify on, in all, that would decide every finding which rows can decide; 0 where there is none.
+        slowest: the finding that needs them; ``None`` where there is none.
+        near: findings so near their margin that no realistic number of rows decides.
+        few: findings on too few rows to say what would decide.
+    """
+
+    rows: int = 0
+    slowest: Finding | None = None
+    near: tuple[Finding, ...] = ()
+    few: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a repair, as the user named them; what was in memory has no name."""
+
+    dense: str = "DENSE"
+    pruned: str = "PRUNED"
+    output: str = "FAIR"
+
 
 @dataclass(frozen=True)
 class RepairReport:
@@ -34,6 +63,8 @@ class RepairReport:
         after: the verdict on the repaired model over the same rows.
         broken: guards that the repaired model breaks, one sentence each.
         output: the file written; ``None`` where none was.
+        exported: the ONNX file written beside it; ``None`` where none was.
+        files: what the user named.
         method: what selected and trained.
         splits: rows to train, tune and verify on.
         sparsity: of the masked tensors in PRUNED and in the written file.
@@ -41,7 +72,8 @@ class RepairReport:
         epochs: passes over the training rows that were spent.
         seconds: wall time.
         settings: seed, budget, device and the rest.
-        trials: the history of every epoch.
+        trials: the history of every epoch, and the trade-offs of a frontier.
+        notes: what the user should know of the way there, one sentence each.
     """
 
     result: Result
@@ -50,6 +82,8 @@ class RepairReport:
     after: Verdict | None = None
     broken: tuple[str, ...] = ()
     output: str | None = None
+    exported: str | None = None
+    files: Files = Files()
     method: str = ""
     splits: dict[str, Any] = field(default_factory=dict)
     sparsity: tuple[float, float] = (float("nan"), float("nan"))
@@ -58,6 +92,7 @@ class RepairReport:
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
     trials: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -65,10 +100,32 @@ class RepairReport:
         return EXIT_CODES[self.result]
 
     @property
+    def frontier(self) -> list[dict[str, Any]]:
+        """Return the trade-offs that were tried, if a frontier was asked for."""
+        return [trial for trial in self.trials if "trade_off" in trial]
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """Return the findings that the verify rows could decide and do not."""
+        findings = self.after.findings if self.after is not None else ()
+        return tuple(f for f in findings if f.tested and f.outcome is Outcome.INCONCLUSIVE)
+
+    @property
+    def needed(self) -> Needed:
+        """Return what would decide the open findings."""
+        assert self.after is not None or not self.open  # noqa: S101 - open findings are those of ``after``
+        times = {f: f.rows_needed / f.n for f in self.open if f.rows_needed and f.n}
+        near = tuple(f for f in times if times[f] > REALISTIC)
+        few = tuple(f for f in self.open if f not in times)
+        slowest = max((f for f in times if f not in near), key=lambda f: times[f], default=None)
+        if slowest is None or self.after is None:
+            return Needed(near=near, few=few)
+        return Needed(_rounded(self.after.overall.n * max(times[slowest], 1.0)), slowest, near, few)
+
+    @property
     def rows_needed(self) -> int | None:
-        """Return the most rows that a still undecided group would need, or ``None``."""
-        findings: tuple[Finding, ...] = self.after.findings if self.after is not None else ()
-        return max((f.rows_needed for f in findings if f.rows_needed), default=None)
+        """Return how many rows to verify on would decide all findings that rows can decide; ``None`` for none."""
+        return self.needed.rows or None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values ready for JSON; undefined numbers are ``None``."""
@@ -78,78 +135,58 @@ class RepairReport:
             for k, v in vars(self).items()
             if k in ("check", "before", "after")
         }
-        cleaned: dict[str, Any] = _without_nan({"schema": 1, "result": self.result.value, **plain, **verdicts})
+        needed = self.needed
+        proving = {
+            "verify_rows": needed.rows or None,
+            "decided_last": needed.slowest and finding_name(needed.slowest),
+            "too_near_the_margin": [finding_name(f) for f in needed.near],
+            "too_few_rows_to_say": [finding_name(f) for f in needed.few],
+        }
+        head = {"schema": 1, "result": self.result.value, "exit_code": self.exit_code}
+        found = head | plain | {"result": self.result.value, "files": vars(self.files), "would_prove": proving}
+        cleaned: dict[str, Any] = _finite(found | verdicts)
         return cleaned
 
     def to_json(self) -> str:
         """Return the report as JSON text."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False, default=str)
 
     def to_text(self) -> str:
-        """Return the report for a terminal, before and after side by side."""
-        if self.before is None or self.after is None:
-            return f"{self.check.headline}\n{NOTHING}\n"
-        lines = [
-            f"sparsity {self.sparsity[0]:.1%} -> {self.sparsity[1]:.1%} ({self.moved:.1%} of what lives moved)   "
-            f"{self.epochs:.0f} epochs, {self.seconds:.0f} s   method {self.method}",
-            "rows: " + ", ".join(f"{name} {count:,}" for name, count in self.splits.items() if isinstance(count, int)),
-            f"{'on the verify rows':38}{'dense':>8}{'pruned':>9}{'repaired':>10}",
-            f"{'overall accuracy':38}{self.before.overall.accuracy.dense:>8.1%}"
-            f"{self.before.overall.accuracy.pruned:>9.1%}{self.after.overall.accuracy.pruned:>10.1%}",
-            *_side_by_side(self.before, self.after),
-            *self._frontier(),
-            *self.broken,
-            self._last_line(),
-        ]
-        return "\n".join(lines) + "\n"
+        """Return the report for a terminal, before and after side by side, and what to do next."""
+        from fairguard.repair.text import render
 
-    def _frontier(self) -> list[str]:
-        """Return the table of trade-offs, if several were tried."""
-        tried = [trial for trial in self.trials if "trade_off" in trial]
-        head = [f"{'on the tune rows':38}{'accuracy':>9}{'worst excess':>14}{'harmful flips':>15}"] if tried else []
-        rows = [f"{t['trade_off']:38}{t['accuracy']:>9.1%}{t['excess']:>+14.1%}{t['harm']:>15.1%}" for t in tried]
-        return head + rows
+        return render(self)
 
-    def _last_line(self) -> str:
-        where = f"wrote {self.output}" if self.output else "nothing was written (--keep-best writes the best candidate)"
-        needed = f"; about {self.rows_needed:,} rows of the undecided groups would decide" if self.rows_needed else ""
-        if self.result is Result.UNPROVEN:
-            return f"IMPROVED, UNPROVEN{needed}: {where}"
-        return f"{'REPAIRED, preserved on unseen rows' if self.result is Result.REPAIRED else 'NOT REPAIRED'}: {where}"
+    def to_html(self) -> str:
+        """Return the report as one HTML page that needs no network."""
+        from fairguard.repair.page import render
+
+        return render(self)
 
 
-NOTHING = "preserved already: nothing was changed"
-SHOWN = 12
-"""Findings shown side by side."""
+def finding_name(finding: Finding) -> str:
+    """Return a finding's group and metric: ``race=Black: recall of 1``."""
+    metric = finding.metric.replace("_", " ")
+    return f"{finding.group}: {metric}" + (f" of {finding.label}" if finding.label is not None else "")
 
 
-def _side_by_side(before: Verdict, after: Verdict) -> list[str]:
-    """Return one line for each finding that is not preserved on both sides, worst before first."""
-    then = {_key(f): f for f in before.findings}
-    changed = [
-        (then[_key(f)], f)
-        for f in after.findings
-        if _key(f) in then and {then[_key(f)].outcome, f.outcome} != {Outcome.PRESERVED} and f.tested
-    ]
-    changed.sort(key=lambda pair: (pair[0].outcome is not Outcome.REGRESSED, -pair[0].estimate))
-    lines = [f"{_name(new):38}excess {old.estimate:+7.1%} -> {new.estimate:+7.1%}   {old.outcome} -> {new.outcome}"
-             for old, new in changed[:SHOWN]]  # fmt: skip
-    return lines + ([f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else [])
-
-
-def _key(finding: Finding) -> tuple[str, str, str | None]:
+def finding_key(finding: Finding) -> tuple[str, str, str | None]:
+    """Return what makes two verdicts' findings the same question."""
     return finding.group, finding.metric, finding.label
 
 
-def _name(finding: Finding) -> str:
-    return f"{finding.group}: {finding.metric}" + (f" of {finding.label}" if finding.label is not None else "")
+def _rounded(rows: float) -> int:
+    """Return ``rows`` to two digits, upward: nobody knows them better."""
+    unit: int = 10 ** max(0, int(log10(max(rows, 1.0))) - 1)
+    return ceil(rows / unit) * unit
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and isnan(value):
+def _finite(value: Any) -> Any:
+    """Return the value with ``None`` for numbers that JSON has not: nan, and a loss that ran away to infinity."""
+    if isinstance(value, float) and not isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
+        return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
+        return [_finite(part) for part in value]
     return value

@@ -1,7 +1,8 @@
 """Rows to train on, to tune on and to verify on: disjoint, and alike in groups and labels. Knows no model.
 
-Rows with equal features stay on one side, and so do rows with equal ids (or of one cluster): a duplicate on both sides
-would let training see what the verdict is reached on.
+Equal rows stay on one side, and so do rows with equal ids (or of one cluster): a duplicate on both sides would let
+training see what the verdict is reached on. Rows are equal when features, label and groups are: in a table of a few
+coarse columns most people share their features with somebody else.
 """
 
 from __future__ import annotations
@@ -54,12 +55,18 @@ def split(rows: Rows, *, seed: int, verify: bool = True) -> Splits:
     side = _sides(_strata(rows)[first], shares / shares.sum(), np.random.default_rng(seed))[units]
     parts = [np.flatnonzero(side == i).astype(np.int64) for i in range(3)]
     if min(len(part) for part in parts[: len(shares)]) == 0:
-        raise DataError(f"{len(rows)} rows are too few to divide into {', '.join(list(SHARES)[: len(shares)])}.")
+        raise DataError(
+            f"{len(rows)} rows ({len(first)} of them different) are too few to divide into "
+            f"{', '.join(list(SHARES)[: len(shares)])}; repair needs some hundred rows to learn from."
+        )
     return Splits(parts[0], parts[1], parts[2])
 
 
 def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> IntArray:
-    """Return the numbers of those ``rows`` that do not also occur in ``from_rows``, by content or, if asked, by id."""
+    """Return the numbers of those ``rows`` that do not also occur in ``from_rows``, by content or, if asked, by id.
+
+    Labels and groups of both must be coded alike.
+    """
     seen = set(hashes(from_rows))
     fresh = np.array([digest not in seen for digest in hashes(rows)], dtype=bool)
     if by_id:
@@ -68,8 +75,9 @@ def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> IntArray:
 
 
 def hashes(rows: Rows) -> list[bytes]:
-    """Return a digest of each row's features."""
-    parts = [np.ascontiguousarray(t.cpu().numpy()).reshape(len(rows), -1) for t in tensors_of(rows.x)]
+    """Return a digest of each row's features, label and groups."""
+    tensors = (*tensors_of(rows.x), rows.y, rows.codes)
+    parts = [np.ascontiguousarray(t.cpu().numpy()).reshape(len(rows), -1) for t in tensors]
     return [
         hashlib.blake2b(b"".join(part[i].tobytes() for part in parts), digest_size=16).digest()
         for i in range(len(rows))

@@ -6,7 +6,10 @@ Knows file formats; knows nothing of how the weights came about.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from fairguard.errors import ModelError, OutputError
 from fairguard.inputs.detect import Kind, detect
 from fairguard.inputs.state_dicts import CHECKPOINT_KEYS, weights_in
+from fairguard.repair.journal import written
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.rows import mapped
 
@@ -33,21 +37,30 @@ def write_like(like: Path | None, path: Path, weights: Weights, masks: Masks) ->
 
     Raises:
         ModelError: PRUNED's kind of file holds no weights that could be replaced.
+        OutputError: ``path`` cannot be written.
     """
     kind = Kind.STATE_DICT if like is None else detect(like).kind
     if like is None:
-        torch.save({name: tensor.cpu() for name, tensor in weights.items()}, path)
+        state = {name: tensor.cpu() for name, tensor in weights.items()}
+        with written(path):
+            torch.save(state, path)
     elif kind is Kind.STATE_DICT:
         held = torch.load(like, map_location="cpu", weights_only=True)
-        torch.save(_replaced(held, weights, masks), path)
+        state = _replaced(held, weights, masks)
+        with written(path):
+            torch.save(state, path)
     elif kind is Kind.SAFETENSORS:
         _write_safetensors(like, path, weights, masks)
     elif kind is Kind.MODULE:
         module = torch.load(like, map_location="cpu", weights_only=False)
-        torch.save(_filled(module, weights, masks), path)
+        filled = _filled(module, weights, masks)
+        with written(path):
+            torch.save(filled, path)
     elif kind is Kind.TORCHSCRIPT:
         script = torch.jit.load(str(like), map_location="cpu")  # type: ignore[no-untyped-call]
-        torch.jit.save(_filled(script, weights, masks), str(path))
+        filled = _filled(script, weights, masks)
+        with written(path):
+            torch.jit.save(filled, str(path))
     elif kind is Kind.PT2:
         _write_exported(like, path, weights, masks)
     else:
@@ -73,21 +86,36 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
     rows = torch.export.Dim("rows")
     shapes = mapped(example, lambda t: {0: rows})  # type: ignore[arg-type,return-value]
     try:
-        torch.onnx.export(
-            net,
-            args,
-            str(path),
-            kwargs=kwargs or None,
-            dynamo=True,
-            verbose=False,
-            external_data=False,
-            dynamic_shapes=shapes if isinstance(example, dict | tuple) else (shapes,),
-        )
+        with _quiet():
+            torch.onnx.export(
+                net,
+                args,
+                str(path),
+                kwargs=kwargs or None,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                dynamic_shapes=shapes if isinstance(example, dict | tuple) else (shapes,),
+            )
     except Exception as error:
         raise OutputError(
             f"cannot export to ONNX: {type(error).__name__}: {error} "
             "The new weights are written all the same; exporting needs `pip install onnxscript`."
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks on packages that are not installed off the terminal."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def count_zeros(state: Mapping[str, Tensor], masks: Masks) -> tuple[int, int]:
@@ -144,7 +172,8 @@ def _write_safetensors(like: Path, path: Path, weights: Weights, masks: Masks) -
     with safe_open(like, framework="pt") as file:
         metadata = file.metadata()
     state = {name: _new(name, old, weights, masks).contiguous() for name, old in load_file(like).items()}
-    save_file(state, path, metadata=metadata)
+    with written(path):
+        save_file(state, path, metadata=metadata)
 
 
 @torch.no_grad()
@@ -164,4 +193,5 @@ def _write_exported(like: Path, path: Path, weights: Weights, masks: Masks) -> N
     program = torch.export.load(like)
     for name, tensor in program.state_dict.items():
         tensor.copy_(_new(name, tensor, weights, masks))
-    torch.export.save(program, path)
+    with written(path):
+        torch.export.save(program, path)

@@ -1,0 +1,118 @@
+"""The files that a repair writes: names that harm no input, a rehearsal before time is spent, then the real thing.
+
+Knows files and weights; knows nothing of how the weights came about or of what the rows say of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fairguard.check import count
+from fairguard.config import Settings
+from fairguard.errors import OutputError
+from fairguard.files import replacing
+from fairguard.inputs.models import load_model
+from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.rows import Source
+from fairguard.repair.frontier import LETTERS
+from fairguard.repair.masks import Weights
+from fairguard.repair.places import Places
+from fairguard.repair.task import Candidate, Task
+from fairguard.repair.writing import export_onnx, write_like
+
+
+def outputs(files: Places, *, export: str | None, frontier: bool) -> dict[str, Path]:
+    """Return every file that a repair may write, by what it is.
+
+    Raises:
+        OutputError: one of them is an input, or two of them are one.
+    """
+    found = {"model": files.output} | {kind: report_of(files.output, kind) for kind in ("json", "html")}
+    if export is not None:
+        found["onnx"] = files.output.with_suffix(".onnx")
+        if found["onnx"] == files.output:
+            raise OutputError(
+                f"{files.output} is where --export onnx writes, and FAIR itself is of PRUNED's kind: give -o another "
+                "ending."
+            )
+    if frontier:
+        found |= {letter: point_of(files.output, letter) for letter in LETTERS}
+    for path in found.values():
+        role = next((role for role, file in files.inputs.items() if file.resolve() == path.resolve()), None)
+        if role is not None:
+            raise OutputError(f"repair would write {path}, which is the {role} input; name another file with -o.")
+    return found
+
+
+def report_of(output: Path, kind: str) -> Path:
+    """Return where the report goes: ``fair.pt.report.json`` or ``.html``."""
+    return output.with_name(f"{output.name}.report.{kind}")
+
+
+def point_of(output: Path, letter: str) -> Path:
+    """Return where one point of a frontier goes: ``fair.A.pt``."""
+    return output.with_suffix(f".{letter}{output.suffix}")
+
+
+def rehearse(files: Places, task: Task, *, export: str | None) -> None:
+    """Write PRUNED once more into the journal: what cannot be written is found out before time is spent on training.
+
+    Raises:
+        FairguardError: this kind of file cannot be written, or this network not exported.
+    """
+    assert task.journal.folder is not None  # noqa: S101 - a repair has a journal
+    path = task.journal.folder / f"rehearsal{files.output.suffix}"
+    write_like(files.like, path, task.pruned, task.masks)
+    path.unlink()
+    if export is not None:
+        path = path.with_suffix(".onnx")
+        export_onnx(_cpu_copy(task.net, task.dense), task.train.take_first(2).x, path)
+        path.unlink()
+
+
+def publish(file: Path, output: Path) -> None:
+    """Put a file that was proven in its place, as a whole or not at all."""
+    with replacing(output) as temporary:
+        shutil.copyfile(file, temporary)
+
+
+def publish_points(candidates: Sequence[Candidate], files: Places) -> dict[str, str]:
+    """Write every point of a frontier and return the files by their letters."""
+    named = {}
+    for letter, candidate in zip(LETTERS, candidates, strict=False):
+        path = point_of(files.output, letter)
+        with replacing(path) as temporary:
+            write_like(files.like, temporary, candidate.weights, candidate.masks)
+        named[letter] = str(path)
+    return named
+
+
+def publish_onnx(output: Path, task: Task, candidate: Candidate) -> Path:
+    """Write the candidate as ONNX beside ``output`` and return where.
+
+    Raises:
+        OutputError: torch cannot export it.
+    """
+    path = output.with_suffix(".onnx")
+    with replacing(path) as temporary:
+        export_onnx(_cpu_copy(task.net, candidate.weights), task.train.take_first(2).x, temporary)
+    return path
+
+
+def differing(one: Predictor, path: Path, rows: Source, settings: Settings) -> int:
+    """Return on how many rows the file at ``path`` answers otherwise than the model ``one``."""
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("provider", "device", "output_key")}
+    table = count(one, load_model(path, **how), rows, settings=settings).comparison.counts
+    return int(table.counts[table.dense != table.pruned].sum())
+
+
+def _cpu_copy(net: nn.Module, weights: Weights) -> nn.Module:
+    found = copy.deepcopy(net).cpu().eval()
+    found.load_state_dict({name: tensor.cpu() for name, tensor in weights.items()})
+    return found

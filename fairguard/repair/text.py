@@ -1,0 +1,215 @@
+"""A repair as text for a terminal: what was done, before and after side by side, and what to do next.
+
+Sees only a :class:`RepairReport`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite, isnan
+
+from fairguard.repair.report import RepairReport, Result, finding_key, finding_name
+from fairguard.report.wording import bounds, percent, points
+from fairguard.verdict import Finding, Outcome, Verdict
+
+SHOWN = 12
+"""Findings shown side by side."""
+PLOT = (48, 12)
+"""Columns and lines of the frontier's plot."""
+NARROWEST = 0.01
+"""Least length of the plot's axes, a fraction."""
+NOTHING = "preserved already: nothing was changed and nothing written"
+WORDS = {
+    Result.REPAIRED: "REPAIRED, preserved on unseen rows",
+    Result.UNPROVEN: "IMPROVED, UNPROVEN",
+    Result.NOT_REPAIRED: "NOT REPAIRED",
+}
+
+
+def render(report: RepairReport) -> str:
+    """Return the report as text, what was achieved and the files in its last line."""
+    if report.before is None or report.after is None:
+        return f"{report.check.headline}\nnext: {next_step(report)}\n{NOTHING}\n"
+    blocks = [
+        [
+            f"sparsity {percent(report.sparsity[0])} -> {percent(report.sparsity[1])} "
+            f"({percent(report.moved)} of the kept weights moved) · method {report.method} · "
+            f"{report.epochs:.0f} epochs · {report.seconds:.0f} s",
+            f"rows: {rows_line(report)}",
+            *(f"note: {note}" for note in report.notes),
+        ],
+        _comparison(report.before, report.after),
+        _frontier(report),
+        [*(f"guard broken: {sentence}" for sentence in report.broken), *needed_lines(report)],
+        [f"next: {next_step(report)}", last_line(report)],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def last_line(report: RepairReport) -> str:
+    """Return how it ended and which files were written."""
+    if report.result is Result.NOTHING_TO_DO:
+        return NOTHING
+    if report.output is None:
+        return f"{WORDS[report.result]}: no model was written; all that was tried: {report.files.output}.report.html"
+    files = [report.output, *([report.exported] if report.exported else []), f"{report.output}.report.html"]
+    return f"{WORDS[report.result]}: wrote {', '.join(files)}"
+
+
+def rows_line(report: RepairReport) -> str:
+    """Return how many rows each split has and where they come from."""
+    counts = [f"{name} {report.splits[name]:,}" for name in ("train", "tune", "verify") if name in report.splits]
+    how = report.splits.get("how")
+    return " · ".join(counts) + (f" ({how})" if how else "")
+
+
+def next_step(report: RepairReport) -> str:
+    """Return what one would do now."""
+    files = report.files
+    if report.result is Result.NOTHING_TO_DO:
+        return f"ship {files.pruned}; keep it so: @fairness_preserved(...) in a test (README, 'In CI')"
+    if report.result is Result.REPAIRED:
+        return f"ship {report.output}; keep it so: @fairness_preserved(...) in a test (README, 'In CI')"
+    if report.result is Result.UNPROVEN:
+        wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
+        return f"more rows: fairguard check {files.dense} {report.output} --data MORE_ROWS   |   {wider}"
+    if report.broken:
+        first = f"more training rows or a larger --budget than {report.settings.get('budget', '1.5x')}"
+        allowed = "--accuracy-floor, if the loss is worth it"
+        floor = f"   |   {allowed}" if any("overall" in sentence for sentence in report.broken) else ""
+        return f"{first}   |   see the trade-offs: --frontier{floor}{_keep(report)}"
+    worst = _worst(report)
+    steps = ["see the trade-offs: --frontier", "a larger --budget", "a lower --sparsity"]
+    steps = [f"--for {worst.group!r}", *steps] if worst is not None and "&" not in worst.group else steps
+    return "   |   ".join(steps) + _keep(report)
+
+
+def needed_lines(report: RepairReport) -> list[str]:
+    """Return in words what would decide the findings that the verify rows leave open."""
+    needed, after = report.needed, report.after
+    if after is None or not report.open:
+        return []
+    lines = []
+    if needed.slowest is not None:
+        last = needed.slowest
+        lines.append(
+            f"open: {len(report.open)} of {len(after.findings)} findings; about {needed.rows:,} rows to verify on "
+            f"(here {after.overall.n:,}) would decide {'them' if not needed.near and not needed.few else 'most'}, "
+            f"last of all {finding_name(last)} (here {last.n:,} rows)"
+        )
+    else:
+        lines.append(f"open: {len(report.open)} of {len(after.findings)} findings")
+    if needed.near:
+        lines.append(
+            f"too near the margin for any realistic number of rows: {_some(needed.near)}; "
+            f"a wider --margin decides, or a better repair"
+        )
+    if needed.few:
+        lines.append(f"too few rows to say how many would decide: {_some(needed.few)}")
+    return lines
+
+
+def _some(findings: Sequence[Finding]) -> str:
+    shown = "; ".join(f"{finding_name(f)} ({points(f.estimate)} points)" for f in findings[:3])
+    return shown + (f" and {len(findings) - 3} more" if len(findings) > 3 else "")
+
+
+def _keep(report: RepairReport) -> str:
+    return "" if report.output else "   |   look at the best candidate: --keep-best"
+
+
+def _worst(report: RepairReport) -> Finding | None:
+    assert report.after is not None  # noqa: S101 - the caller has looked
+    return next(iter(report.after.regressed), None)
+
+
+def _comparison(before: Verdict, after: Verdict) -> list[str]:
+    """Return the table of both models on the verify rows."""
+    pairs = side_by_side(before, after)
+    rows = [
+        (finding_name(new), f"{new.n:,}", points(old.estimate), f"{points(new.estimate)} {bounds(new)}",
+         f"{_word(old)} -> {_word(new)}") for old, new in pairs[:SHOWN]
+    ]  # fmt: skip
+    head = ("excess drop on the verify rows, points", "n", "pruned", "repaired [bounds]", "outcome")
+    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
+    table = [
+        f"{a:{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d:{wide[3]}}  {e}".rstrip() for a, b, c, d, e in (head, *rows)
+    ]
+    hidden = f"and {len(pairs) - SHOWN} more in the report; " if len(pairs) > SHOWN else ""
+    kept = len(after.findings) - len(pairs)
+    one, other = before.overall, after.overall
+    return [
+        f"overall accuracy: dense {percent(one.accuracy.dense)}, pruned {percent(one.accuracy.pruned)}, "
+        f"repaired {percent(other.accuracy.pruned)} · harmful flips {one.harmful_flips:,} -> {other.harmful_flips:,} "
+        f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {len(after.findings)} findings",
+        *(table if rows else []),
+        f"{hidden}{kept} findings preserved or untested on both sides",
+    ]
+
+
+def side_by_side(before: Verdict, after: Verdict) -> list[tuple[Finding, Finding]]:
+    """Return each finding before and after, unless it is preserved on both sides: what is still regressed first."""
+    then = {finding_key(f): f for f in before.findings}
+    pairs = [(then[finding_key(f)], f) for f in after.findings if finding_key(f) in then and f.tested]
+    open_ = [pair for pair in pairs if {f.outcome for f in pair} != {Outcome.PRESERVED}]
+    worst = {Outcome.REGRESSED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PRESERVED: 2}
+    return sorted(
+        open_, key=lambda p: (p[1].outcome is not Outcome.REGRESSED, worst[p[0].outcome], -_or_zero(p[0].estimate))
+    )
+
+
+def _or_zero(number: float) -> float:
+    return 0.0 if isnan(number) else number
+
+
+def _word(finding: Finding) -> str:
+    return "REGRESSED" if finding.outcome is Outcome.REGRESSED else str(finding.outcome)
+
+
+def _frontier(report: RepairReport) -> list[str]:
+    """Return the table of trade-offs and their plot, if several were tried."""
+    tried = report.frontier
+    if not tried:
+        return []
+    wide = max(len("on the tune rows"), *(len(t["trade_off"]) for t in tried))
+    lines = [f"   {'on the tune rows':{wide}}  accuracy  worst excess drop  harmful flips  file"]
+    for t in tried:
+        chosen = "   <- chosen" if t.get("chosen") else ""
+        lines.append(
+            f"{t['letter']}  {t['trade_off']:{wide}}  {percent(t['accuracy'], 2):>8}  {points(t['excess']):>17}  "
+            f"{percent(t['harm']):>13}  {t.get('file') or '-'}{chosen}"
+        )
+    return [*lines, "", *plot(tried)]
+
+
+def plot(tried: Sequence[dict[str, object]]) -> list[str]:
+    """Return the trade-offs as letters in a plane: accuracy rightward, worst excess drop upward (lower is fairer)."""
+    points_ = [(float(str(t["accuracy"])), float(str(t["excess"]))) for t in tried]
+    found = [(x, y) for x, y in points_ if isfinite(x) and isfinite(y)]
+    if len(found) < 2:
+        return []
+    (left, right), (low, high) = (span(v) for v in zip(*found, strict=True))
+    width, height = PLOT
+    grid = [[" "] * width for _ in range(height)]
+    for letter, (x, y) in zip((str(t["letter"]) for t in tried), points_, strict=True):
+        if not (isfinite(x) and isfinite(y)):
+            continue
+        column = round((width - 1) * (x - left) / (right - left))
+        row = round((height - 1) * (high - y) / (high - low))
+        grid[row][column] = letter if grid[row][column] == " " else "*"
+    labels = [points(high), *[""] * (height - 2), points(low)]
+    lines = [f"{label:>7} |{''.join(cells).rstrip()}" for label, cells in zip(labels, grid, strict=True)]
+    ends = f"{percent(left)}{percent(right):>{width - len(percent(left))}}"
+    return [
+        "worst excess drop, points (lower is fairer)",
+        *lines,
+        f"{'':7} +{'-' * width}",
+        f"{'':9}{ends}",
+        f"{'':9}{'accuracy':^{width}}".rstrip(),
+    ]
+
+
+def span(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis: a point apart at least, so that small differences look small."""
+    middle, half = (min(values) + max(values)) / 2, max(max(values) - min(values), NARROWEST) / 2
+    return middle - half, middle + half

@@ -1,0 +1,152 @@
+"""What a repair tells: text, JSON and page, what to do next, budgets and trouble on the way."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fairguard.check import check_predictions
+from fairguard.errors import ConfigError, OutputError
+from fairguard.repair.budget import parsed
+from fairguard.repair.journal import Journal, written
+from fairguard.repair.listening import Listener
+from fairguard.repair.report import RepairReport, Result
+from fairguard.repair.task import Status
+from fairguard.verdict import Outcome, Verdict
+
+
+def judged(harm: float, *, n: int = 4000) -> Verdict:
+    """Return the verdict on a model that breaks a share of the answers in one of three groups."""
+    rng = np.random.default_rng(0)
+    group, y = rng.choice(["a", "b", "c"], n), rng.integers(0, 2, n)
+    broken = (group == "a") & (rng.random(n) < harm)
+    return check_predictions(y, y, np.where(broken, 1 - y, y), {"group": group})
+
+
+@pytest.mark.parametrize(
+    ("budget", "amount"),
+    [("1.5x", (1.5, "x")), ("20epochs", (20, "epochs")), ("1 epoch", (1, "epochs")), ("10min", (10, "m")),
+     ("2 hours", (2, "h")), ("0.5h", (0.5, "h")), ("90 seconds", (90, "s")), ("3M", (3, "m"))],
+)  # fmt: skip
+def test_budgets_are_read_as_people_write_them(budget: str, amount: tuple[float, str]) -> None:
+    assert parsed(budget) == amount
+
+
+@pytest.mark.parametrize("budget", ["", "0x", "-1x", "ten min", "5", "3 fortnights", "1e3x"])
+def test_other_budgets_are_refused(budget: str) -> None:
+    with pytest.raises(ConfigError, match=r"write 1\.5x"):
+        parsed(budget)
+
+
+def test_a_loss_without_end_still_makes_a_report() -> None:
+    verdict = judged(0.2)
+    trials = ({"epoch": 0, "loss": math.inf, "accuracy": 0.5, "excess": math.nan},)
+    report = RepairReport(Result.NOT_REPAIRED, verdict, before=verdict, after=verdict, trials=trials)
+    assert json.loads(report.to_json())["trials"][0]["loss"] is None
+    assert "<main>" in report.to_html()
+
+
+def test_rows_that_nobody_has_are_not_asked_for() -> None:
+    verdict = judged(0.0)
+    undecided = [f for f in verdict.findings if f.tested]
+    needs = [300, 1_674_558_502, None]
+    open_ = tuple(
+        f.model_copy(update={"outcome": Outcome.INCONCLUSIVE, "rows_needed": rows, "n": 100, "group": f"group={i}"})
+        for i, (f, rows) in enumerate(zip(undecided, needs, strict=False))
+    )
+    after = verdict.model_copy(update={"findings": open_})
+    report = RepairReport(Result.UNPROVEN, verdict, before=verdict, after=after, output="fair.pt")
+    assert report.rows_needed == pytest.approx(3 * verdict.overall.n, rel=0.05)
+    text = report.to_text()
+    assert "1,674" not in text
+    assert "too near the margin for any realistic number of rows: group=1" in text
+    assert "too few rows to say how many would decide: group=2" in text
+
+
+def test_what_a_group_is_called_is_escaped_in_the_page() -> None:
+    verdict = judged(0.2)
+    nasty = verdict.model_copy(
+        update={"findings": tuple(f.model_copy(update={"group": "<script>x"}) for f in verdict.findings)}
+    )
+    page = RepairReport(Result.NOT_REPAIRED, nasty, before=nasty, after=nasty, notes=("<b>",)).to_html()
+    assert "<script>x" not in page
+    assert "&lt;script&gt;x" in page
+    assert '<p class="warning">&lt;b&gt;</p>' in page
+
+
+def test_trouble_on_the_way_is_told_in_the_report() -> None:
+    heard: list[str] = []
+    listener = Listener(lambda status: heard.append(status.stage))
+    calm = Status("retrain", 1, 8, 0.5, 0.9, "class=3", 0.01, 0.0)
+    listener(calm)
+    listener(replace(calm, note="out of memory: 64 rows at a time now"))
+    listener(replace(calm, epoch=2, note="diverged: back to the best candidate, at half the rate"))
+    listener(replace(calm, epoch=3, note="no better candidate for a while: back to the best one, at half the rate"))
+    assert len(heard) == 4
+    assert listener.notes == (
+        "out of memory: 64 rows at a time now",
+        "retrain, epoch 2: diverged: back to the best candidate, at half the rate",
+    )
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    journal.save("state", {"x": torch.ones(3)})
+    with pytest.raises(OutputError, match="--resume"), written(tmp_path / "y.pt"):
+        torch.save({"x": torch.ones(10**6)}, "/dev/full")
+    found = journal.load("state")
+    assert found is not None
+    assert torch.equal(found["x"], torch.ones(3))
+
+
+def report_of(result: Result, **more: object) -> RepairReport:
+    before, after = judged(0.2), judged(0.2 if result is Result.NOT_REPAIRED else 0.0)
+    made = RepairReport(
+        result, before, before=before, after=after, output="fair.pt", splits={"train": 9, "verify": 4000}
+    )
+    return replace(made, **more)
+
+
+def test_every_end_says_what_to_do_next() -> None:
+    assert "next: ship fair.pt" in report_of(Result.REPAIRED).to_text()
+    assert "next: more rows: fairguard check DENSE fair.pt" in report_of(Result.UNPROVEN).to_text()
+    left = report_of(Result.NOT_REPAIRED, output=None).to_text()
+    assert "next: --for 'group=a'" in left
+    assert "look at the best candidate: --keep-best" in left
+    assert "no model was written" in left.splitlines()[-1]
+    guarded = report_of(Result.NOT_REPAIRED, broken=("overall accuracy fell by 2.0% against pruned",)).to_text()
+    assert "guard broken: overall accuracy fell" in guarded
+    assert "--accuracy-floor" in guarded
+    nothing = RepairReport(Result.NOTHING_TO_DO, judged(0.0)).to_text()
+    assert "next: ship PRUNED" in nothing
+    assert nothing.splitlines()[-1].startswith("preserved already")
+
+
+def test_before_and_after_stand_in_columns() -> None:
+    lines = report_of(Result.REPAIRED).to_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("excess drop on the verify rows"))
+    place = lines[start].index("outcome")
+    table = [line for line in lines[start + 1 :] if "->" in line[place:]]
+    assert any("REGRESSED -> preserved" in line for line in table)
+    assert {line[place - 1] for line in table} == {" "}
+    assert all(line[place] != " " for line in table)
+
+
+def test_the_frontier_is_a_plane_of_letters() -> None:
+    point = {"accuracy": 0.9, "excess": 0.02, "harm": 0.1, "chosen": False}
+    tried = (
+        point | {"letter": "A", "trade_off": "accuracy alone", "file": "fair.A.pt"},
+        point
+        | {"letter": "B", "trade_off": "hard", "accuracy": 0.85, "excess": -0.01, "chosen": True, "file": "fair.B.pt"},
+        point | {"letter": "C", "trade_off": "no number", "excess": math.nan, "file": "fair.C.pt"},
+    )
+    report = report_of(Result.REPAIRED, trials=tried)
+    plane = [line for line in report.to_text().splitlines() if "|" in line and "next" not in line]
+    assert plane[0].rstrip().endswith("A"), "the most accurate, and the least fair"
+    assert plane[-1].split("|")[1].startswith("B")
+    assert "fair.B.pt   <- chosen" in report.to_text()
+    assert report.to_html().count("<circle cx=") >= 2
