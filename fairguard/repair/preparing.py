@@ -115,6 +115,19 @@ def task_for(
     )
 
 
+def described(settings: Settings) -> dict[str, Any]:
+    """Return the options that were given as plain values, so that a resumed run can be held against its first life."""
+    told = {"format", "output", "flips", "allow_inconclusive", "accept", "seeds"}
+    given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set - told)}
+    return {
+        name: value
+        if isinstance(value, str | int | float | tuple | dict)
+        else getattr(value, "__qualname__", "in memory")
+        for name, value in given.items()
+        if value is not None
+    }
+
+
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Seed torch and choose repeatable kernels; put everything back afterwards."""

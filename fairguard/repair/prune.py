@@ -32,7 +32,7 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods import METHODS, method_named
 from fairguard.repair.places import Places
-from fairguard.repair.preparing import float_copy, float_weights, options_for, repeatable, task_for
+from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.starting import masked, starting_masks
 from fairguard.repair.task import Candidate, Options, Score, Status
@@ -115,7 +115,7 @@ def prune(
     files = Places.of(output, like="dense", work="prune", added="pruned", dense=dense, **named)
 
     work = _prepared(dense, files, plan, settings, **named)
-    purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "seed": settings.seed}
+    purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "check": described(settings)}
     journal = Journal(None if work.parts is None else files.journal, purpose=purpose, resume=plan.resume)
     found = _one_shot(work) if work.parts is None else _by_method(work, work.parts, settings, plan, journal, tell)
     sparsity = _write(found, work, files, settings, plan)
@@ -189,7 +189,7 @@ def _rows(
     """Return the rows divided, those for the verdict, and the classes' names."""
     if plan.method == ONE_SHOT:
         proof = data if verify is None else verify
-        rows = None if proof is None else open_source(proof, settings)
+        rows = None if proof is None else _with_groups(open_source(proof, settings))
         return None, rows, () if rows is None else _classes(model, rows, settings)
     taught = data if train is None else train
     if taught is None:
@@ -198,10 +198,18 @@ def _rows(
             f"--method {ONE_SHOT} needs none."
         )
     proof = data if verify is None and train is not None else verify
-    source = open_source(taught, settings)
+    source = _with_groups(open_source(taught, settings))
     classes = _classes(model, source, settings)
     parts = divided(source, settings, train=None, verify=proof, classes=classes, seed=settings.seed)
     return parts, parts.verify, classes
+
+
+def _with_groups(source: Source) -> Source:
+    if not source.columns:
+        raise DataError(
+            "no group to judge: name a sensitive feature with --group, or 'class' for the labels themselves."
+        )
+    return source
 
 
 def _classes(model: Predictor, rows: Source, settings: Settings) -> tuple[str, ...]:
