@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
@@ -23,16 +26,28 @@ def train(model: nn.Module, x: NDArray[np.float32], y: NDArray[np.int64], *, epo
     generator = torch.Generator().manual_seed(seed)
     features, labels = torch.tensor(x), torch.tensor(y)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(epochs):
-        order = torch.randperm(len(labels), generator=generator)
-        for rows in torch.split(order, 128):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(features[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            with torch.no_grad():
-                for weight, mask in kept:
-                    weight.mul_(mask)
+    with _one_thread():
+        for _ in range(epochs):
+            order = torch.randperm(len(labels), generator=generator)
+            for rows in torch.split(order, 128):
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(model(features[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                with torch.no_grad():
+                    for weight, mask in kept:
+                        weight.mul_(mask)
     return model.eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread: small networks lose nothing, and any number of cores makes the same weights."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def prune(state: dict[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -44,9 +59,11 @@ def prune(state: dict[str, Tensor], sparsity: float) -> dict[str, Tensor]:
 
 
 def save_state(state: dict[str, Tensor], path: Path) -> None:
-    """Write a plain state dict."""
+    """Write a plain state dict; the same weights are the same bytes, because no file name gets into the archive."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getvalue())
 
 
 def save_rows(table: pd.DataFrame, path: Path) -> None:
