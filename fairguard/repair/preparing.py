@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fairguard.config import Settings
-from fairguard.errors import ModelError
+from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
 from fairguard.repair.dividing import Parts
@@ -91,12 +91,16 @@ def task_for(
         classes: names of the models' classes.
         options: how to train.
         masks: what is masked; read off ``pruned`` where not given.
-        only: groups to constrain; all where empty.
+        only: groups to constrain, such as ``race=Black``; all where empty.
         **how: further options of :func:`fairguard.repair.task.make_task`.
+
+    Raises:
+        ConfigError: there is no such group among the training rows.
+        DataError: it has too few of them.
     """
     device = device_of(settings.device)
     favourable = classes.index(settings.favourable) if settings.favourable in classes else min(1, len(classes) - 1)
-    return make_task(
+    task = make_task(
         net.to(device),
         pruned,
         parts.train.to(device),
@@ -109,23 +113,48 @@ def task_for(
         output_key=None if settings.output_key is None else str(settings.output_key),
         favourable=favourable,
         masks=masks,
-        only=only,
+        only=tuple(_group_named(name, parts) for name in only),
         options=options,
         **how,
     )
+    if only and task.cells[0] is None:
+        raise DataError(
+            f"--for {only[0]!r}: fewer than {settings.min_group} training rows of it (or of all others) are too few to "
+            "constrain; add rows, or lower --min-group."
+        )
+    return task
+
+
+def _group_named(name: str, parts: Parts) -> str:
+    """Return a group as the cells of a constraint are called, its columns in the order of the data.
+
+    Raises:
+        ConfigError: there is no such group among the training rows.
+    """
+    known = [
+        f"{column}={level}" for column, levels in zip(parts.columns, parts.levels, strict=True) for level in levels
+    ]
+    asked = [name] if name in known else [part.strip() for part in name.split("&")]
+    for part in asked:
+        if part not in known:
+            hint = did_you_mean(part, known) or f" Groups: {', '.join(known[:12])}."
+            raise ConfigError(f"--for {name!r}: no training row has {part!r}.{hint}")
+    return " & ".join(sorted(asked, key=known.index))
 
 
 def described(settings: Settings) -> dict[str, Any]:
-    """Return the options that were given as plain values, so that a resumed run can be held against its first life."""
+    """Return the options that were given as plain values: a resumed run goes on only if all of them are the same."""
     told = {"format", "output", "flips", "allow_inconclusive", "accept", "seeds"}
     given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set - told)}
-    return {
-        name: value
-        if isinstance(value, str | int | float | tuple | dict)
-        else getattr(value, "__qualname__", "in memory")
-        for name, value in given.items()
-        if value is not None
-    }
+    return {name: value if isinstance(value, _PLAIN) else _name_of(value) for name, value in given.items()}
+
+
+_PLAIN = (str, int, float, tuple, dict, type(None))
+
+
+def _name_of(value: object) -> str:
+    """Return what a callable or an object in memory is called, which is the same in the next process."""
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 @contextmanager

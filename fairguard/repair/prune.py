@@ -29,6 +29,7 @@ from fairguard.preflight import preflight
 from fairguard.repair.budget import epochs_of
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.journal import Journal
+from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods import METHODS, method_named
 from fairguard.repair.places import Places
@@ -117,7 +118,8 @@ def prune(
     work = _prepared(dense, files, plan, settings, **named)
     purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "check": described(settings)}
     journal = Journal(None if work.parts is None else files.journal, purpose=purpose, resume=plan.resume)
-    found = _one_shot(work) if work.parts is None else _by_method(work, work.parts, settings, plan, journal, tell)
+    listener = Listener(tell)
+    found = _one_shot(work) if work.parts is None else _by_method(work, work.parts, settings, plan, journal, listener)
     sparsity = _write(found, work, files, settings, plan)
     journal.close()
 
@@ -137,6 +139,7 @@ def prune(
         seconds=time.monotonic() - started,
         settings=purpose,
         trials=found.trials,
+        notes=(*(() if work.parts is None else work.parts.notes), *listener.notes),
     )
     write_text(f"{files.output}.report.json", report.to_json())
     return report
@@ -228,7 +231,7 @@ def _by_method(
     settings: Settings,
     plan: Plan,
     journal: Journal,
-    tell: Callable[[Status], None] | None,
+    tell: Callable[[Status], None],
 ) -> Candidate:
     """Return what the method makes of dense, with the one-shot pruned model as its PRUNED."""
     method = method_named(plan.method)

@@ -31,6 +31,7 @@ class PruneReport:
         seconds: wall time.
         settings: seed, budget, device and the rest.
         trials: the history of every epoch.
+        notes: what the user should know of the rows and of the training, one sentence each.
     """
 
     dense: str
@@ -47,6 +48,7 @@ class PruneReport:
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
     trials: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -75,6 +77,7 @@ class PruneReport:
             f"sparsity {self.sparsity:.1%} of {self.weights:,} weights in {self.tensors} tensors   "
             f"method {self.method}, {self.scope}   {self.epochs:.0f} epochs, {self.seconds:.0f} s",
             *([f"rows: {rows} ({self.splits['how']})"] if rows else []),
+            *(f"note: {note}" for note in self.notes),
             f"wrote {self.output}",
         ]
         if self.verdict is None:

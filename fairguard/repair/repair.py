@@ -15,7 +15,7 @@ import torch
 
 from fairguard.check import count, decide, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, DataError, did_you_mean
+from fairguard.errors import ConfigError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.repair.budget import epochs_of, parsed
@@ -26,7 +26,7 @@ from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, resized
 from fairguard.repair.methods import METHODS, method_named
 from fairguard.repair.places import Places
-from fairguard.repair.preparing import float_copy, float_weights, options_for, repeatable, task_for
+from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.proof import prove
 from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
 from fairguard.repair.report import Files, RepairReport, Result
@@ -175,49 +175,15 @@ def _task(
     options = options_for(
         settings, lr=plan.lr, amp=plan.amp, compile=plan.compile, checkpoint_seconds=plan.checkpoint_seconds
     )
-    only = tuple(_group_named(name, parts) for name in plan.only)
-    how: dict[str, Any] = {"only": only, "accuracy_floor": plan.accuracy_floor, "options": options}
+    how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
     task = task_for(net, pruned, parts, settings, classes=classes, **how)
-    if only and task.cells[0] is None:
-        raise DataError(
-            f"--for {only[0]!r}: fewer than {settings.min_group} training rows of it (or of all others) are too few to "
-            "constrain; add rows, or lower --min-group."
-        )
     return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
-
-
-def _group_named(name: str, parts: Parts) -> str:
-    """Return a group as the cells of a constraint are called, its columns in the order of the data.
-
-    Raises:
-        ConfigError: there is no such group among the training rows.
-    """
-    known = [
-        f"{column}={level}" for column, levels in zip(parts.columns, parts.levels, strict=True) for level in levels
-    ]
-    asked = [name] if name in known else [part.strip() for part in name.split("&")]
-    for part in asked:
-        if part not in known:
-            hint = did_you_mean(part, known) or f" Groups: {', '.join(known[:12])}."
-            raise ConfigError(f"--for {name!r}: no training row has {part!r}.{hint}")
-    return " & ".join(sorted(asked, key=known.index))
 
 
 def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[str, Any]:
     """Return what it takes to do this again; an interrupted repair goes on only if all of it is the same."""
-    told = ("format", "output", "flips", "allow_inconclusive", "accept", "seeds")
-    given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set - {*told})}
-    check = {name: value if isinstance(value, _PLAIN) else _name_of(value) for name, value in given.items()}
-    how = {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options), "check": check}
+    how = {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options), "check": described(settings)}
     return files.hashes() | how | {"torch": torch.__version__}
-
-
-_PLAIN = (str, int, float, tuple, dict, type(None))
-
-
-def _name_of(value: object) -> str:
-    """Return what a callable or an object in memory is called, which is the same in the next process."""
-    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def _notes(task: Task, plan: Plan) -> tuple[str, ...]:
