@@ -75,7 +75,9 @@ def divided(
             f"--verify) different rows, or --data alone, which is then divided."
         )
     parts = split(kept, seed=seed, verify=False)
-    sentence = f"train and tune from the training rows, without {left_out:,} that are also among the rows to verify on"
+    sentence = "train and tune from the training rows"
+    if left_out:
+        sentence += f", without {left_out:,} that are also among the rows to verify on"
     how = parts.sizes | {"verify": len(proving), "left_out": left_out, "how": sentence}
     notes = _left_out(left_out, len(learning)) + _unseen(taught, proof)
     return Parts(kept.take(parts.train), kept.take(parts.tune), proof, taught.columns, _levels(taught), how, notes)

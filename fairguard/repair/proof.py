@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def prove(
     rows: Source,
     settings: Settings,
     floor: float,
+    named: Path,
 ) -> Proof:
     """Write the candidate to ``file`` and return what the verify ``rows`` say of that file.
 
@@ -76,9 +77,11 @@ def prove(
         rows: rows that nothing saw.
         settings: the check's.
         floor: overall accuracy that may be lost against PRUNED.
+        named: where the file will lie if it is worth it, which is what the verdict calls it.
     """
     write_like(like, file, candidate.weights, candidate.masks)
     opened = _opened(file, like, task, settings)
+    opened = replace(opened, info=opened.info.model_copy(update={"path": str(named)}))
     zeros, total = count_zeros(opened.module.state_dict(), candidate.masks)
     if zeros < task.masks.total - task.masks.kept:
         raise ModelError(

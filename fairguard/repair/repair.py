@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fairguard.check import count, decide, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError
+from fairguard.errors import ConfigError, ModelError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.repair.budget import epochs_of, parsed
@@ -157,7 +158,7 @@ def repair(
         report,
         check=check,
         files=replace(named, output=str(files.output)),
-        notes=(*parts.notes, *_notes(task, plan), *listener.notes, *report.notes),
+        notes=(*parts.notes, *_notes(task, plan, settings), *listener.notes, *report.notes),
         settings=purpose | {"device": str(task.device)},
         seconds=time.monotonic() - started,
     )
@@ -171,7 +172,7 @@ def _task(
     models: tuple[Predictor, Predictor], parts: Parts, settings: Settings, plan: Plan, *, classes: tuple[str, ...]
 ) -> Task:
     """Return the task for a method, at the sparsity that the plan names."""
-    net, pruned = float_copy(models[0], "dense"), float_weights(models[1], "pruned")
+    net, pruned = _trainable(float_copy(models[0], "dense")), float_weights(models[1], "pruned")
     options = options_for(
         settings, lr=plan.lr, amp=plan.amp, compile=plan.compile, checkpoint_seconds=plan.checkpoint_seconds
     )
@@ -180,17 +181,35 @@ def _task(
     return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
 
 
+def _trainable(net: nn.Module) -> nn.Module:
+    """Return the network as it came.
+
+    Raises:
+        ModelError: its graph is fixed in eval mode.
+    """
+    try:
+        net.train()
+    except NotImplementedError:
+        raise ModelError(
+            "the dense model is a torch.export program, whose graph is fixed and cannot be trained: give DENSE as a "
+            "state dict and the function that builds the network (--model pkg.module:build). PRUNED may stay as it is."
+        ) from None
+    return net.eval()
+
+
 def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[str, Any]:
     """Return what it takes to do this again; an interrupted repair goes on only if all of it is the same."""
     how = {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options), "check": described(settings)}
     return files.hashes() | how | {"torch": torch.__version__}
 
 
-def _notes(task: Task, plan: Plan) -> tuple[str, ...]:
+def _notes(task: Task, plan: Plan, settings: Settings) -> tuple[str, ...]:
     """Return what the user should know of the task, one sentence each."""
     notes = []
     if task.cells[0] is None:
         notes.append("no group has the training rows that a constraint needs (--min-group): trained without one")
+    if settings.weight is not None:
+        notes.append("row weights count in the verdict, not in training")
     if plan.sparsity is not None:
         notes.append(f"--sparsity asked for {task.masks.sparsity:.1%} instead of PRUNED's own")
     return tuple(notes)
@@ -210,6 +229,7 @@ def _proven(
     candidate = found.best
     file = files.journal / f"candidate{files.output.suffix}"
     how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
+    how["named"] = files.output
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
     exported, notes = None, []
     if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
