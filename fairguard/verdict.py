@@ -108,17 +108,18 @@ class Finding(_Frozen):
     loss_rest: float = NAN
     """The loss of everybody else."""
     composition: float = NAN
-    """Share of the excess over the overall loss due to which rows the group has."""
+    """Accuracy: the part of the excess due to which rows the group has; with ``specific`` it adds up to it."""
     specific: float = NAN
-    """Share of the excess over the overall loss due to how the group's rows were treated."""
+    """Accuracy: the part of the excess due to how the group's rows were treated."""
     tested: bool = True
     """False where no data of this size could have shown a regression; such a group is listed, never passed."""
     detectable: float = NAN
     """The smallest excess that the rows at hand would show with 80 % power."""
     rows_needed: int | None = None
-    """Rows in the group's denominator that would decide; ``None`` when decided, or when no number can be given."""
+    """Rows in the group's denominator that would decide with 80 % chance, as far as the rows at hand can tell; ``None``
+    when decided, or when no number can be given."""
     reason: str | None = None
-    """Why it is inconclusive or untested, in a few words."""
+    """Why it is inconclusive or untested and about how many rows would decide, in a few words."""
     accepted: str | None = None
     """Why the project accepts this regression for now; such a finding does not fail the verdict."""
     discovered: bool = False

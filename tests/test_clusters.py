@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fairguard.errors import DataError
+from fairguard.errors import ConfigError, DataError
 from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
@@ -131,6 +131,22 @@ def test_impossible_weights_are_named(weight: str) -> None:
 def test_weights_of_nothing_are_refused() -> None:
     with pytest.raises(DataError, match="all weights are 0"):
         judge_clustered(table(people(8, persons=30), weight=np.zeros(240)), POLICY)
+
+
+def test_a_look_beyond_the_planned_ones_is_refused() -> None:
+    data = people(9, persons=30)
+    with pytest.raises(ConfigError, match="look 3 of 2: plan more looks"):
+        judge_clustered(table(data, cluster=data["cluster"]), Policy.of(looks=2, look=3))
+
+
+def test_rows_needed_count_the_design_effect() -> None:
+    """Eight alike rows of a person tell less than eight persons: more rows are asked for than of rows alone."""
+    data = people(11, persons=120, alike=1.0)
+    alone, clustered = judge(table(data), POLICY), judge_clustered(table(data, cluster=data["cluster"]), POLICY)
+    needed = {f.group: f.rows_needed for f in clustered.findings}
+    open_ = [f for f in alone.findings if f.rows_needed]
+    assert open_
+    assert all(needed[f.group] > f.rows_needed for f in open_)
 
 
 def test_one_cluster_is_refused() -> None:

@@ -102,6 +102,7 @@ def test_rare_flips_still_need_rows() -> None:
     ("change", "line"),
     [
         ({"effect": 0.03}, "not above the margin of 0.03"),
+        ({"policy": Policy.of(looks=2, look=3)}, "look 3 of 2"),
         ({"power": 1.0}, "a power of 1 is not possible"),
         ({"harmed": 0.7, "helped": 0.4}, "a churn of 0.7 harmed and 0.4 helped"),
         ({"sizes": {"a": 10}}, "1 group sizes given"),
@@ -110,4 +111,4 @@ def test_rare_flips_still_need_rows() -> None:
 def test_impossible_plans_are_refused(change: dict, line: str) -> None:
     asked = {"sizes": {"a": 100, "b": 100}} | CHURN | change
     with pytest.raises(ConfigError, match=line):
-        plan_from_sizes(asked.pop("sizes"), POLICY, **asked)
+        plan_from_sizes(asked.pop("sizes"), asked.pop("policy", POLICY), **asked)

@@ -51,7 +51,7 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
 
     Raises:
         DataError: no rows, a single cluster, or an impossible weight.
-        ConfigError: a metric or a favourable class that the data cannot give.
+        ConfigError: a metric or a favourable class that the data cannot give, or a look beyond the planned ones.
     """
     if not table.n:
         raise DataError("the data has no rows: nothing to judge.")
@@ -158,5 +158,5 @@ def _warnings(table: CountTable, scatter: Scatter) -> tuple[str, ...]:
     what = " and ".join(
         name for column, name in ((CLUSTER, "clusters"), (WEIGHT, "weights")) if column in table.columns
     )
-    worth = f"{table.n} rows are worth about {int(table.n / typical)} independent ones"
+    worth = f"{table.n:,} rows are worth about {int(table.n / typical):,} independent ones"
     return (f"{what}: {worth} (median design effect {typical:.2f}); summaries have no bounds here.",)

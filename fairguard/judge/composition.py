@@ -18,19 +18,20 @@ FloatArray = NDArray[np.float64]
 
 
 class Split(NamedTuple):
-    """Two parts of each group's accuracy drop beyond everybody's, shape (S,); they add up to it."""
+    """Two parts of each group's excess accuracy drop, shape (S,); they add up to it, and are ``nan`` where it is."""
 
     composition: FloatArray
     specific: FloatArray
 
 
 def split_of(table: CountTable, grouping: Grouping) -> Split:
-    """Return the split of ``drop of the group - drop of all rows`` by kind of row s = (label, was dense right).
+    """Return the split of ``drop of the group - drop of the rest`` by kind of row s = (label, was dense right).
 
-    composition = sum_s (share of s in the group - share of s in all) (drop of s in all),
-    specific    = sum_s (share of s in the group) (drop of s in the group - drop of s in all).
+    composition = sum_s (share of s in the group - share of s in the rest) (drop of s in all),
+    specific    = sum_s (share of s in the group) (drop of s in the group - drop of s in all) n / n_rest.
 
-    Source: Kitagawa, Journal of the American Statistical Association 50 (1955) 1168-1194.
+    Source: Kitagawa, Journal of the American Statistical Association 50 (1955) 1168-1194, for the drop beyond that of
+    all rows, which is the excess times ``n_rest / n``.
     """
     right = table.dense == table.y
     first, stratum = distinct(np.column_stack([table.y, right.astype(np.int64)]))
@@ -41,4 +42,6 @@ def split_of(table: CountTable, grouping: Grouping) -> Split:
     drop_all = lost_all / n_all
     composition = ((n / size - n_all / n_all.sum()) * drop_all).sum(axis=1)
     specific = (lost / size - n / size * drop_all).sum(axis=1)
-    return Split(composition, specific)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        beyond = 1.0 / (1.0 - size[:, 0] / n_all.sum())
+        return Split(*(np.where(np.isfinite(beyond), part * beyond, np.nan) for part in (composition, specific)))

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, ndtri
 
-from fairguard.errors import ConfigError
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import IntArray
 from fairguard.judge.families import critical_value
@@ -87,10 +86,6 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
     Raises:
         ConfigError: a look beyond the planned ones.
     """
-    if policy.look > policy.looks:
-        raise ConfigError(
-            f"look {policy.look} of {policy.looks}: plan more looks, or look at all data for the last time."
-        )
     margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
     tested = testable(family, policy)
     some = family.only(tested)

@@ -66,7 +66,7 @@ def _finding(
         tested=bool(evidence.tested[i]),
         detectable=float(evidence.detectable[i]),
         rows_needed=int(needed) if outcome is Outcome.INCONCLUSIVE and np.isfinite(needed) else None,
-        reason=None if outcome is not Outcome.INCONCLUSIVE else _reason(evidence, i, n=n, n_rest=n_rest, policy=policy),
+        reason=None if outcome is not Outcome.INCONCLUSIVE else _open(evidence, i, n=n, n_rest=n_rest, policy=policy),
     )
 
 
@@ -77,6 +77,18 @@ def outcome_of(evidence: Evidence, i: int) -> Outcome:
     return Outcome.PRESERVED if evidence.preserved[i] else Outcome.INCONCLUSIVE
 
 
+def _open(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
+    """Return why a contrast is inconclusive, and what would decide it."""
+    rows, why = evidence.needed[i], _reason(evidence, i, n=n, n_rest=n_rest, policy=policy)
+    return f"{why}; about {_rounded(rows):,} rows would decide" if np.isfinite(rows) else why
+
+
+def _rounded(rows: float) -> int:
+    """Return a number of rows rounded up to two digits that count: more would promise a precision that is not there."""
+    unit = int(10 ** max(int(np.log10(max(rows, 1.0))) - 1, 0))
+    return int(np.ceil(rows / unit)) * unit
+
+
 def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
     """Return why a contrast is inconclusive, in a few words."""
     if min(n, n_rest) < policy.min_group:
@@ -85,8 +97,7 @@ def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) 
     if not evidence.tested[i]:
         return "too few rows to show anything among so many findings"
     if evidence.excess[i] >= evidence.margin[i] - ROUNDING:
-        proven = "the margin" if policy.strict else "chance"
-        return f"over the margin, but not proven to be beyond {proven}"
+        return f"over the margin, but {'not proven to be' if policy.strict else 'could be chance'}"
     if not evidence.certifiable[i]:
         return f"too few rows to rule out less than {_points(evidence.floor[i])} points"
     return f"could be up to {_points(evidence.upper[i])} points"

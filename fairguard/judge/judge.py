@@ -30,7 +30,7 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
 
     Raises:
         DataError: no rows, or an unknown sensitive feature.
-        ConfigError: a metric or a favourable class that the data cannot give.
+        ConfigError: a metric or a favourable class that the data cannot give, or a look beyond the planned ones.
     """
     if not table.n:
         raise DataError("the data has no rows: nothing to judge.")
