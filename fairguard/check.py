@@ -121,11 +121,12 @@ def open_models(dense: Any, pruned: Any, settings: Settings) -> tuple[Predictor,
 
 def open_source(data: Any, settings: Settings, *, models: Sequence[Predictor] = ()) -> Source:
     """Return the labelled rows, opened as the settings say; without features where all models are recorded answers."""
-    recorded = bool(models) and all(isinstance(model, RecordedPredictor) for model in models)
-    return _open(data, settings, needs_features=not recorded)
+    recorded = [model for model in models if isinstance(model, RecordedPredictor)]
+    joined = any(model.ids is not None for model in recorded)
+    return _open(data, settings, needs_features=not models or len(recorded) < len(models), find_id=joined)
 
 
-def _open(data: Any, settings: Settings, *, needs_features: bool) -> Source:
+def _open(data: Any, settings: Settings, *, needs_features: bool, find_id: bool = False) -> Source:
     if data is None:
         raise DataError(
             "no rows to judge on: name a file with --data, or set `data` in fairguard.toml (fairguard init)."
@@ -135,7 +136,7 @@ def _open(data: Any, settings: Settings, *, needs_features: bool) -> Source:
         for name in ("label", "id", "features", "transform", "classes", "weight", "cluster")
     }
     groups = (*settings.groups, *settings.discover_columns)
-    return open_data(data, groups=groups, needs_features=needs_features, **how)
+    return open_data(data, groups=groups, needs_features=needs_features, find_id=find_id, **how)
 
 
 def count(
@@ -161,7 +162,7 @@ def count(
         flips=flips,
         progress=_total(progress, source),
     )
-    warnings = (*ready.warnings, *aftermath((dense, pruned), comparison, ready.noise))
+    warnings = (*ready.warnings, *aftermath((dense, pruned, *seeds), comparison, ready.noise))
     record = record_of(dense.info, pruned.info, source.record, settings)
     return Counted(comparison, (dense.info, pruned.info), ready.noise, warnings, record)
 

@@ -168,7 +168,10 @@ def _table(file: Path) -> dict[str, Any] | None:
         raise ConfigError(f"{file} is no proper TOML: {error}.") from None
     if "tool" not in document and file.name != "pyproject.toml":
         return document
-    found: dict[str, Any] | None = document.get("tool", {}).get("fairguard")
+    tools = document.get("tool", {})
+    found = tools.get("fairguard") if isinstance(tools, dict) else tools
+    if found is not None and not isinstance(found, dict):
+        raise ConfigError(f"{file}: options stand in a table, [tool.fairguard], one a line.")
     return found
 
 

@@ -12,6 +12,17 @@ from pathlib import Path
 from fairguard.errors import OutputError
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise :class:`OutputError` if ``path`` cannot be written, before an hour of work is lost at its end."""
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: it is a folder. Name a file.")
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+        raise OutputError(
+            f"cannot write {target}: {target.parent} is no folder that can be written to. Name another file."
+        )
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it into place if the block ends well, else remove it.

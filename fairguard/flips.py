@@ -6,7 +6,6 @@ that its group's excess is responsible for.
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairguard.errors import OutputError
-from fairguard.files import replacing
+from fairguard.files import check_writable, replacing
 from fairguard.inputs.groups import CLASS
 from fairguard.inputs.rows import Source
 from fairguard.judge.counts import CountTable
@@ -269,9 +268,8 @@ def _escaped(table: pa.Table) -> pa.Table:
 
 
 def _checked(path: Path) -> Path:
-    """Return ``path`` if a file of flips may be written there, so that an hour of work is not lost at its end."""
+    """Return ``path`` if a file of flips may be written there."""
     if path.suffix not in SUFFIXES:
         raise OutputError(f"--flips {path}: end the name in {' or '.join(SUFFIXES)}.")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write {path}: {path.parent} is no folder that can be written to. Name another file.")
+    check_writable(path)
     return path

@@ -6,7 +6,7 @@ Everything here looks at the models' files and at a first sample of rows; it end
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from fairguard.decisions import Rule, classes_of, margins_of, rule_for
 from fairguard.errors import DataError, ModelError
 from fairguard.inference import Comparison, Plan
+from fairguard.inputs.limits import listed
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
+from fairguard.judge.counts import CountTable
 from fairguard.judge.responsibility import SEEDS
 from fairguard.verdict import Noise
 
@@ -26,6 +28,8 @@ SAMPLE = 1_024
 LARGER_SAMPLE = 8_192
 """Rows predicted twice where the first sample showed that a model disagrees with itself."""
 MARGIN_BINS = 20
+MOST_REORDERED = 1_000
+"""Most classes whose order is questioned."""
 SELF_FLIP_LIMIT = 0.1
 """A model whose answers change with the batch for more than this share of its flips cannot be judged."""
 
@@ -58,8 +62,8 @@ def preflight(
     if 0 < len(seeds) < SEEDS:
         raise ModelError(f"{len(seeds)} seeds given, but a flip is confirmed by at least {SEEDS}: give more --seeds.")
     roles = (*_roles(dense, pruned), *((f"seed {i + 1}", model) for i, model in enumerate(seeds)))
-    asked = [_Asked.of(role, model, sample) for role, model in roles]
-    rules = tuple(_rule(each, source, threshold) for each in asked)
+    asked = [_ask(role, model, sample, source) for role, model in roles]
+    rules = _same_scale(tuple(_rule(each, source, threshold) for each in asked), asked, threshold)
     rules = _same_classes(rules, (dense, pruned, *seeds), source)
     classes = _classes(source, rules[0].n_classes)
     plan = Plan(rules, classes, _relabel(source, classes), _edges(asked[0], rules[0]))
@@ -67,7 +71,7 @@ def preflight(
     return Preflight(plan, tuple(_file_warnings(dense, pruned)), tuple(found for found in noise if found is not None))
 
 
-def aftermath(models: tuple[Predictor, Predictor], comparison: Comparison, noise: tuple[Noise, ...]) -> tuple[str, ...]:
+def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[Noise, ...]) -> tuple[str, ...]:
     """Return the warnings that only the whole pass can give.
 
     Raises:
@@ -75,13 +79,7 @@ def aftermath(models: tuple[Predictor, Predictor], comparison: Comparison, noise
             or a file of answers has answers for other rows too.
     """
     table = comparison.counts
-    for model in models:
-        rows = model.rows if isinstance(model, RecordedPredictor) else None
-        if rows is not None and rows != table.n:
-            raise ModelError(
-                f"{model.info.path or 'a model'} has {rows} answers and the data {table.n} rows; give one answer a "
-                f"row, or an id column in both files."
-            )
+    warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in _joined(model, table.n)]
     flips = int(table.counts[table.dense != table.pruned].sum())
     for found in noise:
         if found.changed / found.rows > SELF_FLIP_LIMIT * flips / table.n:
@@ -90,7 +88,30 @@ def aftermath(models: tuple[Predictor, Predictor], comparison: Comparison, noise
                 f"changed with the batch size and order, against {flips} flips in {table.n} rows. Use static or "
                 f"per-row quantisation, or judge one row at a time with --per-row."
             )
-    return tuple(_answer_warnings(comparison, flips))
+    return (*warnings, *_answer_warnings(comparison, flips))
+
+
+def _joined(model: RecordedPredictor, rows: int) -> list[str]:
+    """Return a warning if answers were left over.
+
+    Raises:
+        ModelError: answers and rows do not go together one to one.
+    """
+    name = model.info.path or "a model"
+    if model.rows is not None and model.rows != rows:
+        raise ModelError(
+            f"{name} has {model.rows} answers and the data {rows} rows; give one answer a row, or an id column in "
+            f"both files."
+        )
+    if model.rows is not None:
+        return []
+    if model.asked < rows:
+        raise ModelError(
+            f"the data has {rows} rows with {model.asked} different ids, so {name} answers some rows with the answer "
+            f"to another; give every row an id of its own."
+        )
+    left = len(model.values) - model.asked
+    return [f"{left} answers of {name} are for ids that the data does not have."] if left else []
 
 
 def _roles(dense: Predictor, pruned: Predictor) -> tuple[tuple[str, Predictor], tuple[str, Predictor]]:
@@ -121,6 +142,26 @@ class _Asked:
     def of(cls, role: str, model: Predictor, batches: list[Batch]) -> _Asked:
         return cls(role, model, batches, [model.scores(batch) for batch in batches])
 
+    @property
+    def one_sided(self) -> bool:
+        """Return whether all scores lie on one side of a half."""
+        above = np.concatenate(self.scores) > 0.5
+        return bool(above.all() or not above.any())
+
+
+def _ask(role: str, model: Predictor, sample: list[Batch], source: Source) -> _Asked:
+    """Return a model's scores for the first rows; where it does not take them, the error says what it was fed."""
+    try:
+        return _Asked.of(role, model, sample)
+    except ModelError as error:
+        features = getattr(source, "features", ())
+        if not features or isinstance(model, RecordedPredictor):
+            raise
+        label = "" if source.labelled else ", and name the label with --label"
+        raise ModelError(
+            f"{error} The features are {listed(list(features), most=30)}: choose them with --features{label}."
+        ) from error
+
 
 def _rule(asked: _Asked, source: Source, threshold: float | None) -> Rule:
     n_classes = len(source.classes) if source.classes else None
@@ -129,6 +170,28 @@ def _rule(asked: _Asked, source: Source, threshold: float | None) -> Rule:
     if len(scores) != rows:
         raise ModelError(f"{name} gives {len(scores)} answers for {rows} rows; it must give one per row.")
     return rule_for(scores, asked.model.kind, name=name, threshold=threshold, n_classes=n_classes)
+
+
+def _same_scale(rules: tuple[Rule, ...], asked: Sequence[_Asked], threshold: float | None) -> tuple[Rule, ...]:
+    """Return the rules with one scale for models of one kind.
+
+    The logits of a collapsed network may all lie in [0, 1]; probabilities would lie on both sides of a half.
+
+    Raises:
+        ModelError: a threshold is given, and no model has a single output that it could cut.
+    """
+    if threshold is not None:
+        if not any(rule.single for rule in rules):
+            raise ModelError("no model has a single output, so --threshold decides nothing; leave it out.")
+        return rules
+    both = list(zip(asked, rules, strict=True))
+    logits = {each.model.info.kind for each, rule in both if rule.single and not rule.probabilities}
+    return tuple(
+        replace(rule, threshold=0.0, probabilities=False)
+        if rule.single and each.model.info.kind in logits and each.one_sided
+        else rule
+        for each, rule in both
+    )
 
 
 def _same_classes(rules: tuple[Rule, ...], models: tuple[Predictor, ...], source: Source) -> tuple[Rule, ...]:
@@ -161,9 +224,11 @@ def _classes(source: Source, n_classes: int) -> tuple[str, ...]:
     """Return the names of the models' classes: the data's, or numbers where the data does not name them all."""
     given = source.classes
     if given is not None and len(given) > n_classes:
+        numbers = given == tuple(map(str, range(n_classes + 1)))
+        hint = f" Labels that count from 1 need --classes {','.join(given[1:])}." if numbers else ""
         raise DataError(
-            f"the labels are {', '.join(given[:10])} and the models give {n_classes} classes; is --label the "
-            f"column that they were trained on?"
+            f"the data has {len(given)} classes ({listed(list(given), most=10)}) and the models give {n_classes}; "
+            f"is --label the column that they were trained on?{hint}"
         )
     return given if given is not None and len(given) == n_classes else tuple(str(k) for k in range(n_classes))
 
@@ -239,7 +304,7 @@ def _answer_warnings(comparison: Comparison, flips: int) -> list[str]:
             usual = table.classes[int(by_class.argmax())]
             warnings.append(
                 f"dense is right on {accuracy:.1%} of the rows, always saying {usual!r} would be on "
-                f"{majority:.1%}: is the preprocessing right?"
+                f"{majority:.1%}: {_other_order(table) or 'is the preprocessing right?'}"
             )
     answers = np.unique(table.pruned)
     if len(answers) == 1 and len(np.unique(table.dense)) > 1:
@@ -247,3 +312,18 @@ def _answer_warnings(comparison: Comparison, flips: int) -> list[str]:
     if comparison.ties and comparison.ties > 0.1 * flips:
         warnings.append(f"{comparison.ties} of {flips} flips are exact ties of the pruned model's scores.")
     return warnings
+
+
+def _other_order(table: CountTable) -> str | None:
+    """Return the order of classes in which dense would be right far more often, if its outputs look swapped."""
+    size = len(table.classes)
+    if size > MOST_REORDERED:
+        return None
+    answers = np.zeros((size, size), dtype=np.int64)  # by label and dense answer
+    np.add.at(answers, (table.y, table.dense), table.counts)
+    usual = answers.argmax(axis=1)
+    if len(np.unique(usual)) < size:
+        return None
+    right = answers.max(axis=1).sum() / table.n
+    order = ",".join(table.classes[int(label)] for label in np.argsort(usual))
+    return f"with its outputs in the order {order} it would be right on {right:.1%}. Name the classes with --classes."

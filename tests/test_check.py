@@ -122,7 +122,7 @@ REFUSED = [
     (lambda: check(network(0), network(1, classes=4), rows()), ModelError, "dense gives 3 classes and pruned 4"),
     (lambda: check(network(0), constant_nan, rows()), ModelError, "nan or infinity"),
     (lambda: check(network(0), lambda x: torch.zeros(1, 3), rows()), ModelError, "for 256 rows"),
-    (lambda: check(network(0, classes=2), network(1, classes=2), rows()), DataError, "labels"),
+    (lambda: check(network(0, classes=2), network(1, classes=2), rows()), DataError, "3 classes"),
     (lambda: check(network(0, classes=2), network(1, classes=2), [rows()]), DataError, "label 2 of row"),
     (lambda: check(network(0), network(1), (rows()[0][:0], rows()[1][:0], {"sex": []})), DataError, "no rows"),
     (lambda: check(network(0), network(1), rows(), margn=0.1), ConfigError, "Did you mean 'margin'"),

@@ -137,6 +137,14 @@ def test_a_failed_report_leaves_the_old_one(inside: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
+@pytest.mark.parametrize("place", ["no/such/folder/report.json", "."])
+def test_a_report_that_cannot_be_written_is_met_before_any_model(
+    place: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*CHECK, "absent.pt", "--output", place]) == 2
+    assert f"cannot write {place}" in capsys.readouterr().err
+
+
 def test_report_goes_to_a_file(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.json"
     assert run([*CHECK, "pruned_regressed.pt", "--format", "json", "--output", str(report)]) == 1
@@ -209,6 +217,17 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_same_demo_is_the_same_bytes(applicants: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        synthetic.make(tmp_path)
+    finally:
+        torch.set_num_threads(before)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (applicants / path.name).read_bytes(), path.name
 
 
 def test_digits_demo_shows_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

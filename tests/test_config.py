@@ -114,6 +114,8 @@ def test_data_from_code_is_no_path(project: Path, monkeypatch: pytest.MonkeyPatc
         ("trust = true", r"'trust' is for the command line alone: a file that comes with a project must not allow"),
         ("trust = false", r"'trust' is for the command line alone"),
         ("[tool.other]\nmargin = 1", r"has no \[tool.fairguard\]"),
+        ("tool = 1", r"options stand in a table, \[tool.fairguard\]"),
+        ("[tool]\nfairguard = 3", r"options stand in a table, \[tool.fairguard\]"),
     ],
 )
 def test_mistakes_are_one_line(project: Path, text: str, told: str) -> None:
@@ -196,6 +198,14 @@ def test_init_writes_what_check_reads(project: Path) -> None:
     assert '# features = ["gpa", "page"]' in text
     source = open_data(settings.data, label=settings.label, groups=settings.groups, features=["gpa"])
     assert source.n_rows == 2000
+
+
+def test_init_names_the_rows_where_a_column_does(project: Path) -> None:
+    frame = applicants()
+    frame.assign(ID=range(len(frame))).to_csv("v.csv", index=False)
+    text = init_text("v.csv")
+    assert load_settings(write(project, text)).id == "ID"
+    assert '# features = ["gpa", "page"]' in text
 
 
 def test_init_does_not_guess_where_it_cannot(project: Path) -> None:

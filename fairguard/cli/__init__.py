@@ -73,10 +73,10 @@ def run(arguments: list[str] | None = None) -> int:
         code = cli.main(args=arguments, prog_name="fairguard", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", INTERRUPTED)
-    except click.ClickException as error:
-        return _complain(error.format_message().replace("\n", " "), NOT_JUDGED)
-    except FairguardError as error:
-        return _complain(str(error), NOT_JUDGED)
+    except (click.ClickException, FairguardError) as error:
+        return _complain(error.format_message() if isinstance(error, click.ClickException) else str(error), NOT_JUDGED)
+    except SystemExit as error:  # from the user's own code: leaving with its 0 would say "preserved"
+        return _complain(f"code that was called left Python with exit code {error.code}; let it return", NOT_JUDGED)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         sys.stderr.close()
         return NOT_JUDGED

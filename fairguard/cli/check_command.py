@@ -12,7 +12,7 @@ from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from
 from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import Settings
-from fairguard.files import write_text
+from fairguard.files import check_writable, write_text
 from fairguard.verdict import Outcome, Verdict
 
 CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INCONCLUSIVE: INCONCLUSIVE}
@@ -53,6 +53,8 @@ def command(
 
         show(plan_of_rows(settings))
         return PRESERVED
+    if settings.output is not None:
+        check_writable(settings.output)
     from fairguard.check import check  # torch loads here
     from fairguard.history import with_runs
 

@@ -42,7 +42,7 @@ MODELS = (
     click.option("--output-key", metavar="NAME", help="Which output, where a model returns several."),
     click.option("--batch-size", type=click.IntRange(1), help="Rows per forward pass."),
     click.option("--per-row", is_flag=True, help="Predict one row at a time."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where torch models run."),
+    click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where torch models run."),
     click.option("--provider", metavar="NAME", help="onnxruntime provider: cpu, cuda, tensorrt, ..."),
     click.option("--limit", metavar="SIZE", help="Most memory that a model file may claim: 64GiB."),
     click.option("--trust", is_flag=True, help="Open files that run code when opened."),

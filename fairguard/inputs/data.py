@@ -37,6 +37,7 @@ def open_data(
     cluster: str | None = None,
     needs_features: bool = True,
     n_features: int | None = None,
+    find_id: bool = False,
 ) -> Source:
     """Return the labelled rows of ``data``, with all errors of labels and groups met already.
 
@@ -55,6 +56,8 @@ def open_data(
         cluster: column that says which rows belong together.
         needs_features: false where both models are recorded predictions: only labels, groups and ids are read then.
         n_features: how many features the models take, where that is known.
+        find_id: whether a column called ``id`` identifies the rows where ``id`` names none, because answers are joined
+            by it.
 
     Raises:
         DataError: the file or a column is not there or not readable, it has no rows, labels are missing, of mixed types
@@ -63,7 +66,7 @@ def open_data(
     """
     if data is None:
         raise DataError(f"no rows to judge on; name labelled rows with --data: {_KINDS}, or pkg.module:callable.")
-    layout = Layout(label, parse_groups(groups), id, tuple(features) if features else None, weight, cluster)
+    layout = Layout(label, parse_groups(groups), id, tuple(features) if features else None, weight, cluster, find_id)
     options = {
         "classes": tuple(map(str, classes)) if classes else None,
         "transform": _called(transform),
@@ -150,6 +153,7 @@ def _from_table(
     n_features: int | None,
 ) -> Source:
     columns = table.schema.names
+    layout = layout.completed(columns)
     layout.check(table.name, columns)
     feed: Feed = NoFeatures()
     if needs_features and transform is not None:
@@ -174,13 +178,14 @@ def _from_arrays(
 ) -> Source:
     if layout.label is None and "y" in arrays:
         layout = replace(layout, label="y")
+    layout = layout.completed(arrays)
     return array_rows(arrays, layout, **options)
 
 
 def _from_tuple(x: Any, y: Any, groups: Any = None, *, layout: Layout, name: str, **options: Any) -> Source:
     """Return the rows of ``(X, y, groups)``: the label goes by the name that the user gave it, else by ``y``."""
     named = {} if groups is None else {str(key): groups[key] for key in groups}
-    label = None if y is None else layout.label or "y"
+    layout, label = layout.completed(named), None if y is None else layout.label or "y"
     arrays = {**named, "X": x} | ({} if label is None else {label: y})
     taken = {layout.id, layout.weight, layout.cluster}
     specs = layout.groups or tuple(GroupSpec(key) for key in named if key not in taken)
@@ -217,7 +222,7 @@ def _result(function: Callable[[], Any], spec: str) -> Any:
         return function()
     except DataError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"--data {spec} failed: {type(error).__name__}: {error}") from error
 
 

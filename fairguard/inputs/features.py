@@ -180,7 +180,7 @@ def transformed(transform: Transform, rows: Any, n_rows: int, start: int) -> Any
         made = as_features(transform(rows))
     except DataError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"--transform {name} failed on rows {start} to {start + n_rows - 1}: {type(error).__name__}: {error}"
         ) from error

@@ -5,7 +5,7 @@ Knows columns by their meaning; knows no file format and no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.files import sha256_of
-from fairguard.inputs.features import Feed
+from fairguard.inputs.features import Feed, Matrix
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.rows import Batch, DataRecord
+from fairguard.inputs.rows import IDS, Batch, DataRecord
 from fairguard.inputs.tables import Table, rechunk
 
 CHUNK_ROWS = 16_384
@@ -37,6 +37,7 @@ class Layout:
         features: columns of the feature matrix in order; ``None``: all that are nothing else.
         weight: column of row weights.
         cluster: column that says which rows belong together (several rows of a person).
+        find_id: whether a column called ``id`` identifies rows unasked: recorded answers are joined by it.
     """
 
     label: str | None = None
@@ -45,6 +46,14 @@ class Layout:
     features: tuple[str, ...] | None = None
     weight: str | None = None
     cluster: str | None = None
+    find_id: bool = False
+
+    def completed(self, columns: Iterable[str]) -> Layout:
+        """Return the layout with the column that identifies rows, where it is to be found and was not named."""
+        if self.id is not None or not self.find_id:
+            return replace(self, find_id=False)
+        lower = {column.lower(): column for column in columns if column != self.label}
+        return replace(self, id=next((lower[name] for name in IDS if name in lower), None), find_id=False)
 
     def is_label(self, group: GroupSpec, columns: Sequence[str]) -> bool:
         """Return whether ``group`` means the label itself: it is called ``class`` and no column is."""
@@ -127,6 +136,11 @@ class LabelledRows:
     def classes(self) -> tuple[str, ...] | None:
         """Return the names of the classes; without labels, those given."""
         return self._given_classes if self._labels is None else self._labels.classes
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return the columns that make up a matrix of features; nothing for other kinds of features."""
+        return tuple(self._feed.columns) if isinstance(self._feed, Matrix) else ()
 
     @property
     def labelled(self) -> bool:

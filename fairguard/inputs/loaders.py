@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairguard.errors import DataError
+from fairguard.errors import DataError, FairguardError
 from fairguard.inputs.features import as_features, count_rows, rows_of
 from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
 from fairguard.inputs.labelled import Layout, check_weights, missing_column, values, without_features
@@ -45,7 +45,7 @@ class LoaderRows:
         """
         self._make, self._name, self._needs_features = make, name, needs_features
         self.n_rows = n_rows
-        _, y, found = self._unpacked(next(iter(make(2)), None))
+        _, y, found = self._unpacked(next(self._given(2), None))
         self._layout = self._completed(layout, y, found)
         self.columns = tuple(group.column for group in self._layout.groups)
         self.labelled: bool = y is not None
@@ -63,7 +63,7 @@ class LoaderRows:
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield all rows in order, at most ``batch_size`` at a time."""
         start = 0
-        for given in self._make(batch_size):
+        for given in self._given(batch_size):
             x, y, found = self._unpacked(given)
             whole = self._batch(x, y, found, start)
             for low in range(0, len(whole), batch_size):
@@ -74,6 +74,15 @@ class LoaderRows:
         self.n_rows = start
         for levels in self._levels.values():
             levels.check(start)
+
+    def _given(self, batch_size: int) -> Iterator[Any]:
+        """Yield what the user's code gives, its failures in one line."""
+        try:
+            yield from self._make(batch_size)
+        except FairguardError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise DataError(f"{self._name} failed while rows were read: {type(error).__name__}: {error}") from error
 
     def _unpacked(self, given: Any) -> tuple[Any, Any, Mapping[str, Any]]:
         """Return features, labels and groups of what the user's code gave."""
@@ -88,7 +97,7 @@ class LoaderRows:
 
     def _completed(self, layout: Layout, y: Any, found: Mapping[str, Any]) -> Layout:
         """Return the layout with its groups, all that were given if none was named, and its label."""
-        label = (layout.label or "label") if y is not None else None
+        layout, label = layout.completed(found), (layout.label or "label") if y is not None else None
         known = Layout(label, layout.groups, layout.id, None, layout.weight, layout.cluster)
         wanted = known.named(list(found))
         for column, option in wanted.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,16 @@ class RecordedPredictor:
     kind: ScoreKind
     classes: tuple[str, ...] | None = None
     ids: NDArray[Any] | None = None
+    _asked: NDArray[np.bool_] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Note that no answer was asked for yet."""
+        object.__setattr__(self, "_asked", np.zeros(len(self.values), dtype=bool))
+
+    @property
+    def asked(self) -> int:
+        """Return how many different answers were asked for so far."""
+        return int(self._asked.sum())
 
     @property
     def rows(self) -> int | None:
@@ -47,7 +57,11 @@ class RecordedPredictor:
         at = self._index.get_indexer(self._alike(batch.ids))
         if (at < 0).any():
             missing = [str(i) for i in batch.ids[at < 0]]
-            raise ModelError(f"{self._name} has no answer for the rows with id {listed(missing)}.")
+            raise ModelError(
+                f"{self._name} has no answer for the rows with id {listed(missing)}; its own ids are like "
+                f"{shown(self.ids[0])}. Name the data's column of ids with --id."
+            )
+        self._asked[at] = True
         found: NDArray[np.generic] = self.values[at]
         return found
 

@@ -16,10 +16,10 @@ from fairguard.inputs.arrays import NpzArrays
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.limits import Limits, human, listed, shown
 from fairguard.inputs.recorded import RecordedPredictor, recorded
+from fairguard.inputs.rows import IDS
 from fairguard.inputs.tables import CsvTable, ParquetTable, Table
 from fairguard.verdict import ModelInfo
 
-IDS = ("id", "ids", "row_id", "sample_id")
 LABELS = ("prediction", "predictions", "predicted", "pred", "preds", "y_pred", "answer", "label", "labels", "class")
 SCORES = ("scores", "score", "logits", "logit", "probabilities", "probability", "probs", "prob", "proba")
 SCORE_OF_CLASS = re.compile(r"(?:scores?|logits?|prob|proba|probability|p)_(.+)")

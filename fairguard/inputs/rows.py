@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+IDS = ("id", "ids", "row_id", "sample_id")
+"""Names under which rows and recorded answers say which row they are."""
 MISSING = "(missing)"
 """Name of the group of rows whose sensitive feature has no value."""
 

@@ -18,6 +18,7 @@ from fairguard.inputs.features import fits_matrix
 from fairguard.inputs.groups import CLASS, MAX_NUMBERS, Column, GroupSpec, arrow, is_number, numbers, propose_edges
 from fairguard.inputs.labelled import missing_column
 from fairguard.inputs.limits import listed
+from fairguard.inputs.rows import IDS
 
 LABELS = ("label", "labels", "target", "y", "class", "outcome", "income", "hired", "approved", "default", "recidivism")
 """Names under which a label usually stands, the likeliest first."""
@@ -65,8 +66,9 @@ def init_text(data: str | Path, *, label: str | None = None, folder: Path | None
     chosen = label or _label(columns)
     groups = _groups([column for column in columns if column.name != chosen])
     is_array = isinstance(open_table(path), NpzArrays)
-    others = [c for c in columns if c.name != chosen and c.group not in groups]
-    lines = _data_lines(_seen_from(folder, path), chosen, groups)
+    row_id = next((name for name in names if name.lower() in IDS and name != chosen), None)
+    others = [c for c in columns if c.name not in (chosen, row_id) and c.group not in groups]
+    lines = _data_lines(_seen_from(folder, path), chosen, groups, row_id)
     return "\n".join([*lines, *([] if is_array else _feature_lines(others)), *_REST])
 
 
@@ -76,7 +78,7 @@ def _seen_from(folder: Path | None, path: Path) -> Path:
     return Path(os.path.relpath(path, folder))
 
 
-def _data_lines(path: Path, label: str | None, groups: Sequence[str]) -> list[str]:
+def _data_lines(path: Path, label: str | None, groups: Sequence[str], row_id: str | None) -> list[str]:
     fallback = [CLASS] if label else []
     lines = [
         "# Options of fairguard check; the command line wins over this file. In pyproject.toml, put them under",
@@ -90,7 +92,8 @@ def _data_lines(path: Path, label: str | None, groups: Sequence[str]) -> list[st
         lines.append("# Sensitive features, guessed from names: check them. 'age:25,45,65' bins a number.")
     else:
         lines.append("# Sensitive features: no column looks like one. 'class' is the label itself.")
-    return [*lines, f"groups = [{', '.join(map(_quoted, groups or fallback))}]", '# id = "..."  # names the rows']
+    names = f"id = {_quoted(row_id)}" if row_id else '# id = "..."'
+    return [*lines, f"groups = [{', '.join(map(_quoted, groups or fallback))}]", f"{names}  # names the rows"]
 
 
 def _feature_lines(columns: Sequence[_Column]) -> list[str]:
