@@ -51,9 +51,9 @@ def rule_for(
         threshold: cut for a single output; default 0.5 for probabilities, 0 for logits.
         n_classes: number of classes of the data, for models that give class codes only.
     """
-    if kind is ScoreKind.LABELS:
+    if kind is ScoreKind.LABELS or (threshold is None and _are_classes(scores)):
         highest = int(scores.max(initial=0)) + 1
-        return Rule(max(n_classes or 0, highest, 2), kind)
+        return Rule(max(n_classes or 0, highest, 2), ScoreKind.LABELS)
     _check_shape(scores, name)
     values = scores.astype(np.float64)
     if not np.isfinite(values).all():
@@ -66,6 +66,12 @@ def rule_for(
     if threshold is not None and scores.shape[1] != 2:
         raise ModelError(f"{name} gives {scores.shape[1]} outputs; --threshold needs a model with one.")
     return Rule(scores.shape[1], kind, probabilities=within and bool(np.allclose(values.sum(axis=1), 1, atol=1e-3)))
+
+
+def _are_classes(scores: NDArray[Any]) -> bool:
+    """Return whether a model gives its answers themselves, as one that ends in an argmax does, and no scores."""
+    one_each = scores.ndim == 1 or (scores.ndim == 2 and scores.shape[1] == 1)
+    return one_each and scores.dtype.kind in "iub" and not (scores < 0).any()
 
 
 def classes_of(scores: NDArray[Any], rule: Rule) -> IntArray:
@@ -114,6 +120,9 @@ def confidences_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
 def check_finite(scores: NDArray[Any], rule: Rule, *, name: str, start: int) -> None:
     """Raise :class:`ModelError` for nan or infinity, or for numbers that are no probabilities after all."""
     if rule.kind is ScoreKind.LABELS:
+        if scores.dtype.kind == "i" and scores.min(initial=0) < 0:
+            row = start + int(np.argmax(scores.ravel() < 0))
+            raise ModelError(f"{name} gave class numbers at first and {scores.min()} for row {row}; give its scores.")
         return
     total = scores.sum(dtype=np.float64)  # one cheap pass; nan and infinity survive a sum
     if not np.isfinite(total):

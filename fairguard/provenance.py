@@ -17,7 +17,20 @@ from fairguard.config import Settings
 from fairguard.inputs.rows import DataRecord
 from fairguard.verdict import ModelInfo
 
-PACKAGES = ("pytest-fairguard", "numpy", "torch", "onnxruntime", "pyarrow", "pandas", "fairlearn", "scipy")
+PACKAGES = (
+    "pytest-fairguard",
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "onnx",
+    "safetensors",
+    "transformers",
+    "torchao",
+    "pyarrow",
+    "pandas",
+    "fairlearn",
+    "scipy",
+)
 CREATED = "created"
 """The only key whose value differs from one run to the next."""
 
@@ -37,6 +50,7 @@ def record_of(dense: ModelInfo, pruned: ModelInfo, data: DataRecord, settings: S
         "matmul_precision": _matmul_precision(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
         "versions": dict(versions()),
     }
 
@@ -77,9 +91,22 @@ def _plain(value: Any) -> Any:
     return f"{getattr(named, '__module__', '')}:{getattr(named, '__qualname__', type(value).__name__)}"
 
 
+@cache
+def _processor() -> str:
+    """Return the processor's name: int8 sums overflow on some of them and not on others, and then answers differ."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
 def _threads() -> int:
-    torch = sys.modules.get("torch")
-    return int(torch.get_num_threads()) if torch is not None else os.cpu_count() or 1
+    """Return how many threads the models ran on, as the library that ran them says."""
+    torch, onnx_models = sys.modules.get("torch"), sys.modules.get("fairguard.inputs.onnx_models")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    return int(onnx_models.threads()) if onnx_models is not None else os.cpu_count() or 1
 
 
 def _matmul_precision() -> str:

@@ -47,6 +47,20 @@ def test_recorded_labels_have_no_margin() -> None:
     assert np.isnan(margins_of(labels, found)).all()
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_whole_numbers_of_a_model_are_its_answers(shape: tuple[int, ...]) -> None:
+    """A network that ends in an argmax: one number a row, which is no score of a favourable class."""
+    answers = np.array([0, 2, 1, 2]).reshape(shape)
+    found = rule(answers, n_classes=3)
+    assert found.n_classes == 3
+    assert classes_of(answers, found).tolist() == [0, 2, 1, 2]
+    assert classes_of(answers == 2, rule(answers == 2)).tolist() == [0, 1, 0, 1]
+    assert rule(answers - 1).threshold == 0  # below zero: eight-bit scores
+    assert rule(answers, threshold=1.0).threshold == 1
+    with pytest.raises(ModelError, match="gave class numbers at first and -1 for row 70"):
+        check_finite(answers - 1, found, name="m", start=70)
+
+
 def test_nan_names_its_row() -> None:
     scores = np.zeros((5, 2))
     scores[3, 1] = np.nan

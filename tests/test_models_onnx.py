@@ -16,8 +16,10 @@ from model_files import expected, rows, trained
 from onnx import TensorProto, helper
 
 from fairguard.errors import ModelError
+from fairguard.inputs.inspect import inspect_file
 from fairguard.inputs.limits import Limits
 from fairguard.inputs.models import load_model
+from fairguard.inputs.onnx_models import threads
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +205,66 @@ def test_pruned_graphs_show_their_zeros(tmp_path: Path) -> None:
     assert layers["fc1.weight"].pattern == "filters"
     assert layers["fc1.weight"].sparsity == 0.5
     assert model.info.sparsity == pytest.approx(0.4)
+
+
+def test_models_that_share_a_graph_and_differ_in_the_file_beside_it(tmp_path: Path) -> None:
+    """Pruning a model with external data may leave the graph as it is: only the other file changes."""
+    for name in ("dense", "pruned"):
+        (tmp_path / name).mkdir()
+    model_files.to_onnx(trained(), tmp_path / "dense" / "net.onnx", external=True)
+    for name in ("net.onnx", "net.onnx.data"):
+        shutil.copy(tmp_path / "dense" / name, tmp_path / "pruned" / name)
+    pruned_data = bytearray((tmp_path / "pruned" / "net.onnx.data").read_bytes())
+    pruned_data[:400] = bytes(400)
+    (tmp_path / "pruned" / "net.onnx.data").write_bytes(pruned_data)
+    dense, pruned = (load_model(tmp_path / name / "net.onnx").info for name in ("dense", "pruned"))
+    assert dense.sha256 != pruned.sha256
+    assert dense.size == sum(file.stat().st_size for file in (tmp_path / "dense").iterdir())
+    seen = inspect_file(tmp_path / "pruned" / "net.onnx")
+    assert (seen.sha256, seen.size) == (pruned.sha256, pruned.size)
+
+
+def test_weights_in_constant_nodes_are_seen(net: Path, tmp_path: Path) -> None:
+    model = onnx.load(net)
+    constants = [helper.make_node("Constant", [], [held.name], value=held) for held in model.graph.initializer]
+    nodes = [*constants, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "constants.onnx")
+    found, reference = load_model(tmp_path / "constants.onnx"), load_model(net)
+    assert found.info.layers == reference.info.layers
+    assert found.info.parameters == reference.info.parameters
+    np.testing.assert_array_equal(found.scores(rows()), reference.scores(rows()))
+
+
+def test_graphs_say_what_they_take_and_give(two_inputs: Path, net: Path) -> None:
+    seen = inspect_file(two_inputs)
+    assert (seen.takes, seen.gives) == (
+        "ids int64 (n, t), mask float32 (n, t)",
+        "logits float32 (n, 3), kept float32 (n, t, 3)",
+    )
+    assert seen.needs is None  # `logits` is clear
+    assert inspect_file(net).takes == "x float32 (rows, 12)"
+
+
+def test_types_that_the_provider_lacks_are_named_with_a_way_out(tmp_path: Path) -> None:
+    weight = helper.make_tensor("w", TensorProto.BFLOAT16, [12, 3], [1.0] * 36)
+    kind = TensorProto.BFLOAT16
+    path = graph(
+        tmp_path / "bf16.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", "n", 12, dtype=kind)],
+        [value("y", "n", 3, dtype=kind)],
+        [weight],
+    )
+    with pytest.raises(ModelError, match=r"Could not find an implementation .*\. Export the model in float32"):
+        load_model(path)
+
+
+def test_one_thread_where_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert threads() >= 1
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS and Windows
+    assert threads() == os.cpu_count()

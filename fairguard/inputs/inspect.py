@@ -40,6 +40,8 @@ class Inspection:
         imports: dotted names that it would import when opened, beyond those of plain tensors.
         needs: what has to be given with it, ``None`` where nothing is missing.
         architecture: its parts in one line.
+        takes: the inputs of an ONNX graph: name, type and shape.
+        gives: its outputs.
         holds: the sets of weights in a checkpoint that has several.
         answers: of recorded predictions, how many and how they are joined to rows.
         quantisation: how its weights are quantised, ``None`` where they are not.
@@ -55,6 +57,8 @@ class Inspection:
     imports: tuple[str, ...] = ()
     needs: str | None = None
     architecture: str | None = None
+    takes: str | None = None
+    gives: str | None = None
     holds: str | None = None
     answers: str | None = None
     quantisation: str | None = None
@@ -74,6 +78,8 @@ class Inspection:
             "runs code": code if self.runs_code else "no",
             "needs": self.needs,
             "architecture": self.architecture,
+            "takes": self.takes,
+            "gives": self.gives,
             "holds": self.holds,
             "answers": self.answers,
             "quantisation": self.quantisation,
@@ -153,18 +159,31 @@ def _answers(found: Found, path: str, name: str | None, limits: Limits) -> str:
 
 
 def _onnx(seen: Inspection, found: Found, limits: Limits) -> Inspection:
-    from fairguard.inputs.onnx_files import layers_of, parameters_of, read_graph
+    from fairguard.inputs.onnx_files import inputs_and_outputs, layers_of, parameters_of, read_graph, whole_of
 
     model = read_graph(found, limits)
     layers = layers_of(model, found.path, rank=True)
     operators = [node.op_type for node in model.graph.node]
+    takes, gives = inputs_and_outputs(model)
+    sha256, size = whole_of(found, model)
     return replace(
         seen,
+        sha256=sha256,
+        size=size,
+        takes=takes,
+        gives=gives,
+        needs="--output-key with the name of the output to judge" if _which(model) else None,
         architecture=_parts(operators),
         quantisation=_onnx_quantisation(set(operators)),
         parameters=parameters_of(model),
         layers=layers,
     )
+
+
+def _which(model: Any) -> bool:
+    """Return whether it is not clear which of the outputs are the scores."""
+    names = [output.name for output in model.graph.output]
+    return len(names) > 1 and "logits" not in names
 
 
 def _onnx_quantisation(operators: set[str]) -> str | None:

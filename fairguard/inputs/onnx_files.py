@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from fairguard.errors import ModelError
+from fairguard.files import sha256_of
 from fairguard.inputs.detect import Found
-from fairguard.inputs.limits import Limits, human, shown
+from fairguard.inputs.limits import Limits, human, listed, shown
 from fairguard.inputs.sparsity import layer_of
 from fairguard.verdict import Layer
 
@@ -52,6 +54,7 @@ INPUTS_FIRST = frozenset({"DynamicQuantizeMatMul", "MatMul", "MatMulInteger", "M
 class Weight:
     """A stored tensor and how the graph uses it."""
 
+    name: str
     tensor: Any
     zero_point: str | None = None
     inputs_first: bool = False
@@ -85,7 +88,9 @@ def read_graph(found: Found, limits: Limits) -> onnx.ModelProto:
 def tensors_of(model: onnx.ModelProto) -> Iterator[Any]:
     """Yield every tensor stored anywhere in a model: weights, constants, those of subgraphs and functions."""
     graphs = [model.graph]
-    nodes = [node for function in model.functions for node in function.node]
+    nodes: list[Any] = [node for function in model.functions for node in function.node]
+    defaults = [attribute for function in model.functions for attribute in function.attribute_proto]
+    nodes.append(onnx.NodeProto(attribute=defaults))
     while graphs or nodes:
         if graphs:
             graph = graphs.pop()
@@ -99,6 +104,16 @@ def tensors_of(model: onnx.ModelProto) -> Iterator[Any]:
             if attribute.HasField("sparse_tensor"):
                 yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
             graphs.extend((*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs))
+
+
+def whole_of(found: Found, model: onnx.ModelProto) -> tuple[str, int]:
+    """Return the sha256 and the bytes of a model together with the files beside it that hold its tensors."""
+    beside = sorted({external_file(t, found.path) for t in tensors_of(model) if uses_external_data(t)})
+    own = sha256_of(found.path)
+    if not beside:
+        return own, found.size
+    listing = "".join(f"{place.name} {sha256_of(place)}\n" for place in beside)
+    return hashlib.sha256(f"{own}\n{listing}".encode()).hexdigest(), found.size + sum(p.stat().st_size for p in beside)
 
 
 def _claimed(tensor: Any) -> int:
@@ -160,15 +175,22 @@ def loops(model: onnx.ModelProto) -> bool:
     return False
 
 
+def stored_in(model: onnx.ModelProto) -> dict[str, Any]:
+    """Return the graph's stored tensors by name: initializers, and the constants that some exporters write instead."""
+    constants = (node for node in model.graph.node if node.op_type == "Constant" and node.output)
+    held = {node.output[0]: a.t for node in constants for a in node.attribute if a.name == "value"}
+    return held | {tensor.name: tensor for tensor in model.graph.initializer}
+
+
 def layers_of(model: onnx.ModelProto, path: Path, *, rank: bool = False) -> tuple[Layer, ...]:
     """Return all weights of more than one dimension that the graph computes with, and their zeros."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    stored = stored_in(model)
     return tuple(_layer(weight, stored, path, rank) for weight in _weights(model, stored))
 
 
 def parameters_of(model: onnx.ModelProto) -> int | None:
     """Return the number of stored numbers in weights and biases."""
-    sizes = [math.prod(t.dims) for t in model.graph.initializer if t.data_type != onnx.TensorProto.INT64]
+    sizes = [math.prod(t.dims) for t in stored_in(model).values() if t.data_type != onnx.TensorProto.INT64]
     return sum(size for size in sizes if size > 1) or None  # single numbers are scales and zero points
 
 
@@ -189,7 +211,7 @@ def _weights(model: onnx.ModelProto, stored: dict[str, Any]) -> Iterator[Weight]
             name = before.input[0]
         if name in stored and name not in seen and len(stored[name].dims) > 1:
             seen.add(name)
-            yield Weight(stored[name], zero, inputs_first)
+            yield Weight(name, stored[name], zero, inputs_first)
 
 
 def _input(node: Any, at: int | None) -> str | None:
@@ -208,9 +230,31 @@ def _layer(weight: Weight, stored: dict[str, Any], path: Path, rank: bool) -> La
     if weight.inputs_first:
         values = np.swapaxes(values, -1, -2)
     numbers = values.astype(np.float32) - zero if rank else None
-    dtype = onnx.TensorProto.DataType.Name(weight.tensor.data_type).lower()
-    dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
-    return layer_of(shown(weight.tensor.name), np.asarray(values == zero), dtype=dtype, weights=numbers)
+    dtype = _dtype(weight.tensor.data_type)
+    return layer_of(shown(weight.name), np.asarray(values == zero), dtype=dtype, weights=numbers)
+
+
+def _dtype(number: int) -> str:
+    name = onnx.TensorProto.DataType.Name(number).lower() if number in onnx.TensorProto.DataType.values() else "?"
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def inputs_and_outputs(model: onnx.ModelProto) -> tuple[str, str]:
+    """Return in words what a graph takes and gives: ``x float32 (rows, 12)``."""
+    stored = {tensor.name for tensor in model.graph.initializer}  # in old files they are among the inputs too
+    takes = [value for value in model.graph.input if value.name not in stored]
+    return (
+        listed([_described(value) for value in takes], most=8),
+        listed([_described(value) for value in model.graph.output], most=8),
+    )
+
+
+def _described(value: Any) -> str:
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return f"{value.name} {_dtype(kind.elem_type)}"
+    sizes = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim]
+    return f"{value.name} {_dtype(kind.elem_type)} ({', '.join(sizes)})"
 
 
 def _array(tensor: Any, path: Path) -> NDArray[Any]:

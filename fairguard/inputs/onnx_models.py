@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from fairguard.errors import ModelError, did_you_mean
 from fairguard.inputs.detect import Found
 from fairguard.inputs.limits import Limits, listed, shown
-from fairguard.inputs.onnx_files import layers_of, loops, parameters_of, read_graph
+from fairguard.inputs.onnx_files import layers_of, loops, parameters_of, read_graph, whole_of
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch
 from fairguard.inputs.sparsity import overall
@@ -79,6 +80,8 @@ class OnnxPredictor:
         return self.info.path or "the ONNX model"
 
     def _run(self, feed: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        # Without IO binding: for arrays that come from memory and go back there it measured the same (0.073 against
+        # 0.076 ms for 256 rows of a perceptron), since a provider on a GPU has to copy them either way.
         try:
             with _stopped_after(self.seconds) as options:
                 found = self.session.run([self.output], feed, options)[0]
@@ -127,12 +130,15 @@ def open_onnx(
     """
     model = read_graph(found, limits)
     layers = layers_of(model, found.path)
+    sha256, size = whole_of(found, model)
     session = _session(found, _provider(provider, device), limits)
     inputs = tuple(_input(node, found) for node in session.get_inputs())
     if not inputs:
         raise ModelError(f"{found.path} takes no input, so that it is no classifier of rows.")
     dtypes = [layer.dtype for layer in layers]
     known = {
+        "sha256": sha256,
+        "size": size,
         "parameters": parameters_of(model),
         "sparsity": overall(layers),
         "layers": layers,
@@ -191,7 +197,9 @@ def _stopped_after(seconds: float | None) -> Iterator[Any]:
 def threads() -> int:
     """Return how many threads a session gets: ``OMP_NUM_THREADS``, as torch reads it, or the cores of this process."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) else len(os.sched_getaffinity(0))
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS, Windows
 
 
 def _provider(name: str | None, device: str) -> str:
@@ -270,6 +278,8 @@ def _short(error: Exception) -> str:
         return "they take more memory than allowed. Give a smaller --batch-size, or raise --limit if you trust it."
     if "terminate flag" in text:
         return "its loop took longer than allowed. Raise the limit if you trust the file."
+    lacks = " Export the model in float32 or float16." if "NOT_IMPLEMENTED" in text else ""
     for sign in ("[ONNXRuntimeError] : ", "Status Message: "):
         text = text.rpartition(sign)[2]
-    return text.strip() or type(error).__name__
+    text = re.sub(r"^\d+ : \w+ : ", "", text.strip())
+    return f"{text}.{lacks}" if lacks else text or type(error).__name__
