@@ -196,6 +196,21 @@ def test_a_sparsity_that_would_empty_a_layer_is_refused() -> None:
         starting_masks(nn.Sequential(nn.Embedding(10, 4), nn.BatchNorm1d(4)), 0.5, "global")
 
 
+class Normed(nn.Module):
+    """Weight norm, a class token and a single output: vectors with dimensions of one beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.utils.parametrizations.weight_norm(nn.Linear(64, 16))
+        self.token = nn.Parameter(torch.randn(1, 1, 16))
+        self.out = nn.Linear(16, 1)
+
+
+def test_vectors_are_not_pruned_whatever_their_shape() -> None:
+    masks = starting_masks(Normed(), 0.5, "global")
+    assert set(masks.keep) == {"inner.parametrizations.weight.original1", "out.weight"}
+
+
 def wrapped(kind: str, state: State, path: str) -> None:
     net = digits.build()
     net.load_state_dict(state)
@@ -257,6 +272,16 @@ def test_more_sparsity_costs_more(inside: Path) -> None:
     assert [r.exit_code for r in reports] == [0, 1, 1], "the outcome is the exit code, and all of them are written"
     correct = [r.verdict.overall.accuracy.pruned for r in reports if r.verdict is not None]
     assert all(one > other for one, other in pairwise(correct))
+
+
+def test_a_model_that_everybody_lost_by_is_not_called_fine(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.read_parquet("test.parquet")
+    rows.assign(half=np.arange(len(rows)) % 2).to_parquet("halves.parquet", index=False)
+    data = ["--data", "halves.parquet", "--group", "half", "--margin", "0.15", "--method", "one-shot"]
+    assert run(["prune", "dense.pt", "--sparsity", "0.95", "-o", "broken.pt", *data]) == 0
+    said = capsys.readouterr().out
+    assert "everybody lost: accuracy fell by" in said
+    assert "keep it so" not in said
 
 
 def test_rows_for_the_verdict_are_never_trained_on(inside: Path) -> None:

@@ -97,7 +97,9 @@ def task_for(
     Raises:
         ConfigError: there is no such group among the training rows.
         DataError: it has too few of them.
+        ModelError: the network cannot be trained.
     """
+    _need_training_mode(net)
     device = device_of(settings.device)
     favourable = classes.index(settings.favourable) if settings.favourable in classes else min(1, len(classes) - 1)
     task = make_task(
@@ -123,6 +125,17 @@ def task_for(
             "constrain; add rows, or lower --min-group."
         )
     return task
+
+
+def _need_training_mode(net: nn.Module) -> None:
+    try:
+        net.train()
+    except NotImplementedError:
+        raise ModelError(
+            "the dense model is a torch.export program, whose graph is fixed and cannot be trained: give DENSE as a "
+            "state dict and the function that builds the network (--model pkg.module:build). PRUNED may stay as it is."
+        ) from None
+    net.eval()
 
 
 def _group_named(name: str, parts: Parts) -> str:

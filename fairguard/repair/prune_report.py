@@ -72,7 +72,7 @@ class PruneReport:
 
     def to_text(self, **how: Any) -> str:
         """Return the report for a terminal; ``how`` goes to :func:`fairguard.report.text.render`."""
-        rows = ", ".join(f"{name} {count:,}" for name, count in self.splits.items() if isinstance(count, int))
+        rows = ", ".join(f"{name} {self.splits[name]:,}" for name in ("train", "tune", "verify") if name in self.splits)
         lines = [
             f"sparsity {self.sparsity:.1%} of {self.weights:,} weights in {self.tensors} tensors   "
             f"method {self.method}, {self.scope}   {self.epochs:.0f} epochs, {self.seconds:.0f} s",
@@ -98,4 +98,9 @@ class PruneReport:
             return f"{repaired}   |   a lower --sparsity, another --method"
         if self.verdict.outcome is Outcome.INCONCLUSIVE:
             return "more rows, or a margin that the data can carry (fairguard plan says which)"
+        if (drop := self.verdict.overall.drop) > self.verdict.policy.margin:
+            return (
+                f"no group lost more than the others, but everybody lost: accuracy fell by {100 * drop:.1f} points; a "
+                f"lower --sparsity, or another --method"
+            )
         return "keep it so: @fairness_preserved(...) in a test (README, 'In CI')"

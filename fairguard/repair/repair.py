@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from fairguard.check import count, decide, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, ModelError
+from fairguard.errors import ConfigError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.repair.budget import epochs_of, parsed
@@ -172,29 +171,13 @@ def _task(
     models: tuple[Predictor, Predictor], parts: Parts, settings: Settings, plan: Plan, *, classes: tuple[str, ...]
 ) -> Task:
     """Return the task for a method, at the sparsity that the plan names."""
-    net, pruned = _trainable(float_copy(models[0], "dense")), float_weights(models[1], "pruned")
+    net, pruned = float_copy(models[0], "dense"), float_weights(models[1], "pruned")
     options = options_for(
         settings, lr=plan.lr, amp=plan.amp, compile=plan.compile, checkpoint_seconds=plan.checkpoint_seconds
     )
     how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
     task = task_for(net, pruned, parts, settings, classes=classes, **how)
     return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
-
-
-def _trainable(net: nn.Module) -> nn.Module:
-    """Return the network as it came.
-
-    Raises:
-        ModelError: its graph is fixed in eval mode.
-    """
-    try:
-        net.train()
-    except NotImplementedError:
-        raise ModelError(
-            "the dense model is a torch.export program, whose graph is fixed and cannot be trained: give DENSE as a "
-            "state dict and the function that builds the network (--model pkg.module:build). PRUNED may stay as it is."
-        ) from None
-    return net.eval()
 
 
 def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[str, Any]:
