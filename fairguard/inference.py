@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.decisions import Rule, check_finite, classes_of, confidences_of, margins_of
-from fairguard.errors import DataError
+from fairguard.errors import DataError, ModelError
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Batch, Source
 from fairguard.judge.counts import CountTable, merge_all
@@ -171,6 +171,7 @@ class _Tally:
         for part, rule, name in zip(scores, self.plan.rules, self.names, strict=True):
             check_finite(part, rule, name=name, start=self.start)
         answers = [classes_of(part, rule) for part, rule in zip(scores, self.plan.rules, strict=True)]
+        self._check_answers(answers)
         codes = np.concatenate([batch.codes for batch in batches])
         y = self._labels(batches)
         bins = self._bins(scores[0])
@@ -179,6 +180,17 @@ class _Tally:
             self.tables = [merge_all(self.tables)]
         self._hand_on(batches, codes, y, answers, scores, bins)
         self.waiting, self.start = [], self.rows
+
+    def _check_answers(self, answers: list[IntArray]) -> None:
+        """Raise :class:`ModelError` for an answer that is none of the classes: a sample may not hold the highest."""
+        known = len(self.plan.classes)
+        for codes, name in zip(answers, self.names, strict=True):
+            if codes.max(initial=0) >= known:
+                row = self.start + int(np.argmax(codes >= known))
+                raise ModelError(
+                    f"{name} answers class {codes.max()} for row {row}; the classes are {known}, numbered from 0. "
+                    f"Name all of them with --classes."
+                )
 
     def _labels(self, batches: list[Batch]) -> IntArray | None:
         parts = [batch.y for batch in batches if batch.y is not None]

@@ -5,6 +5,7 @@ Everything here looks at the models' files and at a first sample of rows; it end
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from fairguard.decisions import Rule, classes_of, margins_of, rule_for
 from fairguard.errors import DataError, ModelError
 from fairguard.inference import Comparison, Plan
+from fairguard.inputs.groups import sorted_names
 from fairguard.inputs.limits import listed
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
@@ -30,6 +32,7 @@ LARGER_SAMPLE = 8_192
 MARGIN_BINS = 20
 MOST_REORDERED = 1_000
 """Most classes whose order is questioned."""
+_WHOLE = re.compile(r"-?\d+")
 SELF_FLIP_LIMIT = 0.1
 """A model whose answers change with the batch for more than this share of its flips cannot be judged."""
 
@@ -64,9 +67,10 @@ def preflight(
     roles = (*_roles(dense, pruned), *((f"seed {i + 1}", model) for i, model in enumerate(seeds)))
     asked = [_ask(role, model, sample, source) for role, model in roles]
     rules = _same_scale(tuple(_rule(each, source, threshold) for each in asked), asked, threshold)
-    rules = _same_classes(rules, (dense, pruned, *seeds), source)
-    classes = _classes(source, rules[0].n_classes)
-    plan = Plan(rules, classes, _relabel(source, classes), _edges(asked[0], rules[0]))
+    names = _names((dense, pruned, *seeds), source)
+    rules = _same_classes(rules, (dense, pruned, *seeds), names)
+    classes = _classes(names, rules[0].n_classes)
+    plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
     noise = [_self_consistency(each, rule, source, batch_size) for each, rule in zip(asked[:2], rules, strict=False)]
     return Preflight(plan, tuple(_file_warnings(dense, pruned)), tuple(found for found in noise if found is not None))
 
@@ -194,35 +198,60 @@ def _same_scale(rules: tuple[Rule, ...], asked: Sequence[_Asked], threshold: flo
     )
 
 
-def _same_classes(rules: tuple[Rule, ...], models: tuple[Predictor, ...], source: Source) -> tuple[Rule, ...]:
+def _names(models: Sequence[Predictor], source: Source) -> tuple[str, ...] | None:
+    """Return the names of the data's classes; without labels, of all that the models answer by name."""
+    named = [model.classes for model in models if model.classes is not None]
+    if source.classes is not None or len(named) < len(models):
+        return source.classes
+    return tuple(sorted_names({name for classes in named for name in classes}))
+
+
+def _same_classes(
+    rules: tuple[Rule, ...], models: tuple[Predictor, ...], given: tuple[str, ...] | None
+) -> tuple[Rule, ...]:
     """Return the rules over one set of classes; files of answers know only the classes that they happen to hold."""
     known = {rule.n_classes for rule in rules if rule.kind is ScoreKind.SCORES}
     if len(known) > 1:
         raise ModelError(
             f"dense gives {rules[0].n_classes} classes and pruned {rules[1].n_classes}; compare models of one task."
         )
-    n_classes = known.pop() if known else max(rule.n_classes for rule in rules)
+    recodes = [_recode(model, given) for model in models]
+    sizes = [
+        rule.n_classes if recode is None else len(given or ()) for rule, recode in zip(rules, recodes, strict=True)
+    ]
+    n_classes = known.pop() if known else max(sizes)
     return tuple(
-        Rule(n_classes, rule.kind, rule.threshold, rule.probabilities, _recode(model, source))
-        for rule, model in zip(rules, models, strict=True)
+        Rule(n_classes, rule.kind, rule.threshold, rule.probabilities, recode)
+        for rule, recode in zip(rules, recodes, strict=True)
     )
 
 
-def _recode(model: Predictor, source: Source) -> NDArray[np.int64] | None:
-    if model.classes is None or source.classes is None or model.classes == source.classes:
+def _recode(model: Predictor, given: tuple[str, ...] | None) -> NDArray[np.int64] | None:
+    """Return the class of each of the model's own codes, where they are not the data's: names are matched."""
+    names = _own_names(model, given or ())
+    if names is None or given is None or names == given:
         return None
-    unknown = [name for name in model.classes if name not in source.classes]
+    used = set(np.unique(model.values).tolist()) if isinstance(model, RecordedPredictor) and not model.classes else None
+    unknown = [name for code, name in enumerate(names) if name not in given and (not used or code in used)]
     if unknown:
         raise ModelError(
             f"{model.info.path} answers {unknown[0]!r}, which is no label of the data; "
-            f"its labels are {', '.join(source.classes[:10])}. Name all classes with --classes."
+            f"its labels are {listed(list(given), most=10)}. Name all classes with --classes."
         )
-    return np.array([source.classes.index(name) for name in model.classes], dtype=np.int64)
+    places = {name: place for place, name in enumerate(given)}
+    return np.array([places.get(name, 0) for name in names], dtype=np.int64)
 
 
-def _classes(source: Source, n_classes: int) -> tuple[str, ...]:
+def _own_names(model: Predictor, given: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return what a model's codes are called: recorded whole numbers are labels, where the labels count otherwise."""
+    recorded = isinstance(model, RecordedPredictor) and model.kind is ScoreKind.LABELS and model.classes is None
+    if not recorded or not all(map(_WHOLE.fullmatch, given)) or given == tuple(map(str, range(len(given)))):
+        return model.classes
+    return tuple(map(str, range(int(model.values.max()) + 1)))
+
+
+def _classes(given: tuple[str, ...] | None, n_classes: int) -> tuple[str, ...]:
     """Return the names of the models' classes: the data's, or numbers where the data does not name them all."""
-    given = source.classes
     if given is not None and len(given) > n_classes:
         numbers = given == tuple(map(str, range(n_classes + 1)))
         hint = f" Labels that count from 1 need --classes {','.join(given[1:])}." if numbers else ""
@@ -233,9 +262,8 @@ def _classes(source: Source, n_classes: int) -> tuple[str, ...]:
     return given if given is not None and len(given) == n_classes else tuple(str(k) for k in range(n_classes))
 
 
-def _relabel(source: Source, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
+def _relabel(given: tuple[str, ...] | None, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
     """Return the class code of each label code, where the labels are numbers and some class has no row."""
-    given = source.classes
     if given is None or given == classes:
         return None
     if not all(name in classes for name in given):

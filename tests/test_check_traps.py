@@ -147,3 +147,55 @@ def test_code_that_quits_is_no_verdict(
     assert said.startswith("fairguard: error: ")
     assert said.count("\n") == 1
     assert "internal error" not in said
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("name", [None, "person"])
+def test_an_index_saved_along_is_no_feature(project: pd.DataFrame, name: str | None, suffix: str) -> None:
+    kept = project.drop(columns="id")[project["a"] < 1].rename_axis(name)
+    kept.to_csv("kept.csv") if suffix == ".csv" else kept.to_parquet("kept.parquet")
+    model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
+    named = {"id": name} if name and suffix == ".csv" else {}  # a CSV does not say that this column is an index
+    verdict = check(model, model, f"kept{suffix}", label="label", groups="sex", **named)
+    assert verdict.overall.accuracy.dense == 1
+
+
+@pytest.mark.parametrize("labels", [(-1, 1), (1, 2), (5, 7)])
+def test_recorded_labels_are_the_labels_of_the_data(project: pd.DataFrame, labels: tuple[int, int]) -> None:
+    names = np.array(labels)
+    classes = [str(label) for label in labels]
+    project.assign(label=names[project["label"]]).to_csv("rows.csv", index=False)
+    answers = pd.read_csv("dense.csv")
+    answers.assign(prediction=names[answers["prediction"]]).to_csv("named.csv", index=False)
+    model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
+    for dense in (model, "named.csv"):
+        verdict = check(dense, "named.csv", **ROWS, features=["a", "b"], classes=classes)
+        assert (verdict.overall.accuracy.dense, verdict.overall.accuracy.pruned) == (1, 1)
+        assert verdict.classes == tuple(classes)
+    answers.assign(prediction=9).to_csv("other.csv", index=False)
+    with pytest.raises(ModelError, match="answers '9', which is no label of the data"):
+        check(model, "other.csv", **ROWS, features=["a", "b"], classes=classes)
+
+
+def test_a_quoted_header_may_hold_any_sign(project: pd.DataFrame) -> None:
+    project.rename(columns={"a": "a; then | b; or"}).to_csv("rows.csv", index=False)
+    model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
+    text = Path("rows.csv").read_text()
+    Path("rows.csv").write_text(text.replace("a; then | b; or", '"a; then | b; or"', 1))
+    assert check(model, model, **ROWS, id="id").overall.accuracy.dense == 1
+
+
+def test_answers_without_labels_are_compared_by_name(project: pd.DataFrame) -> None:
+    words = np.array(["no", "perhaps", "yes"])
+    dense = words[np.arange(N) % 3]
+    pd.DataFrame({"prediction": dense}).to_csv("three.csv", index=False)
+    pd.DataFrame({"prediction": np.where(dense == "perhaps", "yes", dense)}).to_csv("two.csv", index=False)
+    verdict = check("three.csv", "two.csv", "rows.csv", groups="sex")
+    assert verdict.overall.other_flips == N / 3
+
+
+def test_an_answer_beyond_the_classes_is_refused(project: pd.DataFrame) -> None:
+    pd.DataFrame({"prediction": np.where(np.arange(N) == 2_500, 9, 1)}).to_csv("nine.csv", index=False)
+    model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
+    with pytest.raises(ModelError, match=r"nine\.csv answers class 9 for row 2500; the classes are 2"):
+        check(model, "nine.csv", **ROWS, features=["a", "b"])

@@ -98,7 +98,6 @@ def test_arrays_in_memory() -> None:
         ({"id": [1, 2, None], "prediction": [0, 1, 0]}, "1 answers without an id"),
         ({"id": [1, 2, 3], "prediction": [0, 1, None]}, "rows without an answer"),
         ({"id": [1, 2, 3], "prediction": ["a", None, "b"]}, "rows without an answer"),
-        ({"id": [1, 2, 3], "prediction": [0, 1, -1]}, "has label -1"),
         ({"id": [1, 2, 3], "prediction": [0, 1, 0.5]}, "has label 0.5"),
         ({"id": [1, 2, 3], "score": ["a", "b", "c"]}, "column 'score' holds"),
         ({"id": [1, 2, 3], "sex": ["a", "b", "c"]}, "has no answers; its columns are id, sex. Give a column"),

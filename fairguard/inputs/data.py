@@ -18,7 +18,7 @@ from fairguard.inputs.groups import GroupSpec, parse_groups
 from fairguard.inputs.labelled import LabelledRows, Layout
 from fairguard.inputs.loaders import LoaderRows, make_of
 from fairguard.inputs.rows import Source
-from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table
+from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table, index_columns
 
 _CALLABLE = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
 _KINDS = "CSV (also .csv.gz), Parquet or npz"
@@ -159,7 +159,7 @@ def _from_table(
     if needs_features and transform is not None:
         feed = Frames(columns, transform)
     elif needs_features:
-        found = layout.feature_columns(table.name, columns)
+        found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
         feed = Matrix(table.schema, found, table=table.name)
         if n_features not in (None, len(found)):
             raise DataError(

@@ -5,7 +5,7 @@ Knows columns by their meaning; knows no file format and no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,8 @@ from fairguard.inputs.labels import Labels
 from fairguard.inputs.rows import IDS, Batch, DataRecord
 from fairguard.inputs.tables import Table, rechunk
 
+UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
+"""What pandas calls an index without a name when it saves one along: it numbers the rows and is no feature."""
 CHUNK_ROWS = 16_384
 """Rows turned into arrays at a time; batches are views of these."""
 
@@ -84,15 +86,15 @@ class Layout:
             if column not in columns:
                 raise DataError(missing_column(name, column, columns, option))
 
-    def feature_columns(self, name: str, columns: Sequence[str]) -> tuple[str, ...]:
-        """Return the columns that are features.
+    def feature_columns(self, name: str, columns: Sequence[str], *, index: Container[str] = ()) -> tuple[str, ...]:
+        """Return the columns that are features: those named, or all that are nothing else and no ``index``.
 
         Raises:
             DataError: none is left, or the label is among them.
         """
         if self.features is None:
             taken = self.named(columns)
-            found = tuple(column for column in columns if column not in taken)
+            found = tuple(c for c in columns if c not in taken and c not in index and c not in UNNAMED_INDEX)
         else:
             found = self.features
         if self.label in found:

@@ -159,7 +159,9 @@ def _codes(values: NDArray[Any], name: str) -> tuple[NDArray[np.int64], tuple[st
         found, codes = np.unique(values.astype(str), return_inverse=True)
         return codes.astype(np.int64), tuple(str(label) for label in found)
     codes = values.astype(np.int64)
-    if (codes != values).any() or codes.min() < 0:
-        odd = values[(codes != values) | (codes < 0)]
-        raise ModelError(f"{name} has label {shown(odd[0])}; labels are class numbers from 0, or text.")
-    return codes, None
+    if (codes != values).any():
+        raise ModelError(f"{name} has label {shown(values[codes != values][0])}; labels are whole numbers, or text.")
+    if codes.min() >= 0:
+        return codes, None
+    found, places = np.unique(codes, return_inverse=True)  # -1 and 1 are names, not numbers of classes
+    return places.astype(np.int64), tuple(map(str, found.tolist()))

@@ -6,6 +6,8 @@ Memory stays flat as rows grow: Parquet is read by row group through small buffe
 from __future__ import annotations
 
 import gzip
+import json
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +161,15 @@ def rechunk(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
+def index_columns(schema: pa.Schema) -> set[str]:
+    """Return the columns that are a pandas index saved along: they number rows and are no features."""
+    try:
+        told = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        return {name for name in told.get("index_columns", ()) if isinstance(name, str)}
+    except (ValueError, AttributeError, TypeError):  # whatever a file says there
+        return set()
+
+
 @contextmanager
 def readable(name: str) -> Iterator[None]:
     """Turn whatever reading ``name`` raises into a :class:`DataError`: its bytes may be hostile."""
@@ -183,5 +194,6 @@ def _explained(name: str, message: str) -> str:
 
 
 def _header(path: Path, compressed: bool) -> str:
+    """Return the first line without what is quoted: it tells what separates columns."""
     with (gzip.open if compressed else open)(path, "rb") as stream:
-        return stream.readline(1 << 20).decode("utf-8", "replace")
+        return re.sub('"[^"]*"', "", stream.readline(1 << 20).decode("utf-8", "replace"))
