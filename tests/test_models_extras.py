@@ -55,6 +55,8 @@ def test_a_folder_of_transformers(folder: Path) -> None:
     ("change", "message"),
     [
         ({"auto_map": {"AutoModelForSequenceClassification": "evil.Evil"}}, "brings its own Python code"),
+        ({"attn_implementation": "somebody/kernels"}, "names code from elsewhere"),
+        ({"text_config": {"_attn_implementation": "somebody/kernels"}}, "names code from elsewhere"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000 is larger than any model's"),
         ({"vocab_size": 2**30}, "claims a model of"),
         ({"model_type": "../evil"}, "cannot be opened"),
@@ -76,6 +78,45 @@ def test_a_folder_without_safetensors(folder: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(folder, tmp_path / "copy"))
     (place / "model.safetensors").rename(place / "pytorch_model.bin")
     with pytest.raises(ModelError, match="has no safetensors weights"):
+        load_model(place)
+
+
+@needs_transformers
+def test_a_folder_of_an_image_classifier(tmp_path: Path) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(image_size=8, patch_size=4, num_labels=3, **sizes)
+    torch.manual_seed(0)
+    source = transformers.ViTForImageClassification(config).eval()
+    source.save_pretrained(tmp_path)
+    pixels = np.random.default_rng(0).normal(size=(6, 3, 8, 8)).astype(np.float32)
+    scores = load_model(tmp_path).scores(rows(6, x={"pixel_values": pixels}))
+    with torch.no_grad():
+        np.testing.assert_array_equal(scores, source(torch.from_numpy(pixels)).logits.numpy())
+
+
+@needs_transformers
+@pytest.mark.parametrize("shard", ["../outside.safetensors", "evil.bin", "/etc/passwd"])
+def test_an_index_leads_to_safetensors_in_the_folder_alone(folder: Path, tmp_path: Path, shard: str) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="5KB")
+    assert load_model(tmp_path / "sharded").info.parameters == sum(p.numel() for p in model.parameters())
+    index = tmp_path / "sharded" / "model.safetensors.index.json"
+    held = json.loads(index.read_text())
+    held["weight_map"] |= {next(iter(held["weight_map"])): shard}
+    index.write_text(json.dumps(held))
+    with pytest.raises(ModelError, match="only safetensors in the same folder are opened"):
+        load_model(tmp_path / "sharded")
+
+
+@needs_transformers
+def test_an_adapter_is_no_model(folder: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (place / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/model"}')
+    with pytest.raises(ModelError, match="is an adapter to a model elsewhere"):
         load_model(place)
 
 
