@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import hypothesis  # noqa: F401
+import hypothesis
 import pytest
 import torch
 
@@ -18,6 +18,19 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parent.parent
 os.environ["FAIRGUARD_CACHE"] = "off"  # tests leave nothing in the user's own cache
 torch.set_num_threads(1)
+hypothesis.settings.load_profile("ci")  # the same examples everywhere, and no deadline: a busy machine changes nothing
+
+SURROUNDINGS = (
+    *("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"),
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide from a test, and from what it starts, where the suite itself runs: pytest cuts no summary line in CI."""
+    for name in SURROUNDINGS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,10 @@ CHECK = "test_fair.py::test_model"
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, applicants_dir: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, applicants_dir: Path) -> pytest.Pytester:
     """A configured project with one test, of a pruned model that :func:`use` names."""
     shutil.copytree(applicants_dir, pytester.path, dirs_exist_ok=True)
     pytester.makepyfile(test_fair=ONE)
-    for name in ("CI", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
     return pytester
 
 

@@ -36,14 +36,12 @@ DECLARED = """
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, applicants_dir: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, applicants_dir: Path) -> pytest.Pytester:
     """A configured project with models and rows, and a log of every network that is built."""
     shutil.copytree(applicants_dir, pytester.path, dirs_exist_ok=True)
     source = (pytester.path / "model.py").read_text()
     log = "    with open('built.log', 'a') as stream:\n        stream.write('built\\n')\n"
     (pytester.path / "model.py").write_text(source.replace("def build():\n", f"def build():\n{log}"))
-    for name in ("CI", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
     return pytester
 
 

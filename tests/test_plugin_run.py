@@ -34,8 +34,6 @@ def project(pytester: pytest.Pytester, applicants_dir: Path, monkeypatch: pytest
     log = "    with open('built.log', 'a') as stream:\n        stream.write('built\\n')\n"
     (pytester.path / "model.py").write_text(source.replace("def build():\n", f"def build():\n{log}"))
     pytester.makepyfile(test_fair=THREE)
-    for name in ("CI", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return pytester
 

@@ -77,11 +77,24 @@ def _pairs(draw: DrawFn, read: Callable[[], Schema], swap: str, max_changed: int
 
 @st.composite
 def _drawn(draw: DrawFn, schema: Schema, changeable: tuple[str, ...], max_changed: int) -> Drawn:
+    """Return a strategy of changed rows that the shrinker can take apart column by column.
+
+    A column and its value are drawn one after the other, so that both go at once. A real row is lowered to the first
+    of all long before its changes go, and that one may need a change more than another would: so one of the changes
+    may instead be replaced by a real row that holds its value.
+    """
     row = draw(st.integers(0, len(schema) - 1))
-    names = draw(
-        st.lists(st.sampled_from(changeable), max_size=max_changed, unique=True) if changeable else st.just([])
-    )
-    return row, {name: draw(_places(schema.columns[name], row)) for name in names}
+    column = st.sampled_from((*(None,) * len(changeable), *changeable)) if changeable else st.none()
+    changes: dict[str, int] = {}
+    for _ in range(max_changed):
+        if (name := draw(column)) is not None:
+            changes[name] = draw(_places(schema.columns[name], row))
+    changes = {name: place for name, place in changes.items() if place != schema.columns[name].places[row]}
+    instead = draw(st.integers(0, 4 * max_changed))  # at four of five values at least, no change is replaced
+    if len(changes) > 1 and instead < len(changes):
+        name = list(changes)[instead]
+        row = int(schema.columns[name].holders[changes.pop(name)])
+    return row, changes
 
 
 def _places(column: Column, row: int) -> SearchStrategy[int]:
