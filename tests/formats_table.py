@@ -39,16 +39,25 @@ TAIL = """
 *opens*: `--model` names the function that builds the architecture, `--trust` lets the file run its own code. *answers*:
 the same scores as the model that the file was made from, within 0.00001; or rounded, as eight and sixteen bits do.
 
-- A checkpoint may keep its weights under `state_dict`, `model_state_dict`, `model`, `net` and the like; the prefixes
-  `module.` and `_orig_mod.` are dropped; pairs of `weight_orig` and `weight_mask` become their product. Every name and
-  every shape must fit the architecture.
+- A checkpoint may keep its weights under `state_dict`, `model_state_dict`, `model`, `net` and the like, or under any
+  one key; where there are several sets (a moving average, a teacher), `file.pt::ema.model` takes one, and `inspect`
+  lists them. The prefixes `module.` and `_orig_mod.`, and any one under which the whole network stands (Lightning's
+  `model.`), are dropped; pairs of `weight_orig` and `weight_mask` become their product. Every name, every shape and
+  every kind of number must fit the architecture.
+- `--model` names a function or class without arguments, or a module, which is copied.
 - A model runs in the floating type that its weights are stored in.
+- Graphs and programs that were exported for one batch size are fed in blocks of it.
+- A model may give scores (rows, classes), one score a row (a logit, or a probability if all are between 0 and 1), or
+  whole numbers: the answers themselves, as after an argmax. Of several outputs, `--output-key` names one.
+- Several inputs are matched by name or by order: rows that are a dict or a tuple.
 - A structurally pruned model has other shapes, so it needs its own factory: `--model-pruned`.
 - Recorded answers are joined by `id` where the file has such a column or array, else by the number of the row. Answers
   stand in `prediction` (or `label`), in one `score`, or in `score_<class>` for every class; in an npz in `labels`,
   `scores` or `logits`. `file.npz::name` takes one of several models.
 - Dynamic int8 with one scale for the whole batch is not a function of the row: who else is in the batch changes the
   answer. `check` says so and stops; use static or per-row quantisation, or judge row by row with `--per-row`.
+- Eight-bit sums of onnxruntime overflow on processors without VNNI, and then the same file gives other answers: check
+  on the kind of processor that will run it (the record names it), or quantise with `reduce_range=True`.
 - 2:4 semi-structured tensors can be neither made nor opened on a CPU: exchange dense weights with zeros.
 - Not opened: Keras and HDF5, TensorFlow Lite, GGUF, onnxruntime's own format, pickles of anything but torch. Export to
   ONNX, or record the answers.
@@ -113,6 +122,30 @@ def _bert_scores() -> np.ndarray:
         return _bert()(torch.from_numpy(_tokens().x["input_ids"])).logits.numpy()
 
 
+def _vit() -> Any:
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(image_size=8, patch_size=4, num_labels=3, **sizes)
+    return transformers.ViTForImageClassification(config).eval()
+
+
+def _pixels() -> Any:
+    images = np.random.default_rng(0).normal(size=(made.ROWS, 3, 8, 8)).astype(np.float32)
+    return made.rows(x={"pixel_values": images})
+
+
+def _vit_scores() -> np.ndarray:
+    with torch.no_grad():
+        return _vit()(torch.from_numpy(_pixels().x["pixel_values"])).logits.numpy()
+
+
+def _fixed_program(path: Path) -> None:
+    program = torch.export.export(made.trained(), (torch.zeros(7, made.FEATURES),))
+    torch.export.save(program, path)
+
+
 def _scores(write: Callable[[pd.DataFrame, Path], Any]) -> Callable[[Path], None]:
     columns = {f"score_{name}": made.expected()[:, k] for k, name in enumerate("abc")}
     return lambda path: write(pd.DataFrame({"id": np.arange(made.ROWS), **columns}), path)
@@ -124,6 +157,9 @@ KINDS = (
     Kind("state dict, saved before torch 1.6", made.MAKERS["legacy.pt"], NET),
     Kind("checkpoint with optimizer", _state(wrap=lambda s: {"state_dict": s, "epoch": 1, "optimizer": {}}), NET),
     Kind("state dict of a parallel, compiled model", _state(lambda name: f"module._orig_mod.{name}"), NET),
+    Kind("Lightning checkpoint", _state(lambda name: f"model.{name}",
+         lambda s: {"state_dict": s, "hyper_parameters": {"lr": 0.1}, "pytorch-lightning_version": "2.5"}), NET),
+    Kind("checkpoint of a moving average, nested", _state(wrap=lambda s: {"ema": {"decay": 0.9, "model": s}}), NET),
     Kind("state dict with masks of `torch.nn.utils.prune`", _saved(lambda: made.pruned_by_torch().state_dict()), NET,
          reference=lambda: made.expected(made.pruned_by_torch())),
     Kind("state dict in float16", _saved(lambda: made.trained().half().state_dict()), NET),
@@ -136,6 +172,8 @@ KINDS = (
     Kind("torchao int8, state dict (extra `torchao`)", _saved(lambda: _torchao().state_dict()), NET, extra="torchao"),
     Kind("Hugging Face folder (extra `hf`)", lambda path: _bert().save_pretrained(path), extra="transformers",
          reference=_bert_scores, rows=_tokens),
+    Kind("Hugging Face folder of an image classifier (extra `hf`)", lambda path: _vit().save_pretrained(path),
+         extra="transformers", reference=_vit_scores, rows=_pixels),
     Kind("ONNX", lambda path: made.to_onnx(made.trained(), path)),
     Kind("ONNX, fixed batch size", lambda path: made.to_onnx(made.trained(), path, batch=7)),
     Kind("ONNX, weights in a second file", lambda path: made.to_onnx(made.trained(), path, external=True)),
@@ -149,6 +187,7 @@ KINDS = (
     Kind("torch.ao dynamic int8, whole module", _saved(lambda: made.dynamic_int8(made.trained()))),
     Kind("TorchScript", made.MAKERS["script.pt"]),
     Kind("torch.export `.pt2`", made.MAKERS["program.pt2"]),
+    Kind("torch.export `.pt2`, fixed batch size", _fixed_program),
 )  # fmt: skip
 
 
