@@ -133,7 +133,10 @@ def examine(
     margin = policy.margin_of(family.estimands[0].metric)
     excess = 2.0 * margin if excess is None else excess
     if not margin < excess < 1:
-        raise ConfigError(f"an excess of {excess:g} is not above the margin of {margin:g}: plant more.")
+        raise ConfigError(
+            f"an excess of {excess:g} cannot be planted: it is a fraction above the margin of {margin:g} and below 1, "
+            f"as 0.05 for five points."
+        )
     rng = np.random.default_rng([policy.seed, 4])
     step = _Steps(progress, 2 * repeats)
     outcomes = []

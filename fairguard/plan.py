@@ -95,7 +95,18 @@ class Plan:
             )
         return (
             f"{self.total:,} rows in all (at hand: {self.rows:,}) would show an excess of {points}, and rule out "
-            f"{margin} where there is none, with {100 * self.power:g} % chance each; {self.needs[0].group} needs most."
+            f"{margin} where there is none, with {100 * self.power:g} % chance each; {self._hungriest}."
+        )
+
+    @property
+    def _hungriest(self) -> str:
+        """Return which group the total is for: a rare one makes it large, and may be better sampled by itself."""
+        most = next(need for need in self.needs if _total(need) is not None)
+        own = max(n for n in (most.to_prove, most.to_clear) if n is not None)
+        enough = sum(need.enough for need in self.needs)
+        return (
+            f"{most.group} needs most ({own:,} of its own for {most.metric.replace('_', ' ')}, now {most.rows:,}), "
+            f"and {enough} of {len(self.needs)} have enough"
         )
 
 
@@ -215,7 +226,8 @@ def _plan(
     effect = 2 * float(margin.max()) if effect is None else effect
     if not margin.max() < effect < 1:
         raise ConfigError(
-            f"an effect of {effect:g} is not above the margin of {margin.max():g}: nothing would be shown."
+            f"an effect of {effect:g} cannot be planned for: it is a fraction above the margin of {margin.max():g} and "
+            f"below 1, as 0.05 for five points."
         )
     if not 0.5 <= power < 1:
         raise ConfigError(f"a power of {power:g} is not possible: it is a chance from 0.5 to below 1.")

@@ -99,7 +99,7 @@ def test_groups_too_small_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "line"), [({"repeats": 5}, "5 repeats tell nothing"), ({"excess": 0.01}, "not above the margin")]
+    ("options", "line"), [({"repeats": 5}, "5 repeats tell nothing"), ({"excess": 0.01}, "above the margin of 0.02")]
 )
 def test_questions_without_an_answer_are_refused(options: dict, line: str) -> None:
     with pytest.raises(ConfigError, match=line):

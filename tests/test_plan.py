@@ -84,13 +84,16 @@ def test_enough_rows_say_so() -> None:
 def test_too_few_rows_say_how_many_and_for_whom() -> None:
     plan = plan_from_sizes({"a": 900, "b": 100}, POLICY, effect=0.06, **CHURN)
     assert f"{plan.total:,} rows in all (at hand: 1,000)" in plan.sentence
-    assert plan.sentence.endswith("b needs most.")
+    own = max(plan.needs[0].to_prove, plan.needs[0].to_clear)
+    assert plan.sentence.endswith(f"b needs most ({own:,} of its own for accuracy, now 100), and 0 of 2 have enough.")
 
 
 def test_a_class_without_rows_in_a_group_is_listed_with_no_number() -> None:
     table = sample(np.random.default_rng(3), {"a": 500, "b": 500})
     needs = plan_from_pilot(table, Policy.of(metrics="fpr", margin=0.03)).needs
     assert all(need.to_prove is None and need.rows == 0 for need in needs)
+    some = plan_from_pilot(table, Policy.of(metrics=("accuracy", "fpr"), margin=0.03)).sentence
+    assert "of its own for accuracy" in some, "the total is for the groups that have rows"
 
 
 def test_rare_flips_still_need_rows() -> None:
@@ -101,7 +104,8 @@ def test_rare_flips_still_need_rows() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"effect": 0.03}, "not above the margin of 0.03"),
+        ({"effect": 0.03}, "a fraction above the margin of 0.03"),
+        ({"effect": 5}, "below 1, as 0.05 for five points"),
         ({"policy": Policy.of(looks=2, look=3)}, "look 3 of 2"),
         ({"power": 1.0}, "a power of 1 is not possible"),
         ({"harmed": 0.7, "helped": 0.4}, "a churn of 0.7 harmed and 0.4 helped"),
