@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.errors import ModelError, OutputError
+from fairguard.inputs.checkpoints import chosen_set, weight_sets
 from fairguard.inputs.detect import Kind, detect
-from fairguard.inputs.state_dicts import CHECKPOINT_KEYS, weights_in
 from fairguard.repair.journal import written
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.rows import mapped
@@ -125,44 +125,57 @@ def count_zeros(state: Mapping[str, Tensor], masks: Masks) -> tuple[int, int]:
 
 
 def _replaced(held: Any, weights: Weights, masks: Masks) -> Any:
-    """Return what a file held, with its tensors replaced wherever they were nested."""
-    state = weights_in(held, "the model")
-    if _is_around(held, state):
-        key = next(
-            key for key in CHECKPOINT_KEYS if isinstance(held.get(key), Mapping) and set(state) <= set(held[key])
-        )
-        kept = {k: v for k, v in held.items() if not str(k).startswith("optim")}
-        return kept | {key: _replaced(held[key], weights, masks)}
-    changed = copy.copy(held)
+    """Return what a file held, with the weights replaced wherever they were nested.
+
+    What belongs to the old weights is left out: optimisers, and other sets of the same names, such as running means.
+    """
+    sets = weight_sets(held)
+    place = chosen_set(held, sets)
+    if place is None or place not in sets:
+        raise ModelError(f"the pruned file holds several sets of weights ({', '.join(sets)}): save one of them alone.")
+    old = {id(part) for name, part in sets.items() if name != place and set(part) == set(sets[place])}
+    return _swapped(held, sets[place], old, weights, masks)
+
+
+def _swapped(held: Any, chosen: Any, old: set[int], weights: Weights, masks: Masks) -> Any:
+    if held is chosen:
+        changed = copy.copy(held)
+        changed.update(_renewed(held, weights, masks))
+        return changed
+    if not isinstance(held, Mapping):
+        return held
+    kept = {k: v for k, v in held.items() if not str(k).startswith(("optim", "_optim")) and id(v) not in old}
+    return {key: _swapped(part, chosen, old, weights, masks) for key, part in kept.items()}
+
+
+def _renewed(state: Mapping[str, Any], weights: Weights, masks: Masks) -> dict[str, Tensor]:
+    """Return what the stored tensors of ``state`` become, by their names; what is no weight of the network is left out.
+
+    A stored name may carry what wrappers put before it, and a pruned weight may be stored in two halves.
+    """
+    prefix = _prefix(state, weights)
+    found = {}
     for name, old in state.items():
-        changed[name] = _new(name, old, weights, masks)
-    return changed
+        plain = name.replace("_orig_mod.", "")
+        if not isinstance(old, Tensor) or not plain.startswith(prefix):
+            continue
+        plain = plain.removeprefix(prefix)
+        whole = plain.removesuffix("_orig").removesuffix("_mask")
+        if plain not in weights and whole not in weights:
+            continue
+        new = weights[plain] if plain in weights else weights[whole]
+        if plain not in weights and plain.endswith("_mask"):
+            new = masks.keep[whole] if whole in masks.keep else torch.ones_like(new)
+        found[name] = new.detach().to("cpu", old.dtype, copy=True).contiguous()
+    return found
 
 
-def _is_around(held: Mapping[str, Any], state: Weights) -> bool:
-    return not set(state) <= set(held)
-
-
-def _new(name: str, old: Tensor, weights: Weights, masks: Masks) -> Tensor:
-    """Return what a stored tensor becomes; its name may carry a wrapper's prefix, or a pruned weight's two halves."""
-    plain = _plain(name, weights)
-    if plain in weights:
-        return weights[plain].detach().to("cpu", old.dtype).clone()
-    if plain.endswith("_orig"):
-        return weights[plain.removesuffix("_orig")].detach().to("cpu", old.dtype).clone()
-    weight = plain.removesuffix("_mask")
-    living = masks.keep[weight] if weight in masks.keep else torch.ones_like(weights[weight])
-    return living.to("cpu", old.dtype)
-
-
-def _plain(name: str, weights: Weights) -> str:
-    """Return the network's own name of a stored tensor; ``_orig`` and ``_mask`` stay."""
-    if name in weights:
-        return name
-    name = name.replace("_orig_mod.", "")
-    while name not in weights and name.startswith("module."):
-        name = name.removeprefix("module.")
-    return name
+def _prefix(state: Mapping[str, Any], weights: Weights) -> str:
+    """Return what stands before the network's own names in a file: ``module.``, Lightning's ``model.``, or nothing."""
+    names = {name.replace("_orig_mod.", "").removesuffix("_orig") for name in state}
+    first = min(weights, key=len)
+    found = [name.removesuffix(first) for name in names if name == first or name.endswith(f".{first}")]
+    return max(sorted(found, key=len), key=lambda prefix: sum(prefix + name in names for name in weights), default="")
 
 
 def _write_safetensors(like: Path, path: Path, weights: Weights, masks: Masks) -> None:
@@ -171,7 +184,8 @@ def _write_safetensors(like: Path, path: Path, weights: Weights, masks: Masks) -
 
     with safe_open(like, framework="pt") as file:
         metadata = file.metadata()
-    state = {name: _new(name, old, weights, masks).contiguous() for name, old in load_file(like).items()}
+    state = load_file(like)
+    state.update(_renewed(state, weights, masks))
     with written(path):
         save_file(state, path, metadata=metadata)
 
@@ -183,15 +197,16 @@ def _filled(module: Any, weights: Weights, masks: Masks) -> Any:
         module = next((part for part in module.values() if isinstance(part, nn.Module)), None)
     if module is None:
         raise ModelError("the file holds no module whose weights could be replaced.")
-    for name, tensor in module.state_dict().items():
-        tensor.copy_(_new(name, tensor, weights, masks))
+    state = module.state_dict()
+    for name, new in _renewed(state, weights, masks).items():
+        state[name].copy_(new)
     return module
 
 
 @torch.no_grad()
 def _write_exported(like: Path, path: Path, weights: Weights, masks: Masks) -> None:
     program = torch.export.load(like)
-    for name, tensor in program.state_dict.items():
-        tensor.copy_(_new(name, tensor, weights, masks))
+    for name, new in _renewed(program.state_dict, weights, masks).items():
+        program.state_dict[name].copy_(new)
     with written(path):
         torch.export.save(program, path)
