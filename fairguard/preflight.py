@@ -244,8 +244,8 @@ def _recode(model: Predictor, given: tuple[str, ...] | None) -> NDArray[np.int64
 
 def _own_names(model: Predictor, given: tuple[str, ...]) -> tuple[str, ...] | None:
     """Return what a model's codes are called: recorded whole numbers are labels, where the labels count otherwise."""
-    recorded = isinstance(model, RecordedPredictor) and model.kind is ScoreKind.LABELS and model.classes is None
-    if not recorded or not all(map(_WHOLE.fullmatch, given)) or given == tuple(map(str, range(len(given)))):
+    numbered = all(map(_WHOLE.fullmatch, given)) and given != tuple(map(str, range(len(given))))
+    if not isinstance(model, RecordedPredictor) or model.kind is not ScoreKind.LABELS or model.classes or not numbered:
         return model.classes
     return tuple(map(str, range(int(model.values.max()) + 1)))
 
@@ -350,7 +350,7 @@ def _other_order(table: CountTable) -> str | None:
     answers = np.zeros((size, size), dtype=np.int64)  # by label and dense answer
     np.add.at(answers, (table.y, table.dense), table.counts)
     usual = answers.argmax(axis=1)
-    if len(np.unique(usual)) < size:
+    if len(np.unique(usual)) < size or (usual == np.arange(size)).all():
         return None
     right = answers.max(axis=1).sum() / table.n
     order = ",".join(table.classes[int(label)] for label in np.argsort(usual))

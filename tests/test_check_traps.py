@@ -111,6 +111,9 @@ def test_classes_in_another_order_are_recognised(project: pd.DataFrame) -> None:
     assert order is not None, warned
     verdict = check(model, model, **ROWS, features=["a", "b"], classes=order[1].split(","))
     assert verdict.overall.accuracy.dense == 1
+    project.assign(label=1).to_csv("rows.csv", index=False)
+    one = " ".join(check(model, model, **ROWS, features=["a", "b"]).warnings)
+    assert "is the preprocessing right?" in one, "no other order would do better"
 
 
 def test_labels_that_count_from_one(project: pd.DataFrame) -> None:

@@ -145,6 +145,15 @@ def test_a_report_that_cannot_be_written_is_met_before_any_model(
     assert f"cannot write {place}" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
+def test_a_full_disk_is_no_bug_of_ours(inside: Path) -> None:
+    command = [sys.executable, "-m", "fairguard", *CHECK, "pruned_preserved.pt"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith("fairguard: error: cannot write the report to stdout: No space left")
+
+
 def test_report_goes_to_a_file(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.json"
     assert run([*CHECK, "pruned_regressed.pt", "--format", "json", "--output", str(report)]) == 1

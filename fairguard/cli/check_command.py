@@ -12,6 +12,7 @@ from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from
 from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import Settings
+from fairguard.errors import OutputError
 from fairguard.files import check_writable, write_text
 from fairguard.verdict import Outcome, Verdict
 
@@ -77,10 +78,19 @@ def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool
 
         text = render_text(verdict, verbose=verbose, next_step=next_step, **screen(to_file=settings.output is not None))
     if settings.output is None:
-        click.echo(text, nl=False)
+        _print(text)
     else:
         write_text(settings.output, text)
         click.echo(f"{verdict.outcome}: {verdict.headline}   report: {settings.output}", err=True)
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text, nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write the report to stdout: {error.strerror}. Name a file with --output.") from None
 
 
 def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) -> str:

@@ -189,6 +189,7 @@ def _explained(name: str, message: str) -> str:
         ("Expected bytes", lambda: f"a column of {name} mixes types: {message}; give numbers only, or text only."),
         ("utf-8", lambda: f"{name} is not UTF-8 text; save it as UTF-8."),
         ("Expected", lambda: f"{name} is no proper CSV: {message}"),
+        ("CSV parse error", lambda: f"{name} is no proper CSV: {message}; data is CSV, Parquet or npz."),
     ]
     return next((text() for sign, text in rules if sign in message), f"{name} cannot be read: {message}")
 
