@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from fairguard.cli import run
+from fairguard.config import Settings
 from fairguard.demo import digits, synthetic
 
 
@@ -237,6 +239,34 @@ def test_the_same_demo_is_the_same_bytes(applicants: Path, tmp_path: Path) -> No
         torch.set_num_threads(before)
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (applicants / path.name).read_bytes(), path.name
+
+
+def test_the_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: fairguard")
+    assert re.search(r"^  check +Judge", said, re.MULTILINE)
+    assert run(["check"]) == 2
+    assert capsys.readouterr().err == "fairguard: error: Missing argument 'DENSE'. See fairguard check --help.\n"
+
+
+def test_help_of_check_has_sections_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    places = [
+        out.index(title) for title in ("Rows: --data", "Models: --model", "What counts as harm: --margin", "Report:")
+    ]
+    assert places == sorted(places)
+    assert "Options:" not in out
+    for name, default in {
+        "margin": 0.02,
+        "alpha": 0.05,
+        "min-group": 20,
+        "intersections": 2,
+        "batch-size": 256,
+    }.items():
+        assert re.search(rf"--{name} [^;]*; default {default}\b", out), name
+        assert Settings.model_fields[name.replace("-", "_")].default == default
 
 
 def test_digits_demo_shows_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

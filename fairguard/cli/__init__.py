@@ -74,7 +74,7 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", INTERRUPTED)
     except (click.ClickException, FairguardError) as error:
-        return _complain(error.format_message() if isinstance(error, click.ClickException) else str(error), NOT_JUDGED)
+        return _refused(error)
     except SystemExit as error:  # from the user's own code: leaving with its 0 would say "preserved"
         return _complain(f"code that was called left Python with exit code {error.code}; let it return", NOT_JUDGED)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
@@ -84,6 +84,16 @@ def run(arguments: list[str] | None = None) -> int:
         _write_traceback()
         return _complain(f"internal error, please report it: {type(error).__name__}: {error}", NOT_JUDGED)
     return code if isinstance(code, int) else PRESERVED
+
+
+def _refused(error: click.ClickException | FairguardError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # the bare command: its text is the help
+        click.echo(error.format_message(), err=True)
+        return NOT_JUDGED
+    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    if isinstance(error, click.MissingParameter) and error.ctx is not None:
+        message += f" See {error.ctx.command_path} --help."
+    return _complain(message, NOT_JUDGED)
 
 
 def _complain(message: str, code: int) -> int:

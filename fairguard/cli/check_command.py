@@ -33,7 +33,7 @@ CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INC
 @click.option(
     "--format",
     type=click.Choice(["text", "json", "html", "sarif", "junit", "github"]),
-    help="How the report on stdout looks.",
+    help="How the report looks; default text.",
 )
 @click.option("--output", metavar="FILE", help="Write the report there instead of stdout.")
 @click.option("--allow-inconclusive", is_flag=True, help="Leave with 0 where the rows cannot decide.")
@@ -46,7 +46,9 @@ def command(
     """Judge whether PRUNED treats every group as well as DENSE does, on the same labelled rows.
 
     DENSE and PRUNED are model files (.pt, .onnx, ...) or files of recorded predictions; what a file is gets decided by
-    its content. Exit codes: 0 preserved, 1 regressed, 2 not judged, 3 inconclusive.
+    its content. Every option can stand in fairguard.toml (fairguard init writes one); what is typed wins.
+
+    Exit codes: 0 preserved, 1 regressed, 2 not judged, 3 inconclusive, 130 interrupted.
     """
     settings = settings_from(config, **typed)
     if dry_run:

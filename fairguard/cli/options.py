@@ -22,14 +22,14 @@ DATA = (
         "groups",
         multiple=True,
         metavar="COL",
-        help="Sensitive feature; age:25,45,65 bins a number; class is the label itself.",
+        help="Sensitive feature, once for each; age:25,45,65 bins a number; class is the label itself.",
     ),
-    click.option("--id", "id", metavar="COL", help="Column that names the rows."),
+    click.option("--id", "id", metavar="COL", help="Column that names the rows, and joins recorded predictions."),
     click.option("--features", metavar="A,B,C", help="Feature columns; default: all but label, groups and id."),
     click.option(
         "--transform", metavar="MODULE:CALLABLE", help="Turns a batch of the table into what the models take."
     ),
-    click.option("--classes", metavar="A,B,C", help="Class names in the order of the models' outputs."),
+    click.option("--classes", metavar="A,B,C", help="Class names in the order of the models' outputs; default sorted."),
     click.option("--weight", metavar="COL", help="Column of row weights."),
     click.option("--cluster", metavar="COL", help="Column that names the person, where a person has several rows."),
 )
@@ -40,22 +40,34 @@ MODELS = (
         "--threshold", type=float, help="Cut of a single output; default 0 for logits, 0.5 for probabilities."
     ),
     click.option("--output-key", metavar="NAME", help="Which output, where a model returns several."),
-    click.option("--batch-size", type=click.IntRange(1), help="Rows per forward pass."),
+    click.option("--batch-size", type=click.IntRange(1), help="Rows per forward pass; default 256."),
     click.option("--per-row", is_flag=True, help="Predict one row at a time."),
-    click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where torch models run."),
+    click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where torch models run; default auto."),
     click.option("--provider", metavar="NAME", help="onnxruntime provider: cpu, cuda, tensorrt, ..."),
     click.option("--limit", metavar="SIZE", help="Most memory that a model file may claim: 64GiB."),
     click.option("--trust", is_flag=True, help="Open files that run code when opened."),
 )
 POLICY = (
-    click.option("--margin", multiple=True, metavar="[METRIC=]X", help="Tolerated excess drop: 0.02 is two points."),
-    click.option("--alpha", type=float, help="Error rate: 0.01 for every pull request, 0.05 for a release."),
-    click.option("--metric", "metrics", multiple=True, metavar="NAME", help=f"Gated: {', '.join(Metric)}."),
-    click.option("--min-group", type=int, help="Groups with fewer rows are listed as untested."),
-    click.option("--intersections", type=int, help="Judge products of up to so many columns; 1 for none."),
-    click.option("--favourable", metavar="LABEL", help="The label that is good to receive."),
     click.option(
-        "--untested", type=click.Choice(["warn", "fail"]), help="Whether an untested group forbids 'preserved'."
+        "--margin", multiple=True, metavar="[METRIC=]X", help="Tolerated excess drop; default 0.02, two points."
+    ),
+    click.option("--alpha", type=float, help="Error rate; default 0.05, for a release; 0.01 for every pull request."),
+    click.option(
+        "--metric",
+        "metrics",
+        multiple=True,
+        metavar="NAME",
+        help=f"Gated, once for each: {', '.join(Metric)}; default accuracy, and recall and fpr of two classes.",
+    ),
+    click.option("--min-group", type=int, help="Groups with fewer rows are listed as untested; default 20."),
+    click.option("--intersections", type=int, help="Judge products of up to so many columns; default 2; 1 for none."),
+    click.option(
+        "--favourable", metavar="LABEL", help="The label that is good to receive; default the second class of two."
+    ),
+    click.option(
+        "--untested",
+        type=click.Choice(["warn", "fail"]),
+        help="Whether an untested group forbids 'preserved'; default warn.",
     ),
     click.option("--strict", is_flag=True, help="Regressed only if the corrected lower bound exceeds the margin."),
     click.option("--looks", type=int, help="Planned looks at growing data."),
@@ -65,7 +77,28 @@ POLICY = (
 CONFIG = (click.option("--config", type=click.Path(path_type=Path), help="fairguard.toml or pyproject.toml to read."),)
 
 
-class ManyFiles(click.Command):
+SECTIONS = {"data": "Rows", "model": "Models", "margin": "What counts as harm", "seeds": "More", "flips": "Report"}
+"""What a section of the help is called, by the option that begins it."""
+
+
+class Sectioned(click.Command):
+    """A command whose help lists its options in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, a section for each kind."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        title = "Options"
+        for param in self.get_params(ctx):
+            title = SECTIONS.get(param.name or "", title)
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                sections.setdefault(title, []).append(record)
+        for name, records in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+class ManyFiles(Sectioned):
     """A command whose ``--seeds`` takes every word up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
