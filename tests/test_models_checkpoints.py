@@ -1,6 +1,8 @@
 """Training checkpoints as people keep them: the right weights are found, and what is not clear is asked for."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,3 +231,32 @@ def test_the_versions_of_modules_come_along(tmp_path: Path) -> None:
         factory=lambda: nn.Sequential(nn.Linear(12, 3), nn.BatchNorm1d(3)),
     )
     np.testing.assert_array_equal(model.scores(rows()), expected(source["model"]))
+
+
+SCRIPT = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(12, 16), nn.Linear(16, 3)
+    def forward(self, x):
+        return self.fc2(torch.relu(self.fc1(x)))
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.save(Net(), "m.pt")
+"""
+
+
+def test_a_module_that_a_script_saved_finds_its_class_there(tmp_path: Path) -> None:
+    """Its class is called ``__main__.Net``: that was the script, and is pytest or fairguard now."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, check=True)
+    path = tmp_path / "m.pt"
+    with pytest.raises(ModelError, match=r"would import __main__\.Net"):
+        load_model(path, factory=f"{tmp_path / 'train.py'}:Net")
+    with pytest.raises(ModelError, match=r"needs Net from the script that saved it.*--model script\.py:Net"):
+        load_model(path, trust=True)
+    model = load_model(path, factory=f"{tmp_path / 'train.py'}:Net", trust=True)
+    np.testing.assert_array_equal(model.scores(rows()), expected())
+    assert not hasattr(sys.modules["__main__"], "Net")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fairguard.errors import ModelError
+from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.detect import Found, Kind
+from fairguard.inputs.factories import load_callable
 from fairguard.inputs.limits import listed, shown
 from fairguard.inputs.state_dicts import Factory, first_line, module_from_held
 
@@ -46,9 +48,11 @@ def open_trusted(found: Found, factory: Factory | None, *, name: str | None = No
         Kind.MODULE: lambda path: torch.load(path, map_location="cpu", weights_only=False),
     }
     try:
-        with _importing_from_here(factory), warnings.catch_warnings():
+        with _importing_from_here(factory), _as_in_its_script(found, factory), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             held = openers[found.kind](found.path)
+    except FairguardError:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {shown(first_line(error), width=300)}"
         raise ModelError(f"{found.path} cannot be opened: {reason}") from error
@@ -74,3 +78,29 @@ def _importing_from_here(factory: Factory | None) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+@contextmanager
+def _as_in_its_script(found: Found, factory: Factory | None) -> Iterator[None]:
+    """Let classes that a script defined and saved as its own, ``__main__.Net``, be those of the factory's module.
+
+    Raises:
+        ModelError: the file needs such classes, and no factory says where they are.
+    """
+    main = sys.modules["__main__"]
+    names = {name.split(".")[1] for name in found.imports if name.startswith("__main__.")}
+    lacking = sorted(name for name in names if not hasattr(main, name))
+    if lacking and factory is None:
+        raise ModelError(
+            f"{found.path} needs {listed(lacking)} from the script that saved it; name that script with "
+            f"--model script.py:{shown(lacking[0])}."
+        )
+    home = inspect.getmodule(load_callable(factory) if isinstance(factory, str) else factory) if lacking else None
+    lent = [name for name in lacking if hasattr(home, name)]
+    for name in lent:
+        setattr(main, name, getattr(home, name))
+    try:
+        yield
+    finally:
+        for name in lent:
+            delattr(main, name)
