@@ -76,12 +76,15 @@ class Journal:
         return part
 
     def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what ``work`` gave, from the file if the stage ended in an earlier life."""
+        """Return what ``work`` gave, from the file if the stage ended in an earlier life.
+
+        A checkpoint that ``work`` saved as ``name.running`` has then served.
+        """
         if (done := self.load(f"{name}.done")) is not None:
             return done
         result = work()
         self.save(f"{name}.done", result)
-        self.forget(name)
+        self.forget(f"{name}.running")
         return result
 
     def load(self, name: str) -> dict[str, Any] | None:

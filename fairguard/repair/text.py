@@ -73,22 +73,21 @@ def next_step(report: RepairReport) -> str:
     if report.result is Result.UNPROVEN:
         wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
         return f"more rows: fairguard check {files.dense} {report.output} --data MORE_ROWS   |   {wider}"
-    if report.broken:
-        first = f"more training rows or a larger --budget than {report.settings.get('budget', '1.5x')}"
-        allowed = "--accuracy-floor, if the loss is worth it"
-        floor = f"   |   {allowed}" if any("overall" in sentence for sentence in report.broken) else ""
-        return f"{first}   |   see the trade-offs: --frontier{floor}{_keep(report)}"
-    worst = _worst(report)
-    steps = ["see the trade-offs: --frontier", "a larger --budget", "a lower --sparsity"]
-    steps = [f"--for {worst.group!r}", *steps] if worst is not None and "&" not in worst.group else steps
-    return "   |   ".join(steps) + _keep(report)
+    budget = f"a larger --budget than {report.settings.get('plan', {}).get('budget', '1.5x')}"
+    steps = [budget, "see the trade-offs: --frontier"]
+    if any("overall" in sentence for sentence in report.broken):
+        steps.append("--accuracy-floor, if the loss is worth it")
+    worst = next(iter(report.after.regressed), None) if report.after is not None else None
+    if worst is not None:
+        steps += [f"--for {worst.group!r}", "a lower --sparsity"]
+    return "   |   ".join([*steps, *([] if report.output else ["look at the best candidate: --keep-best"])])
 
 
 def needed_lines(report: RepairReport) -> list[str]:
     """Return in words what would decide the findings that the verify rows leave open."""
     needed, after = report.needed, report.after
-    if after is None or not report.open:
-        return []
+    if after is None or not report.open or report.result is not Result.UNPROVEN:
+        return []  # more rows prove a harm as well as its absence: they are no repair
     lines = []
     if needed.slowest is not None:
         last = needed.slowest
@@ -112,15 +111,6 @@ def needed_lines(report: RepairReport) -> list[str]:
 def _some(findings: Sequence[Finding]) -> str:
     shown = "; ".join(f"{finding_name(f)} ({points(f.estimate)} points)" for f in findings[:3])
     return shown + (f" and {len(findings) - 3} more" if len(findings) > 3 else "")
-
-
-def _keep(report: RepairReport) -> str:
-    return "" if report.output else "   |   look at the best candidate: --keep-best"
-
-
-def _worst(report: RepairReport) -> Finding | None:
-    assert report.after is not None  # noqa: S101 - the caller has looked
-    return next(iter(report.after.regressed), None)
 
 
 def _comparison(before: Verdict, after: Verdict) -> list[str]:
