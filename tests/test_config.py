@@ -205,6 +205,8 @@ def test_init_names_the_rows_where_a_column_does(project: Path) -> None:
     frame.assign(ID=range(len(frame))).to_csv("v.csv", index=False)
     text = init_text("v.csv")
     assert load_settings(write(project, text)).id == "ID"
+    frame.assign(person=[f"p{i}" for i in range(len(frame))]).to_parquet("v.parquet")
+    assert load_settings(write(project, init_text("v.parquet"))).id == "person", "each value stands once"
     assert '# features = ["gpa", "page"]' in text
 
 

@@ -23,13 +23,15 @@ from fairguard.inputs.rows import IDS
 LABELS = ("label", "labels", "target", "y", "class", "outcome", "income", "hired", "approved", "default", "recidivism")
 """Names under which a label usually stands, the likeliest first."""
 SENSITIVE = re.compile(
-    r"(^|[^a-z])(sex|gender|race|racial|ethnic\w*|age|marital\w*|religio\w*|nationalit\w*|native.country|disab\w*|caste)"
-    r"($|[^a-z])",
+    r"(^|[^a-z])(sex|gender|race|racial|ethnic\w*|age|marital\w*|religio\w*|nationalit\w*|country|origin|citizen\w*|"
+    r"disab\w*|caste|veteran)($|[^a-z])",
     re.IGNORECASE,
 )
 _NO_LABELS = ("split", "fold", "set", "partition", "source")
 _MOST_CLASSES = 100
 _MOST_GROUPS = 20
+_FEWEST_NAMED = 100
+"""Rows from which on values that stand once each are taken for names of the rows."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class _Column:
     kind: pa.DataType
     distinct: int
     edges: tuple[float, ...]
+    names_rows: bool = False
+    """Whether whole numbers or text stand in it, each once."""
 
     @property
     def group(self) -> str:
@@ -66,7 +70,7 @@ def init_text(data: str | Path, *, label: str | None = None, folder: Path | None
     chosen = label or _label(columns)
     groups = _groups([column for column in columns if column.name != chosen])
     is_array = isinstance(open_table(path), NpzArrays)
-    row_id = next((name for name in names if name.lower() in IDS and name != chosen), None)
+    row_id = _row_id([column for column in columns if column.name != chosen])
     others = [c for c in columns if c.name not in (chosen, row_id) and c.group not in groups]
     lines = _data_lines(_seen_from(folder, path), chosen, groups, row_id)
     return "\n".join([*lines, *([] if is_array else _feature_lines(others)), *_REST])
@@ -136,7 +140,8 @@ def _column(name: str, values: Column) -> _Column:
     nested = pa.types.is_nested(values.type)
     distinct = 0 if nested else len(values.unique().drop_null())
     edges = propose_edges(numbers(values)) if is_number(values.type) and distinct > MAX_NUMBERS else ()
-    return _Column(name, values.type, distinct, edges)
+    whole = any(is_kind(values.type) for is_kind in (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string))
+    return _Column(name, values.type, distinct, edges, whole and distinct == len(values) >= _FEWEST_NAMED)
 
 
 def _label(columns: Sequence[_Column]) -> str | None:
@@ -148,6 +153,13 @@ def _label(columns: Sequence[_Column]) -> str | None:
                 return column
     last = columns[-1].name if columns else ""
     return last if last in able and not SENSITIVE.search(last) and last.lower() not in _NO_LABELS else None
+
+
+def _row_id(columns: Sequence[_Column]) -> str | None:
+    """Return the column that is called an id, else the only one whose values stand once each."""
+    called = [column.name for column in columns if column.name.lower() in IDS]
+    unique = [column.name for column in columns if column.names_rows and not SENSITIVE.search(column.name)]
+    return called[0] if called else unique[0] if len(unique) == 1 else None
 
 
 def _groups(columns: Sequence[_Column]) -> list[str]:
