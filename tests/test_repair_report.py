@@ -14,6 +14,7 @@ from fairguard.errors import ConfigError, OutputError
 from fairguard.repair.budget import parsed
 from fairguard.repair.journal import Journal, written
 from fairguard.repair.listening import Listener
+from fairguard.repair.proof import Proof
 from fairguard.repair.report import RepairReport, Result
 from fairguard.repair.task import Status
 from fairguard.verdict import Outcome, Verdict
@@ -125,6 +126,20 @@ def test_every_end_says_what_to_do_next() -> None:
     nothing = RepairReport(Result.NOTHING_TO_DO, judged(0.0)).to_text()
     assert "next: ship PRUNED" in nothing
     assert nothing.splitlines()[-1].startswith("preserved already")
+
+
+def test_better_is_what_more_findings_prove() -> None:
+    """A tiny group's estimate, which is noise, does not decide whether a repair helped."""
+    before, after = judged(0.01, n=900), judged(0.0, n=900)
+    worst = after.findings[0].model_copy(update={"estimate": 0.5, "outcome": Outcome.INCONCLUSIVE})
+    after = after.model_copy(update={"outcome": Outcome.INCONCLUSIVE, "findings": (worst, *after.findings[1:])})
+    assert before.outcome is Outcome.INCONCLUSIVE
+    proof = Proof(before, after, (), 0.9, opened=None)  # type: ignore[arg-type]
+    assert proof.result is Result.UNPROVEN
+    assert replace(proof, before=after, after=before).result is Result.NOT_REPAIRED
+    assert replace(proof, broken=("race=A lost",)).result is Result.NOT_REPAIRED
+    report = RepairReport(Result.NOT_REPAIRED, before, before=after, after=before)
+    assert "no better than pruned on the verify rows:" in report.to_text()
 
 
 def test_before_and_after_stand_in_columns() -> None:

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from fairguard.repair.report import RepairReport, Result, finding_name
-from fairguard.repair.text import last_line, needed_lines, next_step, rows_line, side_by_side, span
+from fairguard.repair.text import last_line, needed_lines, next_step, rows_line, side_by_side, span, why_not
 from fairguard.report.declared import Declared
 from fairguard.report.html import render_all
 from fairguard.report.wording import bounds, percent, points
@@ -46,7 +46,7 @@ def _story(report: RepairReport) -> str:
     parts = [
         f'<p class="name">fairguard repair {escape(report.files.dense)} {escape(report.files.pruned)}</p>',
         f'<h1><span class="badge {badge}">{escape(report.result.value)}</span> {escape(last_line(report))}</h1>',
-        *(f'<p class="warning">guard broken: {escape(sentence)}</p>' for sentence in report.broken),
+        *(f'<p class="warning">{escape(sentence)}</p>' for sentence in why_not(report)),
         *(f'<p class="plain">{escape(line)}</p>' for line in needed_lines(report)),
         f'<p class="plain">next: <code>{escape(next_step(report))}</code></p>',
         *(f'<p class="warning">{escape(note)}</p>' for note in report.notes),

@@ -50,7 +50,7 @@ class Proof:
             return Result.NOT_REPAIRED
         if self.after.outcome is Outcome.PRESERVED:
             return Result.REPAIRED
-        better = self.before.outcome is Outcome.REGRESSED or _worst(self.after) < _worst(self.before)
+        better = self.before.outcome is Outcome.REGRESSED or _standing(self.after) > _standing(self.before)
         return Result.UNPROVEN if better else Result.NOT_REPAIRED
 
 
@@ -108,6 +108,10 @@ def _opened(file: Path, like: Path | None, task: Task, settings: Settings) -> To
     return opened
 
 
-def _worst(verdict: Verdict) -> float:
-    found = [f.estimate - f.margin for f in verdict.findings if f.tested and not isnan(f.estimate)]
-    return max(found, default=float("-inf"))
+def _standing(verdict: Verdict) -> tuple[int, float]:
+    """Return how many findings are proven preserved, then how far the worst estimate lies within its margin.
+
+    The worst estimate alone would be that of whatever group has the fewest rows.
+    """
+    within = [f.margin - f.estimate for f in verdict.findings if f.tested and not isnan(f.estimate)]
+    return sum(f.outcome is Outcome.PRESERVED for f in verdict.findings), min(within, default=float("inf"))

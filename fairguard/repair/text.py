@@ -40,7 +40,7 @@ def render(report: RepairReport) -> str:
         ],
         _comparison(report.before, report.after),
         _frontier(report),
-        [*(f"guard broken: {sentence}" for sentence in report.broken), *needed_lines(report)],
+        [*why_not(report), *needed_lines(report)],
         [f"next: {next_step(report)}", last_line(report)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -81,6 +81,21 @@ def next_step(report: RepairReport) -> str:
     if worst is not None:
         steps += [f"--for {worst.group!r}", "a lower --sparsity"]
     return "   |   ".join([*steps, *([] if report.output else ["look at the best candidate: --keep-best"])])
+
+
+def why_not(report: RepairReport) -> list[str]:
+    """Return why it is not repaired, a sentence each."""
+    if report.result is not Result.NOT_REPAIRED or report.before is None or report.after is None:
+        return []
+    lines = [f"guard broken: {sentence}" for sentence in report.broken]
+    if left := report.after.regressed:
+        lines.append(f"still regressed: {_some(left)}")
+    if not lines:
+        proven = [sum(f.outcome is Outcome.PRESERVED for f in v.findings) for v in (report.before, report.after)]
+        lines.append(
+            f"no better than pruned on the verify rows: {proven[0]} findings preserved before, {proven[1]} after"
+        )
+    return lines
 
 
 def needed_lines(report: RepairReport) -> list[str]:
