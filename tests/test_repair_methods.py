@@ -1,7 +1,11 @@
 """Every method on one small real problem: the sparsity, what it leaves alone, and the property that defines it."""
 
+import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_repair_architectures import cnn, digits, mlp, trained
@@ -9,24 +13,35 @@ from torch import Tensor, nn
 
 from fairguard.errors import ConfigError
 from fairguard.policy import Policy
+from fairguard.repair.journal import Journal
 from fairguard.repair.masks import Masks, masks_at
-from fairguard.repair.methods import METHODS, ballot_lastlayer, bias_shift, chita, lth, method_named, safecompress
-from fairguard.repair.methods.bilevel import implicit
+from fairguard.repair.methods import (
+    METHODS,
+    ballot_lastlayer,
+    bias_shift,
+    chita,
+    lth,
+    magnitude,
+    method_named,
+    safecompress,
+)
+from fairguard.repair.methods.bilevel import gap, implicit
 from fairguard.repair.methods.fairscratch import signed_constants
 from fairguard.repair.methods.gates import gated
 from fairguard.repair.task import Candidate, Options, Task, answer, copied, make_task
+from fairguard.repair.training import BeforeEpoch, Trained, train
 
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    train, tune, _ = digits("image")
+    rows, tune, _ = digits("image")
     torch.manual_seed(0)
-    net = trained(mlp(), train)
+    net = trained(mlp(), rows)
     pruned = masks_at(net, 0.85, scope="layer").on(copied(net.state_dict()))
     return make_task(
         net,
         pruned,
-        train,
+        rows,
         tune,
         columns=("class",),
         levels=(tuple(map(str, range(10))),),
@@ -100,19 +115,90 @@ def test_bias_shift_wants_classes_as_groups(task: Task) -> None:
         bias_shift.select_and_train(replace(task, train=other))
 
 
-def test_lottery_tickets_keep_the_largest_of_the_living(task: Task) -> None:
-    shares = lth.rounds(task.masks)
-    assert shares[:3] == pytest.approx([0.8, 0.64, 0.512])
-    assert shares[-1] == task.masks.kept / task.masks.total
-    first = lth.next_masks(task, task.dense, None, 0.8)
-    second = lth.next_masks(task, task.dense, first, 0.64)
-    for name, keep in second.keep.items():
-        assert not (keep & ~first.keep[name]).any(), "what died stays dead"
-        # Independently: by numpy's sort of the sizes, the layer's share of the largest, each output's floor aside.
-        size = task.dense[name].abs().flatten().numpy()
-        largest = torch.zeros(size.size, dtype=torch.bool)
-        largest[torch.from_numpy(size.argsort()[::-1][: int(keep.sum())].copy())] = True
-        assert float((keep.flatten() == largest).float().mean()) > 0.97
+def largest(sizes: list[np.ndarray], count: int, pruned: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the ``count`` largest of all layers, of each output at least a fifth of what PRUNED has: plain numpy."""
+    places = [(layer, row, column) for layer, size in enumerate(sizes) for row, column in np.ndindex(*size.shape)]
+    places.sort(key=lambda place: -sizes[place[0]][place[1], place[2]])
+    left = [[math.ceil(0.2 * row.sum()) for row in keep] for keep in pruned]
+    safe = []
+    for layer, row, column in places:
+        if left[layer][row]:
+            left[layer][row] -= 1
+            safe.append((layer, row, column))
+    others = [place for place in places if place not in set(safe)]
+    found = [np.zeros(size.shape, dtype=bool) for size in sizes]
+    for layer, row, column in [*safe, *others][:count]:
+        found[layer][row, column] = True
+    return found
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_lottery_tickets_survivors_equal_an_independent_computation(
+    scope: Any, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.net.load_state_dict(task.dense)
+    masks = task.masks if scope == "layer" else masks_at(task.net, 0.85)
+    starts = []
+
+    def noted(task: Task, name: str, *, start: dict[str, Tensor], **how: Any) -> Trained:
+        starts.append((name, start))
+        return train(task, name, start=start, **how)
+
+    monkeypatch.setattr(lth, "train", noted)
+    found = lth.select_and_train(replace(task, masks=masks, journal=Journal(tmp_path / "journal")))
+
+    pruned = {name: keep.numpy() for name, keep in masks.keep.items()}
+    total, kept = masks.total, masks.kept
+    alive = {name: np.ones_like(keep) for name, keep in pruned.items()}
+    shares = [*[0.8**r for r in range(1, 20) if 0.8**r > kept / total], kept / total]
+    for number, share in enumerate(shares):
+        trained_weights = Journal(None)
+        trained_weights.folder = tmp_path / "journal"
+        weights = trained_weights.load(f"round-{number}.done")["weights"]
+        sizes = {n: np.where(alive[n], weights[n].abs().numpy(), -1.0) for n in pruned}
+        assert all(not weights[n].numpy()[~alive[n]].any() for n in pruned), "what died stays dead"
+        loosen = max(0.0, (share * total - kept) / (total - kept))
+        counts = {n: int(keep.sum()) + round(loosen * int((~keep).sum())) for n, keep in pruned.items()}
+        if scope == "layer":
+            alive = {n: largest([sizes[n]], counts[n], [pruned[n]])[0] for n in pruned}
+        else:
+            chosen = largest(list(sizes.values()), sum(counts.values()), list(pruned.values()))
+            alive = dict(zip(pruned, chosen, strict=True))
+        assert sum(int(a.sum()) for a in alive.values()) == pytest.approx(share * total, abs=len(pruned))
+    for name, survivors in alive.items():
+        assert np.array_equal(found.masks.keep[name].numpy(), survivors)
+        assert not found.weights[name].numpy()[~survivors].any()
+    early = trained_weights.load("early.done")["weights"]
+    rewound = {name: start for name, start in starts if name != "early"}
+    assert list(rewound) == [*[f"round-{number}" for number in range(len(shares))], "ticket"]
+    for start in rewound.values():
+        assert all(torch.equal(start[name], early[name]) for name in early), "every training rewinds to the early epoch"
+
+
+@pytest.mark.parametrize("method", ["magnitude", "ceag"])
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_gradual_pruning_follows_the_cubic_schedule(
+    method: str, scope: Any, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.net.load_state_dict(task.dense)
+    masks = task.masks if scope == "layer" else masks_at(task.net, 0.85)
+    seen: dict[int, Masks] = {}
+
+    def noted(task: Task, name: str, *, before_epoch: BeforeEpoch, **how: Any) -> Trained:
+        def moved(epoch: int, net: nn.Module) -> Masks | None:
+            if (found := before_epoch(epoch, net)) is not None:
+                seen[epoch] = found
+            return found
+
+        return train(task, name, before_epoch=moved, **how)
+
+    monkeypatch.setattr(magnitude, "train", noted)
+    found = method_named(method)(replace(task, masks=masks, epochs=12))
+    assert list(seen) == list(range(7)), "fewer every epoch of the first half, then the mask stays"
+    for epoch, chosen in seen.items():
+        share = (1 - epoch / 6) ** 3  # Zhu and Gupta: s_t = s_f (1 - (1 - t/T)^3)
+        assert chosen.kept == pytest.approx(masks.kept + share * (masks.total - masks.kept), abs=len(masks.keep) / 2)
+    assert all(not (found.weights[n][~keep]).any() for n, keep in seen[6].keep.items())
 
 
 def test_fairscratch_never_changes_a_weight(task: Task, found: dict[str, Candidate]) -> None:
@@ -133,6 +219,35 @@ def test_safecompress_keeps_each_density_through_drop_and_grow(task: Task) -> No
         for name, keep in task.masks.keep.items():
             assert int(moved.keep[name].sum()) == int(keep.sum())
         assert 0.6 < moved.overlap(task.masks) < 0.8
+
+
+@pytest.mark.parametrize("scope", ["layer"])
+def test_safecompress_keeps_its_density_through_a_whole_run(
+    scope: Any, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.net.load_state_dict(task.dense)
+    task = replace(task, masks=task.masks if scope == "layer" else masks_at(task.net, 0.85))
+    first = safecompress.densities(task)
+    before, after, shares = [], [], []
+    safest = safecompress.safest
+
+    def noted(task: Task, net: nn.Module, living: Masks, share: float, epoch: int, **how: Any) -> Masks:
+        chosen = safest(task, net, living, share, epoch, **how)
+        before.append({name: int(keep.sum()) for name, keep in living.keep.items()})
+        after.append({name: int(keep.sum()) for name, keep in chosen.keep.items()})
+        shares.append(1.0 - chosen.overlap(living))
+        return chosen
+
+    monkeypatch.setattr(safecompress, "safest", noted)
+    found = safecompress.select_and_train(task)
+    every = {name: int(keep.sum()) for name, keep in first.keep.items()}
+    assert len(after) == 13, "before every epoch but the first"
+    assert first.kept == task.masks.kept, "as dense as asked from the start"
+    assert all(counts == every for counts in after), "as many grew as dropped, in every layer"
+    assert min(sum(counts.values()) for counts in before) >= 0.99 * first.kept, "and what grew learned to live"
+    assert sum(int((found.weights[name] != 0).sum()) for name in every) >= 0.99 * first.kept
+    cosine = [0.005 + 0.495 * (1 + math.cos(math.pi * epoch / 14)) / 2 for epoch in range(1, 14)]
+    assert shares == pytest.approx(cosine, abs=0.02), "fewer and fewer move"
 
 
 def test_a_gates_gradient_equals_finite_differences() -> None:
@@ -160,6 +275,36 @@ def test_a_gates_gradient_equals_finite_differences() -> None:
         inner = net.parametrizations["weight"].original.grad.clone()
         implicit(net, gates)
         torch.testing.assert_close(gate.scores.grad, direct - inner.square() / 100.0)
+
+
+def test_the_bilevel_mask_gradient_sees_the_fairness_term(task: Task) -> None:
+    """grad_m of loss and relaxed accuracy gap, through the gates of both layers, against finite differences."""
+    net = mlp().double()
+    net.load_state_dict(task.dense)
+    index = torch.arange(300)
+    x, y = task.train.x[index].double(), task.train.y[index]
+
+    def both() -> Tensor:
+        logits = net(x)
+        return nn.functional.cross_entropy(logits, y) + 5.0 * gap(task, logits, index)
+
+    torch.manual_seed(0)
+    with gated(net, task.masks, {n: torch.rand(m.shape).double() for n, m in task.masks.keep.items()}) as gates:
+        for gate in gates.values():
+            gate.hard = False
+        both().backward()
+        plain_loss = nn.functional.cross_entropy(net(x), y)
+        for name, gate in gates.items():
+            without = torch.autograd.grad(plain_loss, gate.scores, retain_graph=True)[0]
+            assert float((gate.scores.grad - without).abs().max()) > 1e-4, f"{name}: the mask sees fairness"
+            flat = gate.scores.detach().view(-1)
+            for place in gate.scores.grad.abs().flatten().topk(3).indices.tolist():
+                ends = []
+                for step in (1e-6, -1e-6):
+                    flat[place] += step
+                    ends.append(float(both().detach()))
+                    flat[place] -= step
+                assert gate.scores.grad.flatten()[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4)
 
 
 def test_chita_solves_its_least_squares() -> None:
