@@ -30,4 +30,4 @@ print(report.to_text())
 
 after = check(dense, fair, test, **how)
 print("3. fair:    ", after.outcome, "-", after.headline)
-print("   everything that was tried:", f"{fair}.report.json")
+print("   everything that was tried:", f"{fair}.report.html", "and", f"{fair}.report.json")
