@@ -230,8 +230,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"{ends['n_boot']} replicates): fairlearn's lie {ends['mean_in_sd']:.2f} Monte-Carlo standard deviations from "
         f"ours on average (0.80 expected), {ends['largest_in_sd']:.1f} at most.",
         "",
-        "Replicates beyond those measured are reckoned in proportion. A verdict goes on relabelling, up to 9,999 "
-        "times, while the p value of a group that looks harmed is close to alpha; that is what its slowest cell shows.",
+        "Replicates beyond those measured are reckoned in proportion. A verdict goes on relabelling, within "
+        "bounds, while the p value of a group that looks harmed is close to alpha: its slowest cell shows it.",
     ]
     return "\n".join(lines) + "\n"
 

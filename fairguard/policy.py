@@ -27,8 +27,13 @@ class Metric(StrEnum):
     """Dense and pruned answer differently; needs no labels and says nothing about harm."""
 
 
-def _one_or_many(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+def _each_once(value: Any) -> Any:
+    """Return one name or several as names that stand once each: a metric named twice is one metric."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple):
+        return tuple(each for place, each in enumerate(value) if each not in value[:place])
+    return value
 
 
 def _name(value: Any) -> Any:
@@ -51,7 +56,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    metrics: Annotated[tuple[Metric, ...], BeforeValidator(_one_or_many)] = ()
+    metrics: Annotated[tuple[Metric, ...], BeforeValidator(_each_once)] = ()
     """Gated metrics, all in one family. Empty: accuracy, and for binary labels recall and fpr too."""
     margin: Share = 0.02
     """Tolerated excess drop of a group over the rest."""

@@ -196,6 +196,12 @@ def test_a_feature_called_class_is_a_feature() -> None:
     assert {s.column for s in verdict.summaries if s.name == "equalized_odds_difference"} == {"class", "sex"}
 
 
+def test_a_metric_named_twice_is_one_metric() -> None:
+    assert Policy.of(metrics=["fpr", "accuracy", "fpr"]).metrics == (Metric.FPR, Metric.ACCURACY)
+    with pytest.raises(ConfigError, match="metrics"):
+        Policy.of(metrics=[["accuracy"]])
+
+
 def test_the_favourable_class_may_be_a_number() -> None:
     table = draw(2000, 2)
     by_number, by_name = (judge(table, Policy.of(favourable=value)) for value in (np.int64(0), "0"))
