@@ -15,7 +15,7 @@ import hostile_files
 import pytest
 
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import Limits
+from fairguard.inputs.limits import Limits, raised_to
 from fairguard.inputs.models import load_model
 
 FULL = os.environ.get("FAIRGUARD_HOSTILE") == "full"
@@ -126,3 +126,14 @@ def test_limits_can_be_raised(tmp_path: Path) -> None:
         load_model(path, factory="model_files:net")
     with pytest.raises(ModelError, match="does not fit"):
         load_model(path, factory="model_files:net", limits=Limits(free_bytes=1 << 28))
+
+
+def test_a_model_of_very_many_tensors_opens_with_a_higher_limit(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "many.pt"
+    torch.save({f"w{i}": torch.zeros(1) for i in range(20_000)}, path)
+    with pytest.raises(ModelError, match=r"a pickle of more than 500,000 steps .*raise --limit"):
+        load_model(path, factory="model_files:net")
+    with pytest.raises(ModelError, match="does not fit"):
+        load_model(path, factory="model_files:net", limits=raised_to("64GiB"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from fairguard.errors import ModelError, did_you_mean
 from fairguard.inputs import archives
 from fairguard.inputs.limits import DEFAULT, Limits, human, shown
-from fairguard.inputs.pickles import BrokenPickleError, Listing, list_pickle
+from fairguard.inputs.pickles import BrokenPickleError, Listing, LongPickleError, list_pickle
 from fairguard.inputs.protobufs import looks_like_onnx
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
@@ -218,10 +218,16 @@ def _pickled(path: Path, size: int, limits: Limits) -> Found:
 
 
 def _listing(path: Path, data: bytes, limits: Limits, *, start: int = 0) -> Listing:
+    most = limits.opcodes
     try:
-        return list_pickle(data, start=start, most=limits.opcodes)
+        return list_pickle(data, start=start, most=most)
+    except LongPickleError:
+        raise ModelError(
+            f"{path} holds a pickle of more than {most:,} steps (some thousands of tensors); raise --limit, "
+            f"to 32GiB or more, if you trust it."
+        ) from None
     except BrokenPickleError:
-        raise ModelError(f"{path} holds a broken, truncated or overlong pickle. Copy or save it again.") from None
+        raise ModelError(f"{path} holds a broken or truncated pickle. Copy or save it again.") from None
 
 
 def _by_imports(path: Path, size: int, listing: Listing, *, zipped: bool) -> Found:

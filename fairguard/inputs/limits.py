@@ -53,6 +53,8 @@ _UNITS = {"mib": MIB, "gib": GIB, "tib": GIB << 10}
 def raised_to(size: str) -> Limits:
     """Return the limits with ``size`` bytes, such as ``64GiB``, for files, tensors and running models alike.
 
+    Beyond the default, archives may have as many times more entries and pickles as many times more steps, too.
+
     Raises:
         ConfigError: it is no size.
     """
@@ -60,7 +62,17 @@ def raised_to(size: str) -> Limits:
     if found is None:
         raise ConfigError(f"--limit {size!r} is no size; write 64GiB, or MiB or TiB.")
     most = int(found[1]) * _UNITS[found[2].lower()]
-    return replace(DEFAULT, file_bytes=most, tensor_bytes=most, free_bytes=most, run_bytes=most)
+    times = max(1, most // DEFAULT.file_bytes)
+    return replace(
+        DEFAULT,
+        file_bytes=most,
+        tensor_bytes=most,
+        free_bytes=most,
+        run_bytes=most,
+        entries=DEFAULT.entries * times,
+        pickle_bytes=DEFAULT.pickle_bytes * times,
+        opcodes=DEFAULT.opcodes * times,
+    )
 
 
 def human(size: int) -> str:

@@ -68,6 +68,10 @@ class BrokenPickleError(ValueError):
     """The bytes are no complete pickle."""
 
 
+class LongPickleError(BrokenPickleError):
+    """It takes more steps than allowed."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """What stands in one pickle.
@@ -107,7 +111,8 @@ def list_pickle(data: bytes, *, start: int = 0, most: int = 500_000) -> Listing:
     """Return what the pickle at ``start`` of ``data`` would import.
 
     Raises:
-        BrokenPickleError: it ends early, has an unknown opcode or more than ``most`` of them.
+        BrokenPickleError: it ends early or has an unknown opcode.
+        LongPickleError: it has more than ``most`` opcodes.
     """
     stream = io.BytesIO(data)
     stream.seek(start)
@@ -116,7 +121,7 @@ def list_pickle(data: bytes, *, start: int = 0, most: int = 500_000) -> Listing:
     long_ints = False
     for step, (name, argument, found) in enumerate(_walk(stream)):
         if step >= most:
-            raise BrokenPickleError(f"more than {most} opcodes")
+            raise LongPickleError(f"more than {most} opcodes")
         if found is not None:
             imports[found] = None
         if type(argument) is int and name not in _NO_NUMBER:
