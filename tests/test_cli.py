@@ -15,6 +15,7 @@ import torch
 from fairguard.cli import run
 from fairguard.config import Settings
 from fairguard.demo import digits, synthetic
+from fairguard.demo.making import make_folder
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +268,16 @@ def test_help_of_check_has_sections_and_defaults(capsys: pytest.CaptureFixture[s
     }.items():
         assert re.search(rf"--{name} [^;]*; default {default}\b", out), name
         assert Settings.model_fields[name.replace("-", "_")].default == default
+
+
+def test_a_demo_writes_over_nothing_but_a_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fairguard.toml").write_text("margin = 0.07\n")
+    assert run(["demo", str(tmp_path)]) == 2
+    assert "holds files that are not a demo's, such as fairguard.toml" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["fairguard.toml"]
+    assert run(["demo", str(tmp_path / "fairguard.toml")]) == 2
+    digits.make(tmp_path)
+    make_folder(tmp_path)  # a demo may be made again
 
 
 def test_digits_demo_shows_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import click
 
-from fairguard.errors import OutputError
-
 
 @click.command("demo")
 @click.argument("folder", default="fairguard-demo", type=click.Path(path_type=Path))
@@ -22,16 +20,17 @@ def command(folder: Path, synthetic: bool, seed: int) -> None:
     """Train, prune, check and repair small models in FOLDER, and leave everything there to play with."""
     from fairguard.demo import digits
     from fairguard.demo import synthetic as applicants
+    from fairguard.demo.making import make_folder
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {folder}: {error.strerror}. Name another folder.") from None
+    make_folder(folder)
     if synthetic:
         click.echo("30,000 SYNTHETIC applicants: generated, no real people. Training a network and pruning it ...")
         dense, pruned = applicants.make(folder, seed=seed)
     else:
         click.echo("scikit-learn's handwritten digits (real, small). Training a network and pruning it ...")
+        click.echo(
+            "Some 90 test rows a digit can certify a margin of 10 points, not the usual 2: fairguard.toml says 10."
+        )
         dense, only = digits.make(folder, seed=seed)
         pruned = [only]
     with _inside(folder):

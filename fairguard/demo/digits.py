@@ -48,6 +48,7 @@ def make(folder: Path, *, seed: int = 0) -> tuple[str, str]:
     """
     from sklearn.datasets import load_digits
 
+    save_sources(folder, network=NETWORK, settings=SETTINGS)  # first: the folder is a demo's from now on
     images, digits = load_digits(return_X_y=True)
     x, y = (images / 16).astype(np.float32), digits.astype(np.int64)
     order = np.random.default_rng(seed).permutation(len(y))
@@ -59,5 +60,4 @@ def make(folder: Path, *, seed: int = 0) -> tuple[str, str]:
     dense = train(build(), x[order[:half]], y[order[:half]], epochs=60, seed=seed)
     save_state(dense.state_dict(), folder / "dense.pt")
     save_state(prune(dense.state_dict(), SPARSITY), folder / "pruned.pt")
-    save_sources(folder, network=NETWORK, settings=SETTINGS)
     return "dense.pt", "pruned.pt"

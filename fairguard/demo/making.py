@@ -14,7 +14,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fairguard.errors import OutputError
 from fairguard.files import replacing, write_text
+
+FIRST_WORDS = "# Read by `fairguard check"
+"""How the configuration of every demo begins."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder``; one that is there may be empty or hold an earlier demo, which is written over.
+
+    Raises:
+        OutputError: it cannot be made, or holds files that are not a demo's.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strange = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        settings = folder / "fairguard.toml"
+        ours = settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").startswith(FIRST_WORDS)
+    except OSError as error:
+        raise OutputError(f"cannot make {folder}: {error.strerror}. Name another folder.") from None
+    if strange and not ours:
+        raise OutputError(f"{folder} holds files that are not a demo's, such as {min(strange)}; name another folder.")
 
 
 def train(model: nn.Module, x: NDArray[np.float32], y: NDArray[np.int64], *, epochs: int, seed: int) -> nn.Module:

@@ -68,6 +68,7 @@ def applicants(n: int, *, seed: int) -> pd.DataFrame:
 
 def make(folder: Path, *, seed: int = 0) -> tuple[str, list[str]]:
     """Write the demo into ``folder`` and return the names of the dense file and of the pruned ones."""
+    save_sources(folder, network=NETWORK, settings=SETTINGS)  # first: the folder is a demo's from now on
     rows = applicants(20_000, seed=seed + 1)
     torch.manual_seed(seed)
     x, y = rows[FEATURES].to_numpy(np.float32), rows["hired"].to_numpy(np.int64)
@@ -79,7 +80,6 @@ def make(folder: Path, *, seed: int = 0) -> tuple[str, list[str]]:
         pruned.load_state_dict(_undecided(dense, judged) if name == "inconclusive" else prune(dense, sparsity))
         save_state(train(pruned, x, y, epochs=epochs, seed=seed).state_dict(), folder / f"pruned_{name}.pt")
     save_rows(judged, folder / "applicants.parquet")
-    save_sources(folder, network=NETWORK, settings=SETTINGS)
     return "dense.pt", [f"pruned_{name}.pt" for name in PRUNED]
 
 
