@@ -112,3 +112,30 @@ def test_several_sets_of_weights_are_told_apart_by_nobody(tmp_path: Path) -> Non
     torch.save({"student": old, "teacher": new}, tmp_path / "pruned.pt")
     with pytest.raises(ModelError, match="student, teacher"):
         write_like(tmp_path / "pruned.pt", tmp_path / "fair.pt", new, masks)
+
+
+@pytest.mark.parametrize("kind", ["module", "torchscript", "pt2", "safetensors"])
+def test_programs_keep_their_kind(kind: str, tmp_path: Path) -> None:
+    old, new, masks = two()
+    net = mlp().eval()
+    net.load_state_dict(old)
+    like, path = tmp_path / "pruned", tmp_path / "fair"
+    few = torch.randn(4, 6)
+    if kind == "module":
+        torch.save(net, like)
+    elif kind == "torchscript":
+        torch.jit.save(torch.jit.trace(net, few), like)
+    elif kind == "pt2":
+        like, path = like.with_suffix(".pt2"), path.with_suffix(".pt2")
+        torch.export.save(torch.export.export(net, (few,)), like)
+    else:
+        save_file(old, like)
+    write_like(like, path, new, masks)
+    one, other = (load_model(file, factory=mlp, trust=True) for file in (like, path))
+    assert isinstance(one, TorchPredictor)
+    assert isinstance(other, TorchPredictor)
+    assert other.info.kind == one.info.kind
+    net.load_state_dict(new)
+    with torch.no_grad():
+        assert torch.allclose(other.module(few), net(few), atol=1e-6)
+        assert not torch.allclose(one.module(few), net(few), atol=1e-2)
