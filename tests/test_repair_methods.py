@@ -28,6 +28,7 @@ from fairguard.repair.methods import (
 from fairguard.repair.methods.bilevel import gap, implicit
 from fairguard.repair.methods.fairscratch import signed_constants
 from fairguard.repair.methods.gates import gated
+from fairguard.repair.shifts import shifts_toward
 from fairguard.repair.task import Candidate, Options, Task, answer, copied, make_task
 from fairguard.repair.training import BeforeEpoch, Trained, train
 
@@ -100,7 +101,7 @@ def test_bias_shift_changes_as_many_numbers_as_there_are_classes(task: Task, fou
     assert {name for name, count in moved.items() if count} <= {"3.bias"}
     task.net.load_state_dict(task.pruned)
     logits = answer(task.net, task.head, task.tune, None).logits
-    shifts = bias_shift.toward_equal_recall(logits, task.tune.y)
+    shifts = shifts_toward(torch.zeros(10), logits, task.tune.y)
 
     def spread(shift: Tensor) -> float:
         right = ((logits + shift).argmax(1) == task.tune.y).float()

@@ -84,7 +84,9 @@ class Masks:
         """Return a function that zeroes the masked weights of ``net``, one fused multiplication for all layers."""
         parameters = dict(net.named_parameters())
         weights: list[Tensor] = [parameters[name] for name in self.keep]
-        factors: list[Any] = [self.keep[name].to(w.device, w.dtype) for name, w in zip(self.keep, weights, strict=True)]
+        factors: list[Any] = [  # in the weights' own order of memory, or the multiplication would not fuse
+            torch.empty_like(w.detach()).copy_(self.keep[name]) for name, w in zip(self.keep, weights, strict=True)
+        ]
 
         @torch.no_grad()
         def enforce() -> None:
@@ -96,6 +98,10 @@ class Masks:
     def on(self, weights: Weights) -> Weights:
         """Return ``weights`` with the masked entries zero; tied tensors must be given under their first name."""
         return {k: w * self.keep[k].to(w.device, w.dtype) if k in self.keep else w for k, w in weights.items()}
+
+    def living_in(self, weights: Weights) -> Masks:
+        """Return masks over the same tensors of what lives in ``weights``."""
+        return Masks({name: weights[name] != 0 for name in self.keep}, self.patterns, self.scope)
 
     def select(self, scores: Mapping[str, Tensor], *, loosen: float = 0.0) -> Masks:
         """Return masks of the same sparsity and pattern whose living entries have the highest ``scores``.

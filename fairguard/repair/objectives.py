@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairguard.repair.constraints import Constraint, Measured
+from fairguard.repair.shifts import recalls, shifts_toward
 from fairguard.repair.task import Answers, Task
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
@@ -110,5 +111,17 @@ def fair(task: Task, *, constrained: bool = True, distil: float | None = None) -
             reference=options.reference,
         )
     weight = options.distil if distil is None else distil
-    weight = 0.0 if options.reference == "equal" else weight
-    return Objective(task.train.y, before=task.before[0], distil=weight, constraint=constraint)
+    before = _fair_answers(task) if options.reference == "equal" else task.before[0]
+    return Objective(task.train.y, before=before, distil=weight, constraint=constraint)
+
+
+def _fair_answers(task: Task) -> Answers:
+    """Return dense's answers to the training rows, shifted so that on the tune rows it recalls every class alike.
+
+    As they are, they would hand dense's own inequality on. They teach on every row: where they are wrong, the label
+    beside them says so.
+    """
+    before, tuned = task.before
+    shifts = shifts_toward(torch.zeros_like(before.logits[0]), tuned.logits, task.tune.y)
+    fairest = min(shifts, key=lambda shift: float(recalls(tuned.logits + shift, task.tune.y).std()))
+    return Answers(before.logits + fairest, torch.ones_like(before.hits))

@@ -93,9 +93,10 @@ class Score:
 
     def better_than(self, other: Score | None, floor: float) -> bool:
         """Return whether this candidate is to be kept: the accuracy floor first, then fairness and harmful flips."""
-        return other is None or self._key(floor) > other._key(floor)
+        return other is None or self.key(floor) > other.key(floor)
 
-    def _key(self, floor: float) -> tuple[float, float]:
+    def key(self, floor: float) -> tuple[float, float]:
+        """Return what candidates are ordered by, the best highest."""
         return min(0.0, self.accuracy - floor), -self.violation - self.harm
 
 
@@ -169,6 +170,10 @@ class Task:
         numbers = torch.stack([right.mean(), over[worst].clamp_min(0.0), harm, measured.excess[worst]]).tolist()
         return Score(numbers[0], numbers[1], numbers[2], self.cells[1].cells[worst].group, numbers[3])
 
+    def hits(self, chosen: Tensor) -> Tensor:
+        """Return whether the classes ``chosen`` (n,) for the tune rows are right and favourable, shape (n, 2)."""
+        return hits_of(chosen, self.tune, self.cells[1])
+
     def measure(self, answers: Answers) -> Measured | None:
         """Return the excess drops of these answers to the tune rows, or ``None`` without cells."""
         if self.cells[1] is None:
@@ -234,8 +239,7 @@ def make_task(
         tell: called after every epoch.
     """
     net.eval()
-    with torch.no_grad():
-        sample = run(net, mapped(train.take_first(1024).x, lambda t: t.to(train.y.device)))
+    sample = lay_out(net, mapped(train.take_first(1024).x, lambda t: t.to(train.y.device)))
     head = head_for(Head(key=output_key).pick(sample), threshold=threshold, key=output_key)
     dense = copied(net.state_dict())
     width = n_classes or answer(net, head, train.take_first(2), None).logits.shape[1]
@@ -281,6 +285,21 @@ def run(net: Callable[..., Any], x: Any) -> Any:
 
 
 @torch.no_grad()
+def lay_out(net: nn.Module, few: Any) -> Any:
+    """Store a net's kernels channels last, which convolutions are faster on, and return its answers to ``few`` rows.
+
+    A net whose forward pass counts on the usual order of memory (``view``) stays as it is.
+    """
+    if any(isinstance(module, nn.Conv2d) for module in net.modules()):
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        try:
+            return run(net, few)
+        except RuntimeError:
+            net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return run(net, few)
+
+
+@torch.no_grad()
 def answer(net: nn.Module, head: Head, rows: Rows, cells: Cells | None, *, batch_size: int = 1024) -> Answers:
     """Return the net's answers to all ``rows``, in eval mode."""
     was_training = net.training
@@ -290,14 +309,17 @@ def answer(net: nn.Module, head: Head, rows: Rows, cells: Cells | None, *, batch
         parts += [head(run(net, x)).float() for _, x in fetched(rows.x, batch[None], rows.y.device)]
     net.train(was_training)
     logits = torch.cat(parts)
-    chosen = logits.argmax(1)
-    hits = cells.hits(chosen, rows.y) if cells else torch.stack([chosen == rows.y, chosen == 1], dim=1).float()
-    return Answers(logits, hits)
+    return Answers(logits, hits_of(logits.argmax(1), rows, cells))
+
+
+def hits_of(chosen: Tensor, rows: Rows, cells: Cells | None) -> Tensor:
+    """Return whether the classes ``chosen`` (n,) for ``rows`` are right and favourable, shape (n, 2)."""
+    return cells.hits(chosen, rows.y) if cells else torch.stack([chosen == rows.y, chosen == 1], dim=1).float()
 
 
 def copied(weights: Weights, *, device: torch.device | str | None = None) -> Weights:
-    """Return a copy that no later step changes."""
-    return {name: tensor.detach().to(device, copy=True) for name, tensor in weights.items()}
+    """Return a copy that no later step changes, in the usual order of memory."""
+    return {name: tensor.detach().to(device, copy=True).contiguous() for name, tensor in weights.items()}
 
 
 @torch.no_grad()

@@ -13,19 +13,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fairguard.errors import FairguardError, ModelError
+from fairguard.repair.averaging import Average
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.objectives import Objective
-from fairguard.repair.rows import fetched, mapped, shuffled
+from fairguard.repair.rows import fetched, mapped, shuffled, tensors_of
 from fairguard.repair.task import Score, Status, Task, answer, copied, refresh_batch_norm, trainable
 
 WARM_UP = 0.05
 """Share of the steps in which the rate rises; then it falls as a cosine."""
 PATIENCE = 0.2
 """Share of the epochs without a better candidate after which training rewinds to the best one."""
+AVERAGED = 0.04
+"""Share of a training that a mean of weights looks back, where candidates are means."""
 FAILURES = 3
 """Divergences after which training gives up."""
 DIVERGED = 10.0
@@ -80,6 +84,8 @@ def train(
     before_epoch: BeforeEpoch | None = None,
     after_backward: Callable[[nn.Module], None] | None = None,
     keep_from: int = 0,
+    averaged: bool = False,
+    mixing: float = 0.0,
 ) -> Trained:
     """Return the best candidate of ``epochs`` passes over the training rows.
 
@@ -94,49 +100,54 @@ def train(
         before_epoch: for methods whose masks move during training.
         after_backward: for methods that correct the gradients.
         keep_from: first epoch whose candidate may be chosen (masks still moving before it).
+        averaged: candidates are running means of the weights, not the weights of one step.
+        mixing: parameter of mixup, where rows are numbers; 0: rows are not mixed.
 
     Raises:
         DivergedError: nan or an exploding loss three times.
         ModelError: not even one row fits into memory.
     """
     net, options = task.net, task.options
-    batch = min(options.batch_size, len(task.train))
-    steps = len(task.train) // batch
+    steps = len(task.train) // (batch := min(options.batch_size, len(task.train)))
     net.load_state_dict(start)
     enforce = masks.enforcer(net) if masks else _nothing
     enforce()
     torch.manual_seed(options.seed)
-    parameters = groups(net) if groups else [{"params": trainable(net)}]
-    optimiser = _optimiser(parameters, task)
+    optimiser = _optimiser(groups, task)
     forward = torch.compile(net) if options.compile else net
     run = Run(micro=batch, best_weights=copied(net.state_dict()))
-    saver = _Saver(task, f"{name}.running", run, net, optimiser, objective)
+    average = Average(net, max(1, round(AVERAGED * epochs * steps)) if averaged else 0)
+    saver = _Saver(task, f"{name}.running", run, net, optimiser, objective, average)
     saver.resume()
 
     while run.epoch < epochs:
         if before_epoch is not None and run.step == 0 and (moved := before_epoch(run.epoch, net)) is not None:
             run.keep = moved.keep
+            Masks(run.keep, {}).enforcer(net)()
+            average.restart()  # a mean over other masks would be less sparse
         if run.keep:
             enforce = Masks(run.keep, {}).enforcer(net)
-            enforce()
         net.train()
         order = shuffled(len(task.train), batch, seed=options.seed, epoch=run.epoch)
         run.loss = torch.zeros((), device=task.device) if run.loss is None else run.loss
         for index, x in fetched(task.train.x, order[run.step :], task.device):
             _set_rate(optimiser, run.rate * _schedule((run.epoch * steps + run.step) / (epochs * steps)))
             optimiser.zero_grad(set_to_none=True)
-            run.loss = run.loss + _gradients(task, forward, objective, index, x, run, optimiser)
+            run.loss = run.loss + _gradients(task, forward, objective, index, x, run, optimiser, mixing)
             if after_backward is not None:
                 after_backward(net)
             optimiser.step()
             enforce()
+            average.update()
             run.step += 1
             saver.save_when_due()
-        if _look(task, name, run, epochs, steps, objective, net, keep_from):
+        with average.applied():
+            back = _look(task, name, run, epochs, steps, objective, net, keep_from)
+        if back:
             net.load_state_dict(run.best_weights)
             enforce()
-            optimiser = _optimiser(groups(net) if groups else [{"params": trainable(net)}], task)
-            saver.optimiser = optimiser
+            average.restart()
+            optimiser = saver.optimiser = _optimiser(groups, task)
         saver.save_when_due()
     net.load_state_dict(run.best_weights)
     refresh_batch_norm(task, net)
@@ -151,6 +162,7 @@ def _gradients(
     x: Any,
     run: Run,
     optimiser: torch.optim.Optimizer,
+    mixing: float,
 ) -> Tensor:
     """Leave the batch's gradients in the weights and return its loss; out of memory, in smaller and smaller pieces."""
     while True:
@@ -159,9 +171,16 @@ def _gradients(
             pieces = [slice(i, i + run.micro) for i in range(0, len(index), run.micro)]
             for piece in pieces:
                 rows = index[piece]
+                taken = x if len(pieces) == 1 else _cut(x, piece)
+                share = _share(task, run, mixing)
+                if share < 1.0:
+                    taken = _mixed(taken, share)
                 with torch.autocast(task.device.type, torch.bfloat16, enabled=task.options.amp):
-                    out = task.logits(forward, x if len(pieces) == 1 else _cut(x, piece))
-                loss = objective(out, rows) * (len(rows) / len(index))
+                    out = task.logits(forward, taken)
+                loss = objective(out, rows)
+                if share < 1.0:
+                    loss = share * loss + (1 - share) * objective(out, rows.roll(1))
+                loss = loss * (len(rows) / len(index))
                 loss.backward()  # type: ignore[no-untyped-call]
                 objective.observe(out, rows)
                 total += loss.detach()
@@ -174,6 +193,14 @@ def _gradients(
             if task.device.type == "cuda":
                 torch.cuda.empty_cache()
             task.tell(_status(task, "memory", run, run.epoch, f"out of memory: {run.micro} rows at a time now"))
+
+
+def _share(task: Task, run: Run, mixing: float) -> float:
+    """Return a row's share in its mixture with another (mixup), at least half; a function of seed, epoch and step."""
+    if not mixing or not all(t.is_floating_point() for t in tensors_of(task.train.x)):
+        return 1.0
+    drawn = float(np.random.default_rng((task.options.seed, run.epoch, run.step)).beta(mixing, mixing))
+    return max(drawn, 1.0 - drawn)
 
 
 def _look(
@@ -229,8 +256,9 @@ def _status(
     return Status(name, run.epoch, epochs, loss, shown.accuracy, shown.worst, shown.excess, highest, note)
 
 
-def _optimiser(parameters: list[dict[str, Any]], task: Task) -> torch.optim.Optimizer:
+def _optimiser(groups: Callable[[nn.Module], list[dict[str, Any]]] | None, task: Task) -> torch.optim.Optimizer:
     options = task.options
+    parameters = groups(task.net) if groups else [{"params": trainable(task.net)}]
     optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
     for group in optimiser.param_groups:
         group["highest"] = group["lr"]
@@ -253,6 +281,11 @@ def _cut(x: Any, piece: slice) -> Any:
     return mapped(x, lambda t: t[piece])
 
 
+def _mixed(x: Any, share: float) -> Any:
+    """Return each row mixed with its neighbour in the batch."""
+    return mapped(x, lambda t: share * t + (1 - share) * t.roll(1, 0))
+
+
 def _nothing() -> None:
     """Enforce no mask."""
 
@@ -267,6 +300,7 @@ class _Saver:
     net: nn.Module
     optimiser: torch.optim.Optimizer
     objective: Objective
+    average: Average
     last: float = field(default_factory=time.monotonic)
 
     def save_when_due(self) -> None:
@@ -285,6 +319,7 @@ class _Saver:
         self.net.load_state_dict(saved["weights"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.objective.restore(saved["objective"])
+        self.average.restore(saved["average"])
         _restore_chance(saved["chance"])
 
     def _state(self) -> dict[str, Any]:
@@ -295,6 +330,7 @@ class _Saver:
             "weights": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "objective": self.objective.state(),
+            "average": self.average.state(),
             "chance": _chance(),
         }
 

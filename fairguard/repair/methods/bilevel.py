@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairguard.repair.masks import Masks
 from fairguard.repair.methods.gates import Gate, gated
 from fairguard.repair.objectives import Objective
 from fairguard.repair.task import Candidate, Task, copied
@@ -62,7 +61,7 @@ def select_and_train(task: Task) -> Candidate:
         done = task.journal.stage("joint", work)
         net.load_state_dict(done["weights"])
     weights = copied(net.state_dict())
-    masks = Masks({n: weights[n] != 0 for n in task.masks.keep}, task.masks.patterns, task.masks.scope)
+    masks = task.masks.living_in(weights)
     return Candidate(weights, masks, epochs, task.score_of(weights), tuple(done["history"]))
 
 

@@ -47,7 +47,7 @@ def select_and_train(task: Task) -> Candidate:
         done = task.journal.stage("scores", work)
         net.load_state_dict(done["weights"])
     weights = copied(net.state_dict())
-    masks = Masks({n: weights[n] != 0 for n in task.masks.keep}, task.masks.patterns, task.masks.scope)
+    masks = task.masks.living_in(weights)
     return Candidate(weights, masks, epochs, task.score_of(weights), tuple(done["history"]))
 
 

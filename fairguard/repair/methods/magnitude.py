@@ -13,7 +13,7 @@ from torch import nn
 from fairguard.repair.masks import Masks
 from fairguard.repair.objectives import Objective, plain
 from fairguard.repair.task import Candidate, Task
-from fairguard.repair.training import train
+from fairguard.repair.training import BeforeEpoch, train
 
 
 def select_and_train(task: Task) -> Candidate:
@@ -26,11 +26,6 @@ def gradual(task: Task, objective: Callable[[Task], Objective]) -> Candidate:
     epochs = max(2, round(task.epochs))
     ramp = epochs // 2
 
-    def fewer(epoch: int, net: nn.Module) -> Masks | None:
-        if epoch > ramp:
-            return None
-        return task.masks.select(sizes(net, task.masks), loosen=(1 - epoch / ramp) ** 3)
-
     def work() -> dict[str, object]:
         done = train(
             task,
@@ -39,16 +34,25 @@ def gradual(task: Task, objective: Callable[[Task], Objective]) -> Candidate:
             epochs=epochs,
             start=task.dense,
             masks=None,
-            before_epoch=fewer,
+            before_epoch=tightened(task, ramp),
             keep_from=ramp,
         )
         return {"weights": done.weights, "history": list(done.history)}
 
     done = task.journal.stage("gradual", work)
     weights = {name: tensor.to(task.device) for name, tensor in done["weights"].items()}
-    keep = {name: weights[name] != 0 for name in task.masks.keep}
-    masks = Masks(keep, task.masks.patterns, task.masks.scope)
-    return Candidate(weights, masks, epochs, task.score_of(weights), tuple(done["history"]))
+    return Candidate(weights, task.masks.living_in(weights), epochs, task.score_of(weights), tuple(done["history"]))
+
+
+def tightened(task: Task, ramp: int) -> BeforeEpoch:
+    """Return what tightens the mask before each of the first ``ramp`` epochs, by the sizes of the weights then."""
+
+    def fewer(epoch: int, net: nn.Module) -> Masks | None:
+        if epoch > ramp:
+            return None
+        return task.masks.select(sizes(net, task.masks), loosen=(1 - epoch / ramp) ** 3)
+
+    return fewer
 
 
 def sizes(net: nn.Module, masks: Masks) -> dict[str, nn.Parameter]:

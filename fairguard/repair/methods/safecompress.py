@@ -46,7 +46,7 @@ def select_and_train(task: Task) -> Candidate:
 
     done = task.journal.stage("sparse", work)
     weights = {name: tensor.to(task.device) for name, tensor in done["weights"].items()}
-    masks = Masks({n: weights[n] != 0 for n in task.masks.keep}, task.masks.patterns, task.masks.scope)
+    masks = task.masks.living_in(weights)
     return Candidate(weights, masks, epochs, task.score_of(weights), tuple(done["history"]))
 
 

@@ -1,0 +1,1 @@
+"""Every method on equal terms, and how far the default is ahead."""

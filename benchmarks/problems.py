@@ -1,0 +1,174 @@
+"""Real data ready to learn, and the small networks that learn it: what the benchmarks of repair are made on.
+
+The data folder comes from the environment variable FAIRGUARD_DATA.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fairguard.repair.masks import Masks
+from fairguard.repair.rows import shuffled
+
+DATA = Path(os.environ.get("FAIRGUARD_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+AGE_BANDS = (10, 20, 30, 40, 60)
+"""First ages of UTKFace's age bands but the youngest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A data set ready to learn.
+
+    Attributes:
+        x: features, shape (n, ...), float32.
+        y: class codes, shape (n,).
+        groups: sensitive features by name, shape (n,) each.
+        build: makes the untrained network.
+        epochs: of the dense network's training.
+        margin: excess drop that a check of these rows allows, a fraction.
+    """
+
+    x: Tensor
+    y: Tensor
+    groups: dict[str, NDArray[Any]]
+    build: Callable[[], nn.Module]
+    epochs: int
+    margin: float = 0.02
+
+    @property
+    def classwise(self) -> bool:
+        """Return whether the groups are the classes themselves."""
+        return list(self.groups) == ["class"]
+
+
+def mlp(width: int, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, classes)
+    )
+
+
+def small_cnn(classes: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for wide, narrow in ((3, 16), (16, 32), (32, 64)):
+        layers += [*_conv(wide, narrow), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, classes))
+
+
+def vgg(classes: int) -> nn.Module:
+    """Return a small VGG for 32x32 images, whose first layer strides."""
+    layers = [*_conv(3, 16, stride=2), *_conv(16, 24), nn.MaxPool2d(2), *_conv(24, 32), *_conv(32, 48), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48 * 16, 64), nn.ReLU(), nn.Linear(64, classes))
+
+
+class Residual(nn.Module):
+    """Two convolutions and a shortcut."""
+
+    def __init__(self, wide: int, narrow: int, stride: int) -> None:
+        """Build the block."""
+        super().__init__()
+        self.body = nn.Sequential(*_conv(wide, narrow, stride=stride), *_conv(narrow, narrow)[:2])
+        self.shortcut = nn.Conv2d(wide, narrow, 1, stride=stride, bias=False) if wide != narrow else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet(classes: int) -> nn.Module:
+    """Return a small residual net for 32x32 images, whose first layer strides."""
+    blocks = [Residual(12, 12, 1), Residual(12, 24, 2), Residual(24, 48, 2)]
+    return nn.Sequential(
+        *_conv(3, 12, stride=2), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, classes)
+    )
+
+
+def _conv(wide: int, narrow: int, *, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(wide, narrow, 3, stride=stride, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(narrow), nn.ReLU()]
+
+
+def table(name: str, groups: tuple[str, ...], drop: tuple[str, ...], *, where: str | None = None) -> Problem:
+    """Return one of the CSV files; text columns become indicators, and everything is standardised."""
+    frame = pd.read_csv(DATA / f"{name}.csv.gz")
+    frame = frame if where is None else frame[frame[where] == 1]
+    kept = frame.drop(columns=["label", *drop])
+    filled = kept.fillna({column: 0 if pd.api.types.is_numeric_dtype(kept[column]) else "0" for column in kept})
+    features = pd.get_dummies(filled).astype("float32")
+    x = ((features - features.mean()) / (features.std() + 1e-6)).to_numpy()
+    named = {column: frame[column].astype(str).to_numpy() for column in groups}
+    labels = torch.tensor(frame["label"].to_numpy())
+    return Problem(torch.from_numpy(x), labels, named, partial(mlp, x.shape[1], 2), epochs=12)
+
+
+def faces(*, build: Callable[[int], nn.Module], label: str = "gender") -> Problem:
+    """Return UTKFace: gender with groups by race, or age bands with groups by class."""
+    arrays = np.load(DATA / "utkface.npz", allow_pickle=False)
+    keep = arrays["age"] >= (10 if label == "gender" else 0)  # children's genders are labelled at a guess
+    y = arrays["gender"] if label == "gender" else np.digitize(arrays["age"], AGE_BANDS)
+    groups = arrays["race"] if label == "gender" else y
+    return images(arrays["X"][keep], y[keep], groups[keep], "race" if label == "gender" else "class", build)
+
+
+def cifar(*, build: Callable[[int], nn.Module]) -> Problem:
+    """Return CIFAR-10, groups by class."""
+    arrays = np.load(DATA / "cifar10.npz", allow_pickle=False)
+    return images(arrays["X"], arrays["label"], arrays["label"], "class", build)
+
+
+def mnist() -> Problem:
+    """Return 10,000 of MNIST's digits, groups by class."""
+    arrays = np.load(DATA / "mnist_bingo_pair.npz", allow_pickle=False)
+    found = images(arrays["x"][..., None], arrays["label"], arrays["label"], "class", partial(mlp, 28 * 28))
+    return Problem(found.x, found.y, found.groups, found.build, epochs=10, margin=found.margin)
+
+
+def images(
+    pixels: NDArray[np.uint8],
+    y: NDArray[Any],
+    groups: NDArray[Any],
+    column: str,
+    build: Callable[[int], nn.Module],
+) -> Problem:
+    """Return images of shape (n, height, width, channels) with values in [-1, 1]."""
+    x = (torch.from_numpy(pixels).float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
+    labels = torch.from_numpy(y.astype(np.int64))
+    classes = int(labels.max()) + 1
+    return Problem(x, labels, {column: groups.astype(str)}, lambda: build(classes), epochs=10, margin=0.05)
+
+
+TABLES: dict[str, Callable[[], Problem]] = {
+    "law_school": lambda: table("law_school", ("race", "sex"), ("race", "sex")),
+    "bank": lambda: table("bank", ("age_25_60", "marital"), ("age_25_60", "duration")),
+    "adult": lambda: table("adult", ("race", "sex"), ("race", "sex", "fnlwgt", "split")),
+    "compas": lambda: table(
+        "compas",
+        ("race", "sex"),
+        ("race", "sex", "decile_score", "score_text", "v_decile_score", "propublica_filter"),
+        where="propublica_filter",
+    ),
+}
+
+
+def learn(net: nn.Module, x: Tensor, y: Tensor, *, epochs: int, seed: int, masks: Masks | None = None) -> None:
+    """Train as a user would: Adam at a falling rate, and the zeros of a pruned net kept."""
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    enforce = masks.enforcer(net) if masks else lambda: None
+    net.train()
+    for epoch in range(epochs):
+        for index in shuffled(len(y), 128, seed=seed, epoch=epoch):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(net(x[index]), y[index]).backward()
+            optimiser.step()
+            enforce()
+    net.eval()

@@ -1,0 +1,78 @@
+"""The default method and its parts, and shifted biases, on scikit-learn's digits with the classes as groups."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_repair_architectures import digits, mlp, trained
+from torch import nn
+
+from fairguard.errors import ModelError
+from fairguard.policy import Policy
+from fairguard.repair.masks import masks_at
+from fairguard.repair.methods import ballot, bias_shift, magnitude
+from fairguard.repair.shifts import groups_are_classes, recalls, shifts_toward
+from fairguard.repair.task import Candidate, Options, Task, answer, copied, make_task
+
+
+def task_with(net: nn.Module, *, sparsity: float = 0.85, epochs: float = 14) -> Task:
+    rows, tune, _ = digits("image")
+    return make_task(
+        net,
+        masks_at(net, sparsity, scope="layer").on(copied(net.state_dict())),
+        rows,
+        tune,
+        columns=("class",),
+        levels=(tuple(map(str, range(10))),),
+        policy=Policy(margin=0.05, min_group=5),
+        epochs=epochs,
+        options=Options(lr=5e-3, batch_size=64),
+    )
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    torch.manual_seed(0)
+    return task_with(trained(mlp(), digits("image")[0]))
+
+
+def spread(task: Task, candidate: Candidate) -> float:
+    """The standard deviation of the classes' recalls on the tune rows."""
+    task.net.load_state_dict(candidate.weights)
+    return float(recalls(answer(task.net, task.head, task.tune, None).logits, task.tune.y).std())
+
+
+def test_equal_reference_makes_classes_more_alike_than_plain_pruning_leaves_them(task: Task) -> None:
+    equal = replace(task, options=replace(task.options, reference="equal"))
+    assert spread(task, ballot.select_and_train(equal)) < spread(task, magnitude.select_and_train(task))
+
+
+@pytest.mark.parametrize("part", ["gradual", "rewind", "constrained", "distilled", "averaged", "shifted"])
+def test_every_part_can_be_left_out(task: Task, part: str) -> None:
+    left = ballot.select_and_train(replace(task, epochs=3), ballot.Recipe(**{part: False}))
+    assert sum(int((left.weights[n] == 0).sum()) for n in task.masks.keep) >= task.masks.total - task.masks.kept
+
+
+def test_the_mask_follows_the_weights_and_is_not_pruneds(task: Task) -> None:
+    found = ballot.select_and_train(task)
+    assert found.masks.kept == task.masks.kept
+    assert 0.3 < found.masks.overlap(task.masks) < 1.0
+
+
+def test_shifts_lead_to_the_recalls_that_are_wanted(task: Task) -> None:
+    task.net.load_state_dict(task.pruned)
+    logits = answer(task.net, task.head, task.tune, None).logits
+    for wanted in (torch.zeros(10), torch.linspace(0.0, 0.3, 10)):
+        off = [
+            float((recalls(logits + s, task.tune.y) - wanted).std()) for s in shifts_toward(wanted, logits, task.tune.y)
+        ]
+        assert min(off) < 0.7 * off[0]
+
+
+def test_a_net_without_last_biases_is_left_as_trained_and_bias_shift_says_so() -> None:
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    other = task_with(bare, sparsity=0.5, epochs=2)
+    assert groups_are_classes(other)
+    assert ballot.select_and_train(other).weights.keys() == bare.state_dict().keys()
+    with pytest.raises(ModelError, match="one bias per class"):
+        bias_shift.select_and_train(other)
