@@ -125,6 +125,13 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path, held: Any, message: str
         load_model(saved(tmp_path / "m.pt", held), factory=NET)
 
 
+def test_sparse_tensors_are_asked_for_as_dense_ones(tmp_path: Path) -> None:
+    """torch would rebuild them in whatever size the file claims."""
+    sparse = {name: value.to_sparse() if value.dim() > 1 else value for name, value in weights().items()}
+    with pytest.raises(ModelError, match=r"Either save the sparse tensors dense, as tensor\.to_dense\(\)"):
+        load_model(saved(tmp_path / "m.pt", sparse), factory=NET)
+
+
 class Tied(nn.Module):
     """One matrix at two places, as language models tie their embedding to their head."""
 

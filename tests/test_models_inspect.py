@@ -8,6 +8,7 @@ import pytest
 import torch
 from model_files import HERE, trained
 
+from fairguard.cli import run
 from fairguard.errors import ModelError
 from fairguard.inputs.inspect import inspect_file
 
@@ -109,3 +110,17 @@ def test_a_file_of_no_known_kind(tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(b"\x89HDF\r\n" + bytes(100))
     with pytest.raises(ModelError, match="an HDF5 file"):
         inspect_file(tmp_path / "m.pt")
+
+
+def test_the_command_goes_on_after_a_file_that_it_cannot_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, last = saved(tmp_path / "a.pt", trained().state_dict()), saved(tmp_path / "c.pt", trained(1).state_dict())
+    assert run(["inspect", str(first), str(tmp_path / "b.pt"), str(last)]) == 2
+    said = capsys.readouterr()
+    assert f"{first}: state dict" in said.out
+    assert f"{last}: state dict" in said.out
+    assert said.err.startswith(f"fairguard: error: {tmp_path / 'b.pt'} does not exist.")
+    assert len(said.err.splitlines()) == 1
+    assert run(["inspect", str(first), "--limit", "1MiB"]) == 0
+    assert run(["inspect", str(first), "--limit", "lots"]) == 2

@@ -143,9 +143,9 @@ def inspect_file(
 
 
 def _instead_of_trust(found: Found) -> str:
-    from fairguard.inputs.trusted import REMEDY
+    from fairguard.inputs.trusted import remedy
 
-    return f"--trust if you made the file; else {REMEDY[found.kind]}"
+    return f"--trust if you made the file; else {remedy(found)}"
 
 
 def _answers(found: Found, path: str, name: str | None, limits: Limits) -> str:

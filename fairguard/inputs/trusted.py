@@ -26,13 +26,20 @@ REMEDY = {
 }
 
 
+def remedy(found: Found) -> str:
+    """Return what to do instead of opening a file that runs code."""
+    if any("_rebuild_sparse" in name for name in found.imports):
+        return "save the sparse tensors dense, as tensor.to_dense(), and pass --model pkg.module:build"
+    return REMEDY[found.kind]
+
+
 def refusal(found: Found) -> ModelError:
     """Return why the file is not opened, what it would import and what to do instead."""
     own_first = sorted(found.imports, key=lambda name: name.split(".")[0] in ("torch", "builtins", "collections"))
     imports = f" that would import {listed(own_first)}" if own_first else ""
     return ModelError(
         f"{found.path} holds a {found.kind}{imports}: opening it runs its code. "
-        f"Either {REMEDY[found.kind]}, or pass --trust if you made the file."
+        f"Either {remedy(found)}, or pass --trust if you made the file."
     )
 
 
