@@ -21,8 +21,10 @@ from fairguard.verdict import Outcome
 ROWS = 30_000
 FEATURES = ["skill_a", "skill_b", "skill_c", "years", "test_score", "referral", "late_skill", "second_degree"]
 PRUNED = {"preserved": (0.10, 0), "inconclusive": (0.20, 0), "regressed": (0.75, 1)}
-"""Sparsity and epochs of fine-tuning, by the outcome that the usual policy reaches. The second is where a search begins,
-because how much is too much to clear and too little to condemn differs from one training to the next."""
+"""Sparsity and epochs of fine-tuning, by the outcome that the usual policy reaches.
+
+The second is where a search begins: how much is too much to clear and too little to condemn differs between trainings.
+"""
 
 NETWORK = '''
     """The network of dense.pt and of the pruned files."""
