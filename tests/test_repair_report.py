@@ -129,15 +129,16 @@ def test_every_end_says_what_to_do_next() -> None:
     assert nothing.splitlines()[-1].startswith("preserved already")
 
 
-def test_better_is_what_more_findings_prove() -> None:
+def test_better_is_what_the_rows_prove() -> None:
     """A tiny group's estimate, which is noise, does not decide whether a repair helped."""
     before, after = judged(0.01, n=900), judged(0.0, n=900)
-    worst = after.findings[0].model_copy(update={"estimate": 0.5, "outcome": Outcome.INCONCLUSIVE})
-    after = after.model_copy(update={"outcome": Outcome.INCONCLUSIVE, "findings": (worst, *after.findings[1:])})
+    worst = after.findings[-1].model_copy(update={"estimate": 0.05, "outcome": Outcome.INCONCLUSIVE})
+    after = after.model_copy(update={"outcome": Outcome.INCONCLUSIVE, "findings": (worst, *after.findings[:-1])})
     assert before.outcome is Outcome.INCONCLUSIVE
     proof = Proof(before, after, (), 0.9, opened=None)  # type: ignore[arg-type]
     assert proof.result is Result.UNPROVEN
     assert replace(proof, before=after, after=before).result is Result.NOT_REPAIRED
+    assert replace(proof, after=before).result is Result.NOT_REPAIRED, "nothing changed"
     assert replace(proof, broken=("race=A lost",)).result is Result.NOT_REPAIRED
     report = RepairReport(Result.NOT_REPAIRED, before, before=after, after=before)
     assert "no better than pruned on the verify rows:" in report.to_text()

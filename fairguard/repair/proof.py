@@ -109,9 +109,9 @@ def _opened(file: Path, like: Path | None, task: Task, settings: Settings) -> To
 
 
 def _standing(verdict: Verdict) -> tuple[int, float]:
-    """Return how many findings are proven preserved, then how far the worst estimate lies within its margin.
+    """Return how many findings are proven preserved, then how near to it the others are.
 
-    The worst estimate alone would be that of whatever group has the fewest rows.
+    The worst estimate would be that of whatever group has the fewest rows; bounds know how much noise is in them.
     """
-    within = [f.margin - f.estimate for f in verdict.findings if f.tested and not isnan(f.estimate)]
-    return sum(f.outcome is Outcome.PRESERVED for f in verdict.findings), min(within, default=float("inf"))
+    missing = [max(0.0, f.interval[1] - f.margin) for f in verdict.findings if f.tested and not isnan(f.interval[1])]
+    return sum(f.outcome is Outcome.PRESERVED for f in verdict.findings), -sum(missing)
