@@ -93,7 +93,8 @@ def why_not(report: RepairReport) -> list[str]:
     if not lines:
         proven = [sum(f.outcome is Outcome.PRESERVED for f in v.findings) for v in (report.before, report.after)]
         lines.append(
-            f"no better than pruned on the verify rows: {proven[0]} findings preserved before, {proven[1]} after"
+            f"no better than pruned on the verify rows: {proven[0]} findings preserved before, {proven[1]} after, and "
+            "the others no nearer to it"
         )
     return lines
 
