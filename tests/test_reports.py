@@ -120,7 +120,26 @@ class TestHtml:
         assert [row["data-outcome"] for row in rows] == [finding.outcome for finding in regressed.findings]
         assert [float(row["data-estimate"] or "") for row in rows] == [f.estimate for f in regressed.findings]
         assert page.count("rect") == 3 * (1 + len(regressed.groups))
-        assert page.count("circle") == sum(np.isfinite(f.interval[0]) for f in regressed.findings)
+        in_chart = 2 * (1 + len(regressed.groups))
+        assert page.count("circle") == in_chart + sum(np.isfinite(f.interval[0]) for f in regressed.findings)
+
+    def test_the_chart_at_the_top_shows_who_lost_most(self, crowded: Verdict) -> None:
+        page = Page(html.render(crowded))
+        shown = [a["aria-label"] or "" for tag, a in page.tags if tag == "svg" and "accuracy of" in str(a)]
+        worst = sorted(crowded.groups, key=lambda row: -row.drop)[:12]
+        assert shown[0].startswith("accuracy of overall: 100.0 % before")
+        assert [text.split()[-3] for text in shown[1:]] == [f"{100 * row.accuracy.pruned:.1f}" for row in worst]
+        assert "28 more are in the tables below" in page.text
+        assert sum(attrs.get("class") == "regressed" for tag, attrs in page.tags if tag == "tr") >= 12
+        places = [float(a["cx"] or "") for tag, a in page.tags if tag == "circle"][: 2 * len(shown)]
+        assert all(after <= before for before, after in zip(places[::2], places[1::2], strict=True))
+        assert max(places) - min(places) > html.CHART / 2
+
+    def test_equal_models_have_a_chart_too(self) -> None:
+        y = np.resize([0, 1], 900)
+        text = html.render(check_predictions(y, y, y, {"g": np.resize(["a", "b", "c"], 900)}, permutations=99))
+        assert "+0.0 points" in Page(text).text
+        assert "-0.0 points" not in Page(text).text
 
     def test_undefined_rates_are_dashes(self) -> None:
         verdict = judged(0.0, rows=60, names=["A", "B", "C", "tiny"])
@@ -133,6 +152,8 @@ class TestHtml:
         page = Page(html.render_all([Declared(regressed, "tests/a.py::x"), Declared(fair, "tests/b.py::y<i>")]))
         assert page.count("section") == 2
         assert "tests/b.py::y<i>" in page.text
+        links = [(attrs["href"] or "")[1:] for tag, attrs in page.tags if tag == "a"]
+        assert links == [attrs["id"] for tag, attrs in page.tags if tag == "section"]
         assert page.count("i") == 4, "only the axes' words are in italics"
 
     def test_rows_without_labels(self) -> None:

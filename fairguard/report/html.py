@@ -22,6 +22,12 @@ PAGE = Path(__file__).parent / "page"
 ORDER = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
 WIDTH = 240
 """Pixels of a bar in the findings' table; its scale is shared by all findings of a check."""
+CHART = 480
+"""Pixels of a line in the chart of accuracies at the top."""
+CHART_ROWS = 12
+"""Groups in that chart: those that lost most."""
+STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Accuracies between the lines of that chart: the smallest that needs no more than seven."""
 
 
 def render(verdict: Verdict) -> str:
@@ -86,6 +92,7 @@ def _section(check: Declared) -> dict[str, Any]:
         "groups_line": wording.groups_line(verdict),
         "overall_line": wording.overall_line(verdict),
         "scale": scale,
+        "chart": _chart(verdict),
         "findings": [_row(finding, scale) for finding in verdict.findings],
         "slices": [_row(finding, scale) for finding in verdict.slices],
         "bars": [_flips(row, verdict) for row in (verdict.overall, *verdict.groups)],
@@ -94,6 +101,35 @@ def _section(check: Declared) -> dict[str, Any]:
         "model": model_name(verdict),
         "record": _flat(verdict.record),
     }
+
+
+def _chart(verdict: Verdict) -> dict[str, Any] | None:
+    """Return every group's accuracy before and after as places on one line; ``None`` without labels.
+
+    The overall row comes first, then the groups that lost most.
+    """
+    known = [row for row in verdict.groups if row.n and math.isfinite(row.drop)]
+    if not verdict.labelled or not known:
+        return None
+    rows = [verdict.overall, *sorted(known, key=lambda row: -row.drop)[:CHART_ROWS]]
+    shares = [share for row in rows for share in (row.accuracy.dense, row.accuracy.pruned)]
+    step = next((step for step in STEPS if max(shares) - min(shares) <= 5 * step), STEPS[-1])
+    low, high = math.floor(min(shares) / step), max(math.ceil(max(shares) / step), math.floor(min(shares) / step) + 1)
+
+    def at(share: float) -> float:
+        return round(8 + (CHART - 16) * (share / step - low) / (high - low), 1)
+
+    ticks = [step * tick for tick in range(low, high + 1)]
+    return {
+        "rows": [(row, at(row.accuracy.dense), at(row.accuracy.pruned), _worst(verdict, row)) for row in rows],
+        "ticks": [(at(tick), wording.percent(tick, 0)) for tick in ticks],
+        "hidden": len(known) - len(rows) + 1,
+    }
+
+
+def _worst(verdict: Verdict, row: GroupRow) -> str:
+    """Return ``regressed`` for a group with a regression that nobody accepted, else nothing."""
+    return "regressed" if any(f.group == row.group and f.accepted is None for f in verdict.regressed) else ""
 
 
 def _plain_words(verdict: Verdict) -> str:
