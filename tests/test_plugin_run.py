@@ -18,7 +18,8 @@ THREE = """
     @fairness_preserved(dense="dense.pt", pruned="pruned_preserved.pt", groups=["origin"])
     def test_preserved(): ...
 
-    @fairness_preserved(dense="dense.pt", pruned="pruned_inconclusive.pt", groups=["origin"])
+    # No data of this size can decide that, whatever weights a machine trains.
+    @fairness_preserved(dense="dense.pt", pruned="pruned_preserved.pt", groups=["origin"], margin=0.0005, alpha=1e-6)
     def test_inconclusive(): ...
 
     @fairness_preserved(dense="dense.pt", pruned="pruned_regressed.pt", groups=["origin"])
@@ -40,24 +41,33 @@ def project(pytester: pytest.Pytester, applicants_dir: Path, monkeypatch: pytest
 
 class TestInconclusive:
     @pytest.mark.parametrize(
-        ("options", "outcomes"),
+        ("options", "becomes"),
         [
-            ([], {"passed": 5}),
-            (["--fairguard-inconclusive=warn"], {"passed": 5}),
-            (["--fairguard-inconclusive=fail"], {"passed": 3, "failed": 2}),
-            (["--fairguard-inconclusive=skip"], {"passed": 3, "skipped": 2}),
+            ([], "passed"),
+            (["--fairguard-inconclusive=warn"], "passed"),
+            (["--fairguard-inconclusive=fail"], "failed"),
+            (["--fairguard-inconclusive=skip"], "skipped"),
         ],
         ids=lambda part: " ".join(part) if isinstance(part, list) else "",
     )
-    def test_option(self, project: pytest.Pytester, options: list[str], outcomes: dict[str, int]) -> None:
-        result = project.runpytest_inprocess("-k", "test_inconclusive", "-rs", *options)
-        result.assert_outcomes(**outcomes, deselected=10)
+    def test_option(self, project: pytest.Pytester, options: list[str], becomes: str) -> None:
+        self.run(project, becomes, *options)
 
     def test_ini(self, project: pytest.Pytester) -> None:
         project.makeini("[pytest]\nfairguard_inconclusive = fail\naddopts = --strict-config")
-        project.runpytest_inprocess("-k", "test_inconclusive").assert_outcomes(passed=3, failed=2, deselected=10)
-        again = project.runpytest_inprocess("-k", "test_inconclusive", "--fairguard-inconclusive=skip")
-        again.assert_outcomes(passed=3, skipped=2, deselected=10)
+        self.run(project, "failed")
+        self.run(project, "skipped", "--fairguard-inconclusive=skip")
+
+    def test_where_warnings_are_errors_it_fails_with_its_line_alone(self, project: pytest.Pytester) -> None:
+        project.makeini("[pytest]\nfilterwarnings = error")
+        result = self.run(project, "failed")
+        result.stdout.fnmatch_lines(["inconclusive: FG1?? origin=D: *could be*"])
+        result.stdout.no_fnmatch_line("*pytest_fairguard.py*")
+
+    def run(self, project: pytest.Pytester, becomes: str, *options: str) -> pytest.RunResult:
+        result = project.runpytest_inprocess("-k", "test_inconclusive", *options)
+        result.assert_outcomes(**{becomes: 5}, deselected=10)
+        return result
 
     def test_a_wrong_ini_is_a_usage_error(self, project: pytest.Pytester) -> None:
         project.makeini("[pytest]\nfairguard_inconclusive = ignore")
@@ -195,7 +205,7 @@ def test_workers_share_one_pass_and_say_what_one_process_says(project: pytest.Py
     (project.path / "built.log").unlink()
     shutil.rmtree(project.path / ".pytest_cache")
     together = project.runpytest_subprocess("-n", "2", "--fairguard-report=two.json", *options)
-    assert (project.path / "built.log").read_text().count("built") == 2 * 3, "each pair is opened once"
+    assert (project.path / "built.log").read_text().count("built") == 2 * 2, "each pair is opened once"
     assert together.parseoutcomes() == alone.parseoutcomes()
     assert together.parseoutcomes()["errors"] == 7
     together.stdout.fnmatch_lines(["*= fairguard =*", "*::test_regressed: regressed: *", "report: two.json"])

@@ -27,6 +27,7 @@ def assert_fairness_preserved(dense: Any, pruned: Any, data: Any = None, **optio
         AssertionError: some group lost more than the rest, by more than the margin and by more than chance.
         FairguardError: nothing could be judged.
     """
+    __tracebackhide__ = True  # pytest shows the line that asks, not this function
     given = {"dense": dense, "pruned": pruned} | ({} if data is None else {"data": data})
     judged = Checks(root=Path.cwd()).judged("assert_fairness_preserved", {**options, **given})
     if judged.verdict.outcome is Outcome.REGRESSED:
