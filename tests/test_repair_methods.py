@@ -222,7 +222,7 @@ def test_safecompress_keeps_each_density_through_drop_and_grow(task: Task) -> No
         assert 0.6 < moved.overlap(task.masks) < 0.8
 
 
-@pytest.mark.parametrize("scope", ["layer"])
+@pytest.mark.parametrize("scope", ["layer", "global"])
 def test_safecompress_keeps_its_density_through_a_whole_run(
     scope: Any, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:

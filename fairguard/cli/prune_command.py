@@ -43,7 +43,7 @@ PRUNE = (
     click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
     click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining."),
     click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
-    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.001."),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.002."),
     click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
     click.option("--resume", is_flag=True, help="Continue a pruning that was interrupted."),
     click.option("--export", type=click.Choice(["onnx"]), help="Write that beside OUT."),

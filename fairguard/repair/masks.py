@@ -159,7 +159,16 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
 def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that pruning from scratch masks: matrices and kernels, but no embedding tables."""
     tables = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    return {n: p for n, p in net.named_parameters() if p.dim() > 1 and id(p) not in tables}
+    return {n: p for n, p in net.named_parameters() if id(p) not in tables and _is_kernel(n, p)}
+
+
+def _is_kernel(name: str, weight: nn.Parameter) -> bool:
+    """Return whether a parameter is a matrix or a kernel, and no vector with dimensions of one beside it.
+
+    Such are class tokens, layer scales, and the lengths that weight norm keeps; a layer of one output is none.
+    """
+    is_vector = weight.dim() < 2 or (weight.numel() == max(weight.shape) and name.rpartition(".")[2] != "weight")
+    return weight.is_floating_point() and not is_vector
 
 
 def masks_at(net: nn.Module, sparsity: float, *, scope: Literal["global", "layer"] = "global") -> Masks:

@@ -30,7 +30,7 @@ def starting_masks(net: nn.Module, sparsity: float, scope: Literal["global", "la
     Raises:
         ModelError: there is nothing to prune, or too little to leave every layer a weight.
     """
-    sizes = {name: p.detach().abs() for name, p in prunable(net).items() if _is_kernel(name, p)}
+    sizes = {name: p.detach().abs() for name, p in prunable(net).items()}
     total = sum(size.numel() for size in sizes.values())
     if not sizes:
         raise ModelError("this model has no weight matrix or kernel of floating numbers: there is nothing to prune.")
@@ -44,15 +44,6 @@ def starting_masks(net: nn.Module, sparsity: float, scope: Literal["global", "la
     keep = _at_most(most, {name: by_layer.keep[name] for name in sizes}, sizes)
     masks = Masks(keep, {name: by_layer.patterns[name] for name in sizes}, scope)
     return masks if scope == "layer" else masks.select(sizes)
-
-
-def _is_kernel(name: str, weight: nn.Parameter) -> bool:
-    """Return whether a parameter is a matrix or a kernel, and no vector with dimensions of one beside it.
-
-    Such are class tokens, layer scales, and the lengths that weight norm keeps; a layer of one output is none.
-    """
-    is_vector = weight.numel() == max(weight.shape) and name.rpartition(".")[2] != "weight"
-    return weight.is_floating_point() and not is_vector
 
 
 def masked(net: nn.Module, masks: Masks) -> Weights:

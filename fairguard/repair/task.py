@@ -41,7 +41,7 @@ class Options:
     """
 
     seed: int = 0
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 1e-3
     batch_size: int = 128
     distil: float = 1.0

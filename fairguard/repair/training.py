@@ -67,6 +67,8 @@ class Run:
     """Sum of the epoch's losses so far, on the device."""
     keep: dict[str, Tensor] = field(default_factory=dict)
     """Masks that move during training, as they are now."""
+    best_keep: dict[str, Tensor] = field(default_factory=dict)
+    """These masks when the best candidate was found."""
     best: Score | None = None
     best_weights: Weights = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -145,7 +147,7 @@ def train(
             back = _look(task, name, run, epochs, steps, objective, net, keep_from)
         if back:
             net.load_state_dict(run.best_weights)
-            enforce()
+            run.keep = run.best_keep or run.keep  # the masks that it was found with: later ones would empty it
             average.restart()
             optimiser = saver.optimiser = _optimiser(groups, task)
         saver.save_when_due()
@@ -217,7 +219,7 @@ def _look(
         objective.hear(task.measure(answers))
     better = score is not None and run.epoch >= keep_from and score.better_than(run.best, task.floor)
     if score is not None and better:
-        run.best, run.best_weights, run.stale = score, copied(net.state_dict()), 0
+        run.best, run.best_weights, run.best_keep, run.stale = score, copied(net.state_dict()), run.keep, 0
     else:
         run.stale += 1
     run.history.append({"epoch": run.epoch, "loss": loss, "rate": run.rate} | (asdict(score) if score else {}))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from fairguard.errors import ModelError
 from fairguard.repair.masks import Masks
 
 
@@ -58,7 +59,13 @@ def gated(
     try:
         for name, keep in masks.keep.items():
             path, _, attribute = name.rpartition(".")
-            home = net.get_submodule(path)
+            try:
+                home = net.get_submodule(path)
+            except AttributeError:
+                raise ModelError(
+                    "this method puts learned gates into the network, which TorchScript and exported programs do not "
+                    "take: give the state dict and the function that builds the network (--model), or --method ballot."
+                ) from None
             gates[name] = Gate(scores[name], int(keep.sum()), absolute=absolute)
             parametrize.register_parametrization(home, attribute, gates[name], unsafe=True)
             homes.append((home, attribute))

@@ -45,7 +45,7 @@ def gradual(task: Task, objective: Callable[[Task], Objective]) -> Candidate:
 
 
 def tightened(task: Task, ramp: int) -> BeforeEpoch:
-    """Return what tightens the mask before each of the first ``ramp`` epochs, by the sizes of the weights then."""
+    """Return what tightens the mask before each epoch up to ``ramp``, by the sizes that the weights have then."""
 
     def fewer(epoch: int, net: nn.Module) -> Masks | None:
         if epoch > ramp:

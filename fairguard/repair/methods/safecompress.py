@@ -32,13 +32,14 @@ def select_and_train(task: Task) -> Candidate:
     task.net.load_state_dict(task.dense)
     first = densities(task)
     start = first.on(task.dense)
+    counts = {name: int(keep.sum()) for name, keep in first.keep.items()}
 
     def move(epoch: int, net: nn.Module) -> Masks:
         if epoch == 0:
             return first
         living = Masks({n: p.detach() != 0 for n, p in _masked(net, task.masks).items()}, task.masks.patterns)
         share = LEAST + (MOST - LEAST) * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        return safest(task, net, living, share, epoch)
+        return safest(task, net, living, share, epoch, counts=counts)
 
     def work() -> dict[str, object]:
         done = train(task, "sparse", objective=plain(task), epochs=epochs, start=start, masks=first, before_epoch=move)
@@ -56,24 +57,45 @@ def densities(task: Task) -> Masks:
     sizes = {name: task.dense[name].abs() for name in masks.keep}
     if masks.scope == "layer" or any(p.kind != "unstructured" for p in masks.patterns.values()):
         return masks.select(sizes)
-    raw = {name: sum(s.shape) / s.numel() for name, s in sizes.items()}
-    scale = masks.kept / sum(raw[name] * s.numel() for name, s in sizes.items())
-    keep = {}
-    for name, s in sizes.items():
-        count = max(1, min(s.numel(), int(scale * raw[name] * s.numel())))
-        keep[name] = _marked(s, s.flatten().topk(count).indices)
+    counts = erdos_renyi({name: s.shape for name, s in sizes.items()}, masks.kept)
+    keep = {name: _marked(s, s.flatten().topk(counts[name]).indices) for name, s in sizes.items()}
     return Masks(keep, masks.patterns, masks.scope)
 
 
-def safest(task: Task, net: nn.Module, living: Masks, share: float, epoch: int) -> Masks:
-    """Return the candidate masks whose net scores best on the tune rows, their dropped weights zeroed."""
+def erdos_renyi(shapes: dict[str, torch.Size], kept: int) -> dict[str, int]:
+    """Return how many weights of each layer live, ``kept`` in all: a share as of sum over product of its dimensions.
+
+    Layers whose share would exceed one are dense, and the others share what is left.
+    """
+    full: set[str] = set()
+    while True:
+        free = {name: shape for name, shape in shapes.items() if name not in full}
+        left = kept - sum(shapes[name].numel() for name in full)
+        scale = left / max(1, sum(sum(shape) for shape in free.values()))
+        over = {name for name, shape in free.items() if scale * sum(shape) > shape.numel()}
+        if not over:
+            break
+        full |= over
+    counts = {n: shape.numel() if n in full else max(1, int(scale * sum(shape))) for n, shape in shapes.items()}
+    for name in sorted(free, key=lambda name: -shapes[name].numel()) * 2:  # what rounding left over
+        room = min(shapes[name].numel() - counts[name], kept - sum(counts.values()))
+        counts[name] += max(room, 0)
+    return counts
+
+
+def safest(task: Task, net: nn.Module, living: Masks, share: float, epoch: int, *, counts: dict[str, int]) -> Masks:
+    """Return the candidate masks whose net scores best on the tune rows, their dropped weights zeroed.
+
+    A weight that grew where no gradient reaches it is still zero and so not among ``living``: every layer is filled up
+    to its share of ``counts`` again.
+    """
     weights = copied(net.state_dict())
     gradients = _gradients(task, net, epoch)
     generator = torch.Generator().manual_seed(task.options.seed * 7919 + epoch)
     chance = {name: torch.rand(g.shape, generator=generator).to(g.device) for name, g in gradients.items()}
     best: tuple[Score, Masks] | None = None
     for threshold, growth in product((False, True), (gradients, chance)):
-        masks = exchanged(weights, living, share, growth, threshold=threshold)
+        masks = exchanged(weights, living, share, growth, threshold=threshold, counts=counts)
         net.load_state_dict(weights)
         masks.enforcer(net)()
         score = task.tune_score(net)
@@ -85,7 +107,13 @@ def safest(task: Task, net: nn.Module, living: Masks, share: float, epoch: int) 
 
 
 def exchanged(
-    weights: dict[str, Tensor], living: Masks, share: float, growth: dict[str, Tensor], *, threshold: bool
+    weights: dict[str, Tensor],
+    living: Masks,
+    share: float,
+    growth: dict[str, Tensor],
+    *,
+    threshold: bool,
+    counts: dict[str, int] | None = None,
 ) -> Masks:
     """Return masks in which ``share`` of the living weights gave way to as many others in their layer.
 
@@ -95,6 +123,7 @@ def exchanged(
         share: of it, what drops.
         growth: by name, whose largest entries grow.
         threshold: drop whatever is smallest over all layers, instead of an equal share of each.
+        counts: by name, what lives afterwards; default as many as live now.
     """
     sizes = {name: weights[name].abs().masked_fill(~keep, torch.inf) for name, keep in living.keep.items()}
     total = int(share * living.kept)
@@ -103,9 +132,10 @@ def exchanged(
     for name, mask in living.keep.items():
         alive, dead = int(mask.sum()), int((~mask).sum())
         count = int((sizes[name] <= cut).sum()) if threshold else int(share * alive)
-        count = min(count, dead, alive - 1)
+        lacking = max(0, counts[name] - alive) if counts else 0
+        count = max(0, min(count, dead - lacking, alive - 1))
         dropped = _marked(mask, sizes[name].flatten().topk(count, largest=False).indices)
-        grown = _marked(mask, growth[name].abs().masked_fill(mask, -1.0).flatten().topk(count).indices)
+        grown = _marked(mask, growth[name].abs().masked_fill(mask, -1.0).flatten().topk(count + lacking).indices)
         keep[name] = (mask & ~dropped) | grown
     return Masks(keep, living.patterns, living.scope)
 
