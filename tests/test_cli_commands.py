@@ -148,7 +148,7 @@ def test_rows_of_one_person_are_not_independent(applicants_dir: Path, tmp_path: 
     again.to_parquet(tmp_path / "again.parquet")
     usual = ["check", "dense.pt", "pruned_regressed.pt", "--data", str(tmp_path / "again.parquet"), "-v"]
     naive, clustered = (said(*usual, *more)[1] for more in ([], ["--cluster", "person"]))
-    assert "12000 rows are worth about" in clustered
+    assert "12,000 rows are worth about" in clustered
     wide = [
         re.search(r"^origin=D +accuracy.*\[([-+.\d]+), ([-+.\d]+)\]", out, re.MULTILINE) for out in (naive, clustered)
     ]
