@@ -51,7 +51,7 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "utkface": lambda: faces(build=vgg),
     "cifar10": lambda: cifar(build=vgg),
 }
-BUDGETS = {"cifar10": "24epochs"}
+BUDGETS = {"cifar10": "16epochs"}
 """Where repair's own default of up to 60 epochs takes too long on a CPU."""
 
 
