@@ -5,9 +5,10 @@ import pytest
 
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.clusters import judge_clustered
+from fairguard.judge.contrasts import family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
-from fairguard.judge.scatter import CLUSTER, WEIGHT
+from fairguard.judge.scatter import CLUSTER, WEIGHT, scatter_of, shares_of
 from fairguard.policy import Policy
 from fairguard.verdict import Outcome, Verdict
 
@@ -89,6 +90,19 @@ def test_clusters_that_span_groups_are_judged() -> None:
     mixed = np.random.default_rng(0).permutation(data["cluster"])
     verdict = judge_clustered(table(data, cluster=mixed), POLICY)
     assert verdict.findings[0].group == "g=b"
+
+
+def test_a_few_large_clusters_among_small_ones_count_for_what_they_are_worth() -> None:
+    """Fifty persons of eight rows each are fifty; one of 400 rows beside 49 such are worth four."""
+    data = people(12)
+    family = family_of(even := table(data, cluster=data["cluster"]), POLICY, groups=["g"])
+    assert scatter_of(even, family, shares_of(even, family)).units == pytest.approx([50, 50, 50])
+    large = np.where(data["cluster"] < 3, 50, 1)
+    rows = {name: np.repeat(values, large) for name, values in data.items()}
+    uneven = table(rows, cluster=rows["cluster"])
+    family = family_of(uneven, POLICY, groups=["g"])
+    worth = (400 + 49 * 8) ** 2 / (400**2 + 49 * 8**2)
+    assert scatter_of(uneven, family, shares_of(uneven, family)).units == pytest.approx([worth] * 3)
 
 
 def test_many_clusters_are_merged_for_the_sign_flips_alone() -> None:

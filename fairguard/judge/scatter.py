@@ -136,7 +136,8 @@ class Scatter:
     Attributes:
         variance: shape (m,), of each excess.
         effect: shape (m,), design effects: the variance over that of as many independent rows, never below 1.
-        units: shape (m,), independent units with rows in the denominator, of group or rest, whichever has fewer.
+        units: shape (m,), independent units with rows in the denominator, of group or rest, whichever has fewer:
+            as many of equal size as they are worth.
         parts: shape (at most FINEST, m), contributions to each excess, scaled to joint length 1.
         signs: whether each part is one cluster's; parts that are many rows' get a normal factor, which is what the
             random signs of many rows add up to.
@@ -177,7 +178,7 @@ def scatter_of(table: CountTable, family: Family, shares: Shares) -> Scatter:
         parts = _contributions(units, effect, inside, shares, j)
         variance[j] = units.copies @ parts**2
         merged[:, j] = np.bincount(place, parts * np.sqrt(units.copies), len(merged))
-        fewest[j] = min(_present(units, (effect != OUTSIDE) & where) for where in (inside, ~inside))
+        fewest[j] = min(_effective(units, (effect != OUTSIDE) & where) for where in (inside, ~inside))
     pooled = np.array([_pooled_effect(units, effect) for effect in effects])[family.estimand]
     with np.errstate(invalid="ignore", divide="ignore"):
         merged = np.nan_to_num(merged / np.sqrt((merged**2).sum(axis=0)))
@@ -197,8 +198,15 @@ def _contributions(
     return parts
 
 
-def _present(units: Units, chosen: NDArray[np.bool_]) -> float:
-    return float(units.copies[np.bincount(units.of_cell[chosen], minlength=len(units.copies)) > 0].sum())
+def _effective(units: Units, chosen: NDArray[np.bool_]) -> float:
+    """Return how many units of equal size are worth as much as those with rows in ``chosen`` cells.
+
+    A few large clusters among many small ones decide a variance by themselves. Source: Kish, Survey Sampling (1965);
+    for clusters, Carter, Schnepel and Steigerwald, Review of Economics and Statistics 99 (2017).
+    """
+    rows = np.bincount(units.of_cell[chosen], units.rows[chosen], len(units.copies))
+    squares = float(units.copies @ rows**2)
+    return float(units.copies @ rows) ** 2 / squares if squares else 0.0
 
 
 def _pooled_effect(units: Units, effect: NDArray[np.int8]) -> float:
