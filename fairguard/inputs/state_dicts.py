@@ -14,9 +14,7 @@ import torch
 from torch import nn
 
 from fairguard.errors import FairguardError, ModelError
-from fairguard.inputs.checkpoints import CHECKPOINT_KEYS as CHECKPOINT_KEYS  # noqa: PLC0414 - repair takes it from here
-from fairguard.inputs.checkpoints import State, tensors_in, under
-from fairguard.inputs.checkpoints import weights_in as weights_in  # noqa: PLC0414 - and this too
+from fairguard.inputs.checkpoints import State, tensors_in, under, weights_in
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.factories import load_callable
 from fairguard.inputs.floors import require
