@@ -77,6 +77,22 @@ def test_every_method_on_digits(method: str, inside: Path, capsys: pytest.Captur
     assert run(["check", "dense.pt", output]) == code, "the check of the written file says the same"
 
 
+def test_classes_end_more_equally_right_where_that_is_asked(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spreads = {}
+    for reference in ("dense", "equal"):
+        output = f"{reference}-reference.pt"
+        asked = ["--sparsity", "0.8", "--reference", reference, "--train", "train.parquet", "-o", output]
+        assert run(["prune", "dense.pt", *asked, "--budget", "20epochs"]) in (0, 1, 3)
+        table = pd.read_parquet("train.parquet")
+        net = digits.build()
+        net.load_state_dict(loaded(output))
+        found = net(torch.tensor(table.drop(columns="digit").to_numpy(np.float32))).argmax(1).numpy()
+        spreads[reference] = (found == table["digit"]).groupby(table["digit"]).mean().std()
+    assert spreads["equal"] < spreads["dense"] + 0.02
+    assert run(["prune", "dense.pt", "--sparsity", "0.8", "--reference", "fair"]) == 2
+    assert "dense" in capsys.readouterr().err
+
+
 class Applicants(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(nn.Linear(9, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 2))

@@ -43,6 +43,11 @@ PRUNE = (
     click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
     click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining."),
     click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
+    click.option(
+        "--reference",
+        type=click.Choice(["dense", "equal"]),
+        help="dense (default): no group loses more than the others; equal: groups (classes) end equally right.",
+    ),
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.002."),
     click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
     click.option("--resume", is_flag=True, help="Continue a pruning that was interrupted."),
@@ -63,7 +68,20 @@ def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | 
     whatever the verdict is. Exit codes: 0 preserved (or no rows to judge on), 1 regressed, 2 not possible,
     3 inconclusive.
     """
-    names = ("sparsity", "method", "scope", "train", "verify", "budget", "only", "lr", "amp", "resume", "export")
+    names = (
+        "sparsity",
+        "method",
+        "scope",
+        "train",
+        "verify",
+        "budget",
+        "only",
+        "reference",
+        "lr",
+        "amp",
+        "resume",
+        "export",
+    )
     own = {name: typed.pop(name) for name in (*names, "output")}
     settings = settings_from(config, **typed)
     from fairguard.repair.prune import prune  # torch loads here

@@ -17,6 +17,7 @@ from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
+from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.task import Options, Task, copied, make_task
@@ -54,7 +55,15 @@ def _module_of(model: Predictor, role: str) -> nn.Module:
     return model.module
 
 
-def options_for(settings: Settings, *, lr: float, amp: str, compile: bool, checkpoint_seconds: float) -> Options:
+def options_for(
+    settings: Settings,
+    *,
+    lr: float,
+    amp: str,
+    compile: bool,
+    checkpoint_seconds: float,
+    reference: Reference = "dense",
+) -> Options:
     """Return how to train on the device that the settings name.
 
     Args:
@@ -63,10 +72,18 @@ def options_for(settings: Settings, *, lr: float, amp: str, compile: bool, check
         amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
         compile: run the network through ``torch.compile``.
         checkpoint_seconds: at most so much work is lost to a kill.
+        reference: what a group's accuracy is compared with.
     """
     cuda = device_of(settings.device).type == "cuda"
     half = amp == "bf16" or (amp == "auto" and cuda and torch.cuda.is_bf16_supported())
-    return Options(seed=settings.seed, lr=lr, amp=half, compile=compile, checkpoint_seconds=checkpoint_seconds)
+    return Options(
+        seed=settings.seed,
+        lr=lr,
+        amp=half,
+        compile=compile,
+        checkpoint_seconds=checkpoint_seconds,
+        reference=reference,
+    )
 
 
 def task_for(

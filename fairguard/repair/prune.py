@@ -27,6 +27,7 @@ from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.preflight import preflight
 from fairguard.repair.budget import epochs_of
+from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
@@ -54,6 +55,7 @@ class Plan:
         scope: ``global`` where layers compete for weights, ``layer`` where each keeps the same share.
         budget: ``1.5x`` of a plain retraining, ``20epochs`` or ``10min``.
         only: groups to constrain, such as ``race=Black``; all where empty.
+        reference: ``dense``: no group is to lose more than the others; ``equal``: all are to be equally right.
         amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
         lr: highest learning rate (AdamW).
         resume: continue a pruning that was killed.
@@ -66,6 +68,7 @@ class Plan:
     scope: Literal["global", "layer"] = "global"
     budget: str = "1.5x"
     only: tuple[str, ...] = ()
+    reference: Reference = "dense"
     amp: str = "auto"
     lr: float = Options.lr
     resume: bool = False
@@ -79,6 +82,10 @@ class Plan:
         if self.method not in (known := (ONE_SHOT, *METHODS)):
             hint = did_you_mean(self.method, known) or f" Methods: {', '.join(known)}."
             raise ConfigError(f"unknown method {self.method!r}.{hint}")
+        if self.reference not in ("dense", "equal"):
+            raise ConfigError(
+                f"reference {self.reference!r}: dense (no group loses more) or equal (all equally right)."
+            )
         if self.scope not in ("global", "layer"):
             raise ConfigError(f"scope {self.scope!r}: global (layers compete for weights) or layer.")
 
@@ -235,7 +242,14 @@ def _by_method(
 ) -> Candidate:
     """Return what the method makes of dense, with the one-shot pruned model as its PRUNED."""
     method = method_named(plan.method)
-    options = options_for(settings, lr=plan.lr, amp=plan.amp, compile=False, checkpoint_seconds=plan.checkpoint_seconds)
+    options = options_for(
+        settings,
+        lr=plan.lr,
+        amp=plan.amp,
+        compile=False,
+        checkpoint_seconds=plan.checkpoint_seconds,
+        reference=plan.reference,
+    )
     how: dict[str, Any] = {"masks": work.masks, "only": plan.only, "journal": journal, "tell": tell}
     with repeatable(settings.seed):
         task = task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
