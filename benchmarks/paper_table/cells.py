@@ -27,7 +27,7 @@ from fairguard.repair.methods import method_named
 from fairguard.repair.rows import Rows
 from fairguard.repair.shifts import recalls, shifts_toward
 from fairguard.repair.starting import masked, starting_masks
-from fairguard.repair.task import Candidate, Options, Task, answer, make_task
+from fairguard.repair.task import EQUAL_AIM, Candidate, Options, Task, answer, make_task
 
 WORK = Path(__file__).parent.parent.parent / "build" / "paper_table"
 VERIFY, TUNE = 0.6, 0.3
@@ -112,7 +112,7 @@ def task_of(cell: Cell, parts: tuple[NDArray[np.int64], NDArray[np.int64]], *, l
     net = problem.build()
     net.load_state_dict(dense_weights(cell.problem, problem, train, cell.seed))
     masks = starting_masks(net, cell.sparsity, "global")
-    how = Options(seed=cell.seed, reference="equal") if problem.classwise else Options(seed=cell.seed)
+    equal = {"reference": "equal", "aim": EQUAL_AIM} if problem.classwise else {}
     return make_task(
         net,
         masked(net, masks),
@@ -123,7 +123,7 @@ def task_of(cell: Cell, parts: tuple[NDArray[np.int64], NDArray[np.int64]], *, l
         policy=Policy(margin=problem.margin),
         epochs=max(FEWEST, min(MOST, math.ceil(STEPS * Options.batch_size / len(train)))),
         masks=masks,
-        options=how if lr is None else replace(how, lr=lr),
+        options=Options(seed=cell.seed, lr=Options.lr if lr is None else lr, **equal),
     )
 
 
