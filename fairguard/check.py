@@ -73,7 +73,7 @@ def check(
         FairguardError: nothing could be judged; its one line says why and what to do.
     """
     settings = merged(settings or Settings(), options)
-    with _modes_kept(dense, pruned):
+    with modes_kept(dense, pruned):
         models = open_models(dense, pruned, settings)
         source = open_source(data if data is not None else settings.data, settings, models=models)
         with FlipsFile.collecting(settings.flips, source) as flips:
@@ -197,7 +197,7 @@ def _slices(counted: Counted, settings: Settings, verdict: Verdict, *, dependent
 
 
 @contextmanager
-def _modes_kept(*models: Any) -> Iterator[None]:
+def modes_kept(*models: Any) -> Iterator[None]:
     """Leave modules in memory in the training or eval mode that they came in, part by part."""
     modes = [(part, part.training) for model in models if hasattr(model, "modules") for part in model.modules()]
     try:

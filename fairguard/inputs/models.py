@@ -63,7 +63,7 @@ def load_model(
         predictor = _from_object(model, device=device, output_key=output_key)
     if not per_row or isinstance(predictor, RecordedPredictor):
         return predictor
-    return _RowByRow(predictor)
+    return RowByRow(predictor)
 
 
 def _from_path(
@@ -189,14 +189,16 @@ class FunctionPredictor:
 
 
 @dataclass(frozen=True, eq=False)
-class _RowByRow:
+class RowByRow:
     """A predictor that never sees more than one row at a time."""
 
     inner: Predictor
 
     def __getattr__(self, name: str) -> Any:
+        """Return what the predictor itself has."""
         return getattr(self.inner, name)
 
     def scores(self, batch: Batch) -> NDArray[np.generic]:
+        """Return the predictor's scores, each row asked for alone."""
         rows = [self.inner.scores(take(batch, np.array([i]))) for i in range(len(batch))]
         return np.concatenate(rows)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fairguard.errors import ConfigError, OutputError
 from fairguard.files import sha256_of
+from fairguard.inputs.models import split_name
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,15 @@ class Places:
 
     Attributes:
         inputs: those that exist, by role.
-        like: the model file whose kind the output has, where there is one.
+        sets: by role, which of a checkpoint's sets of weights was named (``file.pt::NAME``).
+        like: the model file whose kind the output has, as the user named it, where there is one.
         output: where the new model goes.
         work: what is done, which names the folder of unfinished work.
     """
 
     inputs: dict[str, Path]
-    like: Path | None
+    sets: dict[str, str]
+    like: str | None
     output: Path
     work: str
 
@@ -37,14 +40,16 @@ class Places:
             added: what a default name gets: ``fair`` makes ``model.fair.pt``.
             **named: whatever was given, by role; what is no existing file counts for nothing.
         """
-        inputs = {k: Path(v) for k, v in named.items() if isinstance(v, str | Path) and Path(v).exists()}
-        path = _destination(output, named[like], work, added)
+        split = {role: split_name(str(v)) for role, v in named.items() if isinstance(v, str | Path)}
+        inputs = {role: file for role, (file, _) in split.items() if file.exists()}
+        sets = {role: name for role, (_, name) in split.items() if name is not None and role in inputs}
+        path = _destination(output, split.get(like, (None,))[0], work, added)
         for role, file in inputs.items():
             if file.resolve() == path.resolve():
                 raise OutputError(f"{path} is the {role} input; name another file with -o.")
         if not path.absolute().parent.is_dir():
             raise OutputError(f"cannot write {path}: there is no folder {path.parent}. Name another file with -o.")
-        return cls(inputs, inputs.get(like), path, work)
+        return cls(inputs, sets, str(named[like]) if like in inputs else None, path, work)
 
     @property
     def journal(self) -> Path:
@@ -52,13 +57,20 @@ class Places:
         return self.output.with_name(f".{self.output.name}.{self.work}")
 
     def hashes(self) -> dict[str, str]:
-        """Return the digest of every input file."""
-        return {role: sha256_of(file) for role, file in self.inputs.items()}
+        """Return the digest of every input file, with the set of weights that was named in it."""
+        digests = {role: sha256_of(file) for role, file in self.inputs.items()}
+        return {role: f"{d}::{self.sets[role]}" if role in self.sets else d for role, d in digests.items()}
 
 
-def _destination(output: str | Path | None, model: Any, work: str, added: str) -> Path:
+def opened_as(like: str | Path | None, path: Path) -> str | Path:
+    """Return how a file written like ``like`` is named to open it: with the same set of weights."""
+    name = None if like is None else split_name(str(like))[1]
+    return path if name is None else f"{path}::{name}"
+
+
+def _destination(output: str | Path | None, model: Path | None, work: str, added: str) -> Path:
     if output is not None:
         return Path(output)
-    if isinstance(model, str | Path):
-        return Path(model).with_suffix(f".{added}{Path(model).suffix}")
+    if model is not None:
+        return model.with_suffix(f".{added}{model.suffix}")
     raise ConfigError(f"{work} needs a file to write the new model to: pass output.")

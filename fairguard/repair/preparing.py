@@ -15,12 +15,13 @@ from torch import nn
 
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
+from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts
 from fairguard.repair.masks import Masks, Weights
-from fairguard.repair.task import Options, Task, copied, make_task
+from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 
 
 def float_copy(model: Predictor, role: str) -> nn.Module:
@@ -47,6 +48,7 @@ def float_weights(model: Predictor, role: str) -> Weights:
 
 
 def _module_of(model: Predictor, role: str) -> nn.Module:
+    model = model.inner if isinstance(model, RowByRow) else model
     if not isinstance(model, TorchPredictor):
         raise ModelError(
             f"the {role} model is {model.info.kind}: this needs its weights and their gradients. "
@@ -83,6 +85,7 @@ def options_for(
         compile=compile,
         checkpoint_seconds=checkpoint_seconds,
         reference=reference,
+        aim=EQUAL_AIM if reference == "equal" else Options.aim,
     )
 
 

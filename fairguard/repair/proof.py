@@ -14,11 +14,12 @@ from fairguard.check import count, decide
 from fairguard.config import Settings
 from fairguard.errors import ModelError
 from fairguard.inputs.limits import DEFAULT, raised_to
-from fairguard.inputs.models import load_model
+from fairguard.inputs.models import RowByRow, load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
 from fairguard.repair.guards import broken_guards
+from fairguard.repair.places import opened_as
 from fairguard.repair.report import Result
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.writing import count_zeros, write_like
@@ -41,7 +42,7 @@ class Proof:
     after: Verdict
     broken: tuple[str, ...]
     sparsity: float
-    opened: TorchPredictor
+    opened: Predictor
 
     @property
     def result(self) -> Result:
@@ -59,7 +60,7 @@ def prove(
     task: Task,
     candidate: Candidate,
     *,
-    like: Path | None,
+    like: str | None,
     models: tuple[Predictor, Predictor],
     rows: Source,
     settings: Settings,
@@ -80,13 +81,14 @@ def prove(
         named: where the file will lie if it is worth it, which is what the verdict calls it.
     """
     write_like(like, file, candidate.weights, candidate.masks)
-    opened = _opened(file, like, task, settings)
-    opened = replace(opened, info=opened.info.model_copy(update={"path": str(named)}))
-    zeros, total = count_zeros(opened.module.state_dict(), candidate.masks)
+    found = _opened(file, like, task, settings)
+    found = replace(found, info=found.info.model_copy(update={"path": str(named)}))
+    zeros, total = count_zeros(found.module.state_dict(), candidate.masks)
     if zeros < task.masks.total - task.masks.kept:
         raise ModelError(
             f"internal: the written file has {zeros} of {total} weights zero, fewer than asked. Report it."
         )
+    opened: Predictor = RowByRow(found) if settings.per_row else found
     before, after, against_pruned = (
         decide(count(one, other, rows, settings=settings), settings)
         for one, other in (models, (models[0], opened), (models[1], opened))
@@ -94,7 +96,7 @@ def prove(
     return Proof(before, after, broken_guards(against_pruned, floor=floor), zeros / total, opened)
 
 
-def _opened(file: Path, like: Path | None, task: Task, settings: Settings) -> TorchPredictor:
+def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> TorchPredictor:
     how: dict[str, Any] = {name: getattr(settings, name) for name in ("trust", "device", "output_key")}
     how["limits"] = DEFAULT if settings.limit is None else raised_to(settings.limit)
     if like is None:
@@ -102,7 +104,7 @@ def _opened(file: Path, like: Path | None, task: Task, settings: Settings) -> To
         net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         opened = load_model(net, **how)
     else:
-        opened = load_model(file, factory=settings.model_pruned or settings.model, **how)
+        opened = load_model(opened_as(like, file), factory=settings.model_pruned or settings.model, **how)
     if not isinstance(opened, TorchPredictor):
         raise ModelError(f"internal: the repaired file opened as {opened.info.kind}. Report it.")
     return opened

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fairguard.check import count, decide, open_models, open_source
+from fairguard.check import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, OutputError, did_you_mean
 from fairguard.files import replacing, write_text
@@ -33,7 +33,7 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods import METHODS, method_named
-from fairguard.repair.places import Places
+from fairguard.repair.places import Places, opened_as
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.starting import masked, starting_masks
@@ -121,11 +121,16 @@ def prune(
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     named = {"train": train, "data": settings.data, "verify": verify}
     files = Places.of(output, like="dense", work="prune", added="pruned", dense=dense, **named)
+    with modes_kept(dense):
+        return _pruned(dense, files, plan, settings, Listener(tell), started, **named)
 
+
+def _pruned(
+    dense: Any, files: Places, plan: Plan, settings: Settings, listener: Listener, started: float, **named: Any
+) -> PruneReport:
     work = _prepared(dense, files, plan, settings, **named)
     purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "check": described(settings)}
     journal = Journal(None if work.parts is None else files.journal, purpose=purpose, resume=plan.resume)
-    listener = Listener(tell)
     found = _one_shot(work) if work.parts is None else _by_method(work, work.parts, settings, plan, journal, listener)
     sparsity = _write(found, work, files, settings, plan)
     journal.close()
@@ -260,7 +265,8 @@ def _write(found: Candidate, work: _Work, files: Places, settings: Settings, pla
     """Write the pruned model, and return the zeros among the stored entries of its pruned tensors, a fraction."""
     with replacing(files.output) as temporary:
         write_like(files.like, temporary, found.weights, found.masks)
-        opened = open_models(temporary, temporary, _as_written(work, files, settings))[1]
+        file = opened_as(files.like, temporary)
+        opened = open_models(file, file, _as_written(work, files, settings))[1]
         zeros, total = count_zeros(float_weights(opened, "pruned"), work.masks)
         if zeros < work.masks.total - work.masks.kept:
             raise ModelError(f"internal: the written file has {zeros} of {total} weights zero, too few. Report it.")
@@ -283,5 +289,5 @@ def _verdict(dense: Any, work: _Work, files: Places, settings: Settings) -> Verd
     """Return the verdict on the written file, opened as anyone would open it."""
     assert work.rows is not None  # noqa: S101 - the caller asked
     how = merged(settings, {"model_pruned": _as_written(work, files, settings).model_pruned})
-    models = open_models(dense, files.output, how)
+    models = open_models(dense, opened_as(files.like, files.output), how)
     return decide(count(*models, work.rows, settings=settings), settings)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fairguard.check import count, decide, open_models, open_source
+from fairguard.check import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError
 from fairguard.files import write_text
@@ -135,36 +135,37 @@ def repair(
     outputs(files, export=plan.export, frontier=plan.frontier)
     named = Files(*(str(m) if isinstance(m, str | Path) else r for m, r in ((dense, "DENSE"), (pruned, "PRUNED"))))
 
-    models = open_models(dense, pruned, settings)
-    source = open_source(settings.data, settings)
-    check = decide(count(*models, source, settings=settings), settings)
-    if check.outcome is Outcome.PRESERVED:
-        return RepairReport(Result.NOTHING_TO_DO, check, files=named)
+    with modes_kept(dense, pruned):
+        models = open_models(dense, pruned, settings)
+        source = open_source(settings.data, settings)
+        check = decide(count(*models, source, settings=settings), settings)
+        if check.outcome is Outcome.PRESERVED:
+            return RepairReport(Result.NOTHING_TO_DO, check, files=named)
 
-    parts = divided(source, settings, train=train, verify=verify, classes=check.classes, seed=settings.seed)
-    listener = Listener(tell)
-    with repeatable(settings.seed):
-        task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
-        purpose = _purpose(files, plan, task, settings)
-        task = replace(task, journal=Journal(files.journal, purpose=purpose, resume=plan.resume))
-        rehearse(files, task, export=plan.export)
-        task = replace(task, epochs=epochs_of(plan.budget, task, repairs=len(TRADE_OFFS) if plan.frontier else 1))
-        method = method_named(plan.work)
-        found = explored(task, method) if plan.frontier else Frontier(method(task), ())
+        parts = divided(source, settings, train=train, verify=verify, classes=check.classes, seed=settings.seed)
+        listener = Listener(tell)
+        with repeatable(settings.seed):
+            task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
+            purpose = _purpose(files, plan, task, settings)
+            task = replace(task, journal=Journal(files.journal, purpose=purpose, resume=plan.resume))
+            rehearse(files, task, export=plan.export)
+            task = replace(task, epochs=epochs_of(plan.budget, task, repairs=len(TRADE_OFFS) if plan.frontier else 1))
+            method = method_named(plan.work)
+            found = explored(task, method) if plan.frontier else Frontier(method(task), ())
 
-    report = _proven(found, task, files, plan, models=models, parts=parts, settings=settings)
-    report = replace(
-        report,
-        check=check,
-        files=replace(named, output=str(files.output)),
-        notes=(*parts.notes, *_notes(task, plan, settings), *listener.notes, *report.notes),
-        settings=purpose | {"device": str(task.device)},
-        seconds=time.monotonic() - started,
-    )
-    for kind, text in (("json", report.to_json()), ("html", report.to_html())):
-        write_text(report_of(files.output, kind), text)
-    task.journal.close()
-    return report
+        report = _proven(found, task, files, plan, models=models, parts=parts, settings=settings)
+        report = replace(
+            report,
+            check=check,
+            files=replace(named, output=str(files.output)),
+            notes=(*parts.notes, *_notes(task, plan, settings), *listener.notes, *report.notes),
+            settings=purpose | {"device": str(task.device)},
+            seconds=time.monotonic() - started,
+        )
+        for kind, text in (("json", report.to_json()), ("html", report.to_html())):
+            write_text(report_of(files.output, kind), text)
+        task.journal.close()
+        return report
 
 
 def _task(

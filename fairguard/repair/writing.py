@@ -19,18 +19,19 @@ from torch import Tensor, nn
 from fairguard.errors import ModelError, OutputError
 from fairguard.inputs.checkpoints import chosen_set, weight_sets
 from fairguard.inputs.detect import Kind, detect
+from fairguard.inputs.models import split_name
 from fairguard.repair.journal import written
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.rows import mapped
 
 
-def write_like(like: Path | None, path: Path, weights: Weights, masks: Masks) -> None:
+def write_like(like: str | Path | None, path: Path, weights: Weights, masks: Masks) -> None:
     """Write ``weights`` to ``path`` as the file ``like`` is written; as a plain state dict if there is no such file.
 
     Optimiser states that a checkpoint carries belong to the old weights and are left out.
 
     Args:
-        like: PRUNED's file, trusted already if its kind runs code.
+        like: PRUNED's file, trusted already if its kind runs code; ``file.pt::NAME`` for one of its sets of weights.
         path: where to; its folder exists.
         weights: state dict of the network.
         masks: which weights live, for files that keep masks beside weights.
@@ -39,18 +40,20 @@ def write_like(like: Path | None, path: Path, weights: Weights, masks: Masks) ->
         ModelError: PRUNED's kind of file holds no weights that could be replaced.
         OutputError: ``path`` cannot be written.
     """
-    kind = Kind.STATE_DICT if like is None else detect(like).kind
     if like is None:
         state = {name: tensor.cpu() for name, tensor in weights.items()}
         with written(path):
             torch.save(state, path)
-    elif kind is Kind.STATE_DICT:
+        return
+    like, name = split_name(str(like))
+    kind = detect(like).kind
+    if kind is Kind.STATE_DICT:
         held = torch.load(like, map_location="cpu", weights_only=True)
-        state = _replaced(held, weights, masks)
+        state = _replaced(held, weights, masks, name=name)
         with written(path):
             torch.save(state, path)
     elif kind is Kind.SAFETENSORS:
-        _write_safetensors(like, path, weights, masks)
+        _write_safetensors(like, path, weights, masks, prefix="" if name is None else f"{name}.")
     elif kind is Kind.MODULE:
         module = torch.load(like, map_location="cpu", weights_only=False)
         filled = _filled(module, weights, masks)
@@ -124,31 +127,41 @@ def count_zeros(state: Mapping[str, Tensor], masks: Masks) -> tuple[int, int]:
     return sum(int((tensor == 0).sum()) for tensor in stored), sum(tensor.numel() for tensor in stored)
 
 
-def _replaced(held: Any, weights: Weights, masks: Masks) -> Any:
+def _replaced(held: Any, weights: Weights, masks: Masks, *, name: str | None) -> Any:
     """Return what a file held, with the weights replaced wherever they were nested.
 
     What belongs to the old weights is left out: optimisers, and other sets of the same names, such as running means.
     """
     sets = weight_sets(held)
-    place = chosen_set(held, sets)
+    place, prefix = chosen_set(held, sets) if name is None else name, ""
+    if name is not None and name not in sets and "" in sets:
+        place, prefix = "", f"{name}."  # in a flat file NAME is what the names of the weights begin with
     if place is None or place not in sets:
-        raise ModelError(f"the pruned file holds several sets of weights ({', '.join(sets)}): save one of them alone.")
+        raise ModelError(
+            f"the file holds several sets of weights ({', '.join(sets)}): add which one is meant as FILE::NAME."
+        )
     old = {id(part) for name, part in sets.items() if name != place and set(part) == set(sets[place])}
-    return _swapped(held, sets[place], old, weights, masks)
+    return _swapped(held, sets[place], old, _renewed_under(prefix, sets[place], weights, masks))
 
 
-def _swapped(held: Any, chosen: Any, old: set[int], weights: Weights, masks: Masks) -> Any:
+def _swapped(held: Any, chosen: Any, old: set[int], new: Weights) -> Any:
     if held is chosen:
         changed = copy.copy(held)
-        changed.update(_renewed(held, weights, masks))
+        changed.update(new)
         return changed
     if not isinstance(held, Mapping):
         return held
     kept = {k: v for k, v in held.items() if not str(k).startswith(("optim", "_optim")) and id(v) not in old}
-    return {key: _swapped(part, chosen, old, weights, masks) for key, part in kept.items()}
+    return {key: _swapped(part, chosen, old, new) for key, part in kept.items()}
 
 
-def _renewed(state: Mapping[str, Any], weights: Weights, masks: Masks) -> dict[str, Tensor]:
+def _renewed_under(prefix: str, state: Mapping[str, Any], weights: Weights, masks: Masks) -> Weights:
+    """Return what :func:`_renewed` does of the stored tensors whose names begin with ``prefix``."""
+    inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return {f"{prefix}{name}": tensor for name, tensor in _renewed(inside, weights, masks).items()}
+
+
+def _renewed(state: Mapping[str, Any], weights: Weights, masks: Masks) -> Weights:
     """Return what the stored tensors of ``state`` become, by their names; what is no weight of the network is left out.
 
     A stored name may carry what wrappers put before it, and a pruned weight may be stored in two halves.
@@ -178,14 +191,14 @@ def _prefix(state: Mapping[str, Any], weights: Weights) -> str:
     return max(sorted(found, key=len), key=lambda prefix: sum(prefix + name in names for name in weights), default="")
 
 
-def _write_safetensors(like: Path, path: Path, weights: Weights, masks: Masks) -> None:
+def _write_safetensors(like: Path, path: Path, weights: Weights, masks: Masks, *, prefix: str) -> None:
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
     with safe_open(like, framework="pt") as file:
         metadata = file.metadata()
     state = load_file(like)
-    state.update(_renewed(state, weights, masks))
+    state.update(_renewed_under(prefix, state, weights, masks))
     with written(path):
         save_file(state, path, metadata=metadata)
 
