@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairguard.repair.constraints import Constraint, Measured
-from fairguard.repair.shifts import recalls, shifts_toward
+from fairguard.repair.shifts import groups_are_classes, recalls, shifts_toward
 from fairguard.repair.task import Answers, Task
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
@@ -111,16 +111,20 @@ def fair(task: Task, *, constrained: bool = True, distil: float | None = None) -
             reference=options.reference,
         )
     weight = options.distil if distil is None else distil
-    before = _fair_answers(task) if options.reference == "equal" else task.before[0]
-    return Objective(task.train.y, before=before, distil=weight, constraint=constraint)
+    return Objective(task.train.y, before=_teaching(task), distil=weight, constraint=constraint)
 
 
-def _fair_answers(task: Task) -> Answers:
-    """Return dense's answers to the training rows, shifted so that on the tune rows it recalls every class alike.
+def _teaching(task: Task) -> Answers | None:
+    """Return dense's answers to the training rows as they are fit to teach.
 
-    As they are, they would hand dense's own inequality on. They teach on every row: where they are wrong, the label
-    beside them says so.
+    Where groups are to be equally right they would hand dense's own inequality on: then they are shifted so that dense
+    recalls every class alike on the tune rows, and teach on every row (where they are wrong, the label beside them says
+    so); where groups are not classes, no shift of that kind is known, and they do not teach.
     """
+    if task.options.reference == "dense":
+        return task.before[0]
+    if not groups_are_classes(task):
+        return None
     before, tuned = task.before
     shifts = shifts_toward(torch.zeros_like(before.logits[0]), tuned.logits, task.tune.y)
     fairest = min(shifts, key=lambda shift: float(recalls(tuned.logits + shift, task.tune.y).std()))
