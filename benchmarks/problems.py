@@ -117,7 +117,8 @@ def faces(*, build: Callable[[int], nn.Module], label: str = "gender") -> Proble
     keep = arrays["age"] >= (10 if label == "gender" else 0)  # children's genders are labelled at a guess
     y = arrays["gender"] if label == "gender" else np.digitize(arrays["age"], AGE_BANDS)
     groups = arrays["race"] if label == "gender" else y
-    return images(arrays["X"][keep], y[keep], groups[keep], "race" if label == "gender" else "class", build)
+    column = "race" if label == "gender" else "class"
+    return images(arrays["X"][keep], y[keep], groups[keep], column, build, epochs=40)
 
 
 def cifar(*, build: Callable[[int], nn.Module]) -> Problem:
@@ -129,8 +130,7 @@ def cifar(*, build: Callable[[int], nn.Module]) -> Problem:
 def mnist() -> Problem:
     """Return 10,000 of MNIST's digits, groups by class."""
     arrays = np.load(DATA / "mnist_bingo_pair.npz", allow_pickle=False)
-    found = images(arrays["x"][..., None], arrays["label"], arrays["label"], "class", partial(mlp, 28 * 28))
-    return Problem(found.x, found.y, found.groups, found.build, epochs=10, margin=found.margin)
+    return images(arrays["x"][..., None], arrays["label"], arrays["label"], "class", partial(mlp, 28 * 28), epochs=40)
 
 
 def images(
@@ -139,12 +139,14 @@ def images(
     groups: NDArray[Any],
     column: str,
     build: Callable[[int], nn.Module],
+    *,
+    epochs: int = 10,
 ) -> Problem:
     """Return images of shape (n, height, width, channels) with values in [-1, 1]."""
     x = (torch.from_numpy(pixels).float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(y.astype(np.int64))
     classes = int(labels.max()) + 1
-    return Problem(x, labels, {column: groups.astype(str)}, lambda: build(classes), epochs=10, margin=0.05)
+    return Problem(x, labels, {column: groups.astype(str)}, lambda: build(classes), epochs=epochs, margin=0.05)
 
 
 TABLES: dict[str, Callable[[], Problem]] = {
@@ -161,7 +163,7 @@ TABLES: dict[str, Callable[[], Problem]] = {
 
 
 def learn(net: nn.Module, x: Tensor, y: Tensor, *, epochs: int, seed: int, masks: Masks | None = None) -> None:
-    """Train as a user would: Adam at a falling rate, and the zeros of a pruned net kept."""
+    """Train as a user would: Adam, and the zeros of a pruned net kept."""
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
     enforce = masks.enforcer(net) if masks else lambda: None
     net.train()
