@@ -32,7 +32,7 @@ from fairguard.judge.slices import discover
 from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
 from fairguard.provenance import record_of
-from fairguard.verdict import Finding, ModelInfo, Noise, Verdict
+from fairguard.verdict import ModelInfo, Noise, Verdict
 
 Progress = Callable[[int, int | None], None]
 """Called with the rows done so far and, where known, the rows in all."""
@@ -177,7 +177,7 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
     return verdict.model_copy(
         update={
             "groups": tuple(r.model_copy(update={"expected_flips": expected[r.group]}) for r in verdict.groups),
-            "slices": _slices(counted, settings, verdict, dependent=dependent),
+            **_discovered(counted, settings, verdict, dependent=dependent),
             "confirmed_flips": counted.comparison.confirmed,
             "models": counted.models,
             "noise": counted.noise,
@@ -187,13 +187,15 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
     )
 
 
-def _slices(counted: Counted, settings: Settings, verdict: Verdict, *, dependent: bool) -> tuple[Finding, ...]:
+def _discovered(counted: Counted, settings: Settings, verdict: Verdict, *, dependent: bool) -> dict[str, Any]:
+    """Return what a search adds to the verdict; nothing where none is asked for."""
     if not settings.discover:
-        return ()
+        return {}
     if dependent:
         raise ConfigError("--discover needs independent rows that count alike; leave out --cluster and --weight.")
     known = {row.group for row in verdict.groups}
-    return discover(counted.comparison.counts, settings.policy(), depth=settings.discover, named=known)
+    found = discover(counted.comparison.counts, settings.policy(), depth=settings.discover, named=known)
+    return {"slices": found.found, "searched": found.searched}
 
 
 @contextmanager

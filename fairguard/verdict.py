@@ -203,6 +203,8 @@ class Verdict(_Frozen):
     summaries: tuple[Summary, ...] = ()
     slices: tuple[Finding, ...] = ()
     """Regressions in intersections that nobody named, from ``--discover``."""
+    searched: int | None = None
+    """How many groups that nobody named ``--discover`` looked at; ``None`` where it was not asked to."""
     models: tuple[ModelInfo, ...] = ()
     """Dense, then pruned."""
     noise: tuple[Noise, ...] = ()

@@ -95,9 +95,16 @@ def test_discover_finds_the_group_nobody_named(said) -> None:
     usual = ["check", "dense.pt", "pruned_regressed.pt", "--group", "sex"]
     assert "origin" not in said(*usual)[1]
     _, out, _ = said(*usual, "--discover", "2", "--discover-columns", "origin")
-    found = out[out.index("found by searching") :]
+    found = out[out.index("searched 12 groups that nobody named") :]
+    assert ": 2 found\n" in found
     assert re.search(r"^origin=D .*REGRESSED", found, re.MULTILINE)
-    assert "origin" not in out[: out.index("found by searching")].replace("groups sex (2)", "")
+    assert "origin" not in out[: out.index("searched 12")].replace("groups sex (2)", "")
+
+
+def test_discover_says_that_it_found_nothing(said) -> None:
+    usual = ["check", "dense.pt", "pruned_preserved.pt", "--group", "sex"]
+    _, out, _ = said(*usual, "--discover", "2", "--discover-columns", "origin")
+    assert re.search(r"^searched 12 groups that nobody named .*: nothing found$", out, re.MULTILINE)
 
 
 def pruned_like(path: Path, count: int) -> list[str]:

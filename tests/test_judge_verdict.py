@@ -6,8 +6,10 @@ from count_tables import draw, flips
 
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.arrays import count_arrays
+from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
+from fairguard.judge.scatter import CLUSTER
 from fairguard.policy import Metric, Policy
 from fairguard.verdict import Finding, Outcome, Verdict
 
@@ -36,11 +38,68 @@ def test_a_harmed_group_is_a_regression() -> None:
 
 
 def test_equal_harm_to_all_is_preserved() -> None:
-    """Ten points are lost, by everybody alike: no group is treated worse."""
+    """Ten points are lost, by everybody alike: no group is treated worse, and the reader hears of the loss."""
     verdict = judge(flips(a=(5000, 600, 100), b=(5000, 600, 100), c=(9000, 1080, 180)), ACCURACY)
     assert verdict.outcome is Outcome.PRESERVED
-    assert verdict.headline == "all 3 findings preserved"
+    assert verdict.headline == "all 3 findings preserved (but accuracy fell from 98.0 % to 88.0 % for everybody)"
     assert verdict.overall.drop == pytest.approx(0.1)
+    assert verdict.warnings[0].startswith(
+        "overall accuracy fell from 98.0 % to 88.0 %: no group lost more than the others, but everybody lost."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "harmed"),
+    [(5000, 240), (40, 3)],  # 4.8 points; 7.5 points that may be chance
+)
+def test_a_small_or_uncertain_fall_is_not_told(rows: int, harmed: int) -> None:
+    verdict = judge(flips(a=(rows, harmed, 0), b=(rows, harmed, 0)), Policy.of(metrics="accuracy", alpha=0.005))
+    assert "accuracy fell" not in " ".join((verdict.headline, *verdict.warnings))
+
+
+def answers(right: float, *, n: int = 20_000, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Ten classes, a dense model that is right on 90 %, a pruned one on a share ``right`` of any group's rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 10, n)
+    models = [np.where(rng.random(n) < share, y, (y + rng.integers(1, 10, n)) % 10) for share in (0.9, right)]
+    return y, *models, rng.integers(0, 3, n)
+
+
+def test_a_collapse_of_everybody_is_called_broken() -> None:
+    y, dense, pruned, group = answers(0.1)
+    verdict = judge(count_arrays(y, dense, pruned, {"g": group}), Policy.of(metrics="accuracy", margin=0.05))
+    assert verdict.outcome is Outcome.PRESERVED
+    assert "but the pruned model is broken: no better than always answering '" in verdict.warnings[0]
+    assert verdict.headline.endswith(" for everybody)")
+    lesser = judge(count_arrays(*answers(0.4)[:3], {"g": group}), Policy.of(metrics="accuracy", margin=0.05))
+    assert "but everybody lost" in lesser.warnings[0]
+
+
+def test_a_broken_model_is_told_of_beside_a_regression_too() -> None:
+    y, dense, pruned, group = answers(0.1)
+    pruned = np.where(group == 0, 0, pruned)
+    dense = np.where(group == 0, y, dense)  # the first group had more to lose
+    verdict = judge(count_arrays(y, dense, pruned, {"g": group}), ACCURACY)
+    assert verdict.outcome is Outcome.REGRESSED
+    assert "the pruned model is broken" in verdict.warnings[0]
+    assert "no group lost more" not in verdict.warnings[0]
+
+
+def test_clustered_rows_tell_of_a_collapse_too() -> None:
+    y, dense, pruned, group = answers(0.1, n=8_000)
+    people = np.arange(len(y)) // 4
+    table = CountTable.of(
+        ["g", CLUSTER],
+        [["a", "b", "c"], [str(i) for i in range(people.max() + 1)]],
+        [str(k) for k in range(10)],
+        codes=np.column_stack([group, people]),
+        y=y,
+        dense=dense,
+        pruned=pruned,
+    )
+    verdict = judge_clustered(table, Policy.of(metrics="accuracy", margin=0.1, permutations=99), groups=["g"])
+    assert verdict.outcome is Outcome.PRESERVED
+    assert "the pruned model is broken" in verdict.warnings[0]
 
 
 def test_too_few_rows_are_inconclusive_and_say_how_many_would_do() -> None:
@@ -50,7 +109,7 @@ def test_too_few_rows_are_inconclusive_and_say_how_many_would_do() -> None:
     assert undecided.outcome is Outcome.INCONCLUSIVE
     assert undecided.rows_needed is not None
     assert undecided.rows_needed > 300
-    could = f"could be up to {100 * undecided.interval[1]:.1f} points; about "
+    could = f"could be up to {100 * undecided.interval[1]:.1f} points; needs about "
     assert undecided.reason.startswith(could)
     told = int(undecided.reason.removeprefix(could).split()[0].replace(",", ""))
     assert undecided.rows_needed <= told < 1.1 * undecided.rows_needed
@@ -87,7 +146,7 @@ def test_strict_needs_proof_beyond_the_margin() -> None:
     assert judge(table, ACCURACY).outcome is Outcome.REGRESSED
     strict = judge(table, Policy(metrics="accuracy", strict=True))
     assert strict.outcome is Outcome.INCONCLUSIVE
-    assert finding(strict, "g=a").reason.startswith("over the margin, but not proven to be; about ")
+    assert finding(strict, "g=a").reason.startswith("not proven to be over the margin; needs about ")
     far = flips(a=(2000, 300, 60), b=(2000, 100, 60))
     assert judge(far, Policy(metrics="accuracy", strict=True)).outcome is Outcome.REGRESSED
 
@@ -104,7 +163,7 @@ def test_a_small_group_is_listed_as_untested() -> None:
     verdict = judge(table, ACCURACY)
     tiny = finding(verdict, "g=tiny")
     assert (tiny.tested, tiny.outcome) == (False, Outcome.INCONCLUSIVE)
-    assert tiny.reason.startswith("12 rows, fewer than 20; about ")
+    assert tiny.reason.startswith("12 rows, fewer than 20; needs about ")
     assert tiny.estimate == pytest.approx(9 / 12 - 180 / 9000)
     assert tiny.rows_needed is not None
     assert verdict.outcome is Outcome.PRESERVED
@@ -122,7 +181,7 @@ def test_a_group_too_small_to_certify_is_listed_and_does_not_pass_silently() -> 
     assert small.tested
     assert small.outcome is Outcome.INCONCLUSIVE
     assert small.reason is not None
-    assert small.reason.startswith("too few rows to rule out less than 4.")
+    assert small.reason.startswith("too few rows to rule out 2 points; needs about ")
     assert verdict.outcome is Outcome.PRESERVED
     assert verdict.headline == "1 inconclusive, 2 preserved of 3 findings (1 group too small to certify: g=small)"
     assert judge(table, Policy(metrics="accuracy", untested="fail")).outcome is Outcome.INCONCLUSIVE
@@ -131,7 +190,7 @@ def test_a_group_too_small_to_certify_is_listed_and_does_not_pass_silently() -> 
 def test_a_small_group_that_looks_harmed_forbids_preserved() -> None:
     verdict = judge(flips(a=(9000, 450, 270), b=(9000, 450, 270), small=(60, 5, 1)), ACCURACY)
     small = finding(verdict, "g=small")
-    assert small.reason.startswith("over the margin, but could be chance; about ")
+    assert small.reason.startswith("could be chance; needs about ")
     assert verdict.outcome is Outcome.INCONCLUSIVE
 
 
@@ -142,10 +201,10 @@ def test_no_positives_in_a_group() -> None:
     verdict = judge(count_arrays(y, y, y, {"g": group}), Policy())
     recall = finding(verdict, "g=b", Metric.RECALL)
     assert (recall.n, recall.tested) == (0, False)
-    assert recall.reason.startswith("no rows, fewer than 20; about ")
+    assert recall.reason.startswith("no rows; needs about ")
     assert np.isnan(recall.estimate)
     other = finding(verdict, "g=a", Metric.RECALL)
-    assert other.reason == "no rows outside the group, fewer than 20"
+    assert other.reason == "no rows outside the group"
     undefined = [f for f in verdict.to_dict()["findings"] if f["metric"] == "recall"]
     assert [f["estimate"] for f in undefined] == [None, None]
 
@@ -284,7 +343,7 @@ def test_an_intersection_is_found_though_its_parents_hide_it() -> None:
 
 def test_small_intersections_are_mentioned() -> None:
     verdict = judge(draw(300, 5, 5), Policy(metrics="accuracy"))
-    assert verdict.warnings[0].endswith("are judged only as part of the wider groups.")
+    assert verdict.warnings[-1].endswith("are judged only as part of the wider groups.")
 
 
 def test_findings_stand_worst_first() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fairguard import Outcome, Verdict, check_predictions
-from fairguard.report import github, html, junit, sarif
+from fairguard.report import github, html, junit, sarif, text
 from fairguard.report.declared import Declared
 from fairguard.verdict import ModelInfo
 
@@ -85,6 +85,54 @@ class Page(HTMLParser):
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.tags)
+
+
+class TestText:
+    @pytest.mark.parametrize("width", [160, 120, 100, 80, 20])
+    def test_no_width_cuts_a_name_or_an_outcome(self, width: int) -> None:
+        verdict = judged(0.02, rows=800, names=["Asian-Pacific-Islander", "a|b, c: 100 % & [more]", "C", "D"])
+        table = text.render(verdict, width=width).split("\n\n")[1].splitlines()
+        heading, lines = table[0], [line for line in table[1:] if not line.startswith("    ")]
+        assert (heading.split()[0], heading.split()[-1]) == ("group", "outcome")
+        for line, finding in zip(lines, verdict.findings, strict=True):
+            assert line.startswith(f"{finding.group} ")
+            assert re.search(r"(inconclusive|untested|preserved)(: .*)?$", line)
+        said = " ".join(" ".join(table).split())
+        assert all((finding.reason or "") in said for finding in verdict.findings)
+
+    def test_a_table_as_wide_as_the_terminal_fits(self) -> None:
+        verdict = judged(0.02, rows=800, names=["A", "B", "C", "D"])
+        for width in (160, 120, 100, 80):
+            table = text.render(verdict, width=width).split("\n\n")[1].splitlines()
+            assert max(map(len, table)) <= width
+            assert ("harmed" in table[0]) == (width >= 100)
+            assert any(line.startswith("    ") for line in table) == (width < 160)
+
+    def test_an_ampersand_of_a_name_is_no_intersection(self) -> None:
+        y = np.resize([0, 1], 4_000)
+        groups = {"R&D": np.resize(["a", "b & c"], 4_000), "sex": np.repeat(["F", "M"], 2_000)}
+        groups["R&D"][::3] = "a"
+        said = text.render(check_predictions(y, y, y, groups, permutations=99)).splitlines()[0]
+        assert "groups R&D (2) sex (2) intersections (4) ·" in said
+
+    def test_a_column_called_class_is_a_column(self) -> None:
+        rng = np.random.default_rng(0)
+        y, deck = rng.integers(0, 3, 6_000), rng.choice(["first", "third"], 6_000)
+        pruned = np.where((deck == "third") & (y == 2) & (rng.random(6_000) < 0.6), 0, y)
+        verdict = check_predictions(y, y, pruned, {"class": deck}, metrics="accuracy", permutations=99)
+        assert "class=third: " in (told := text.render(verdict))
+        assert "worst class 2" in told
+        assert "because of how they were treated" in told
+
+    def test_a_search_says_what_it_came_to(self, fair: Verdict, regressed: Verdict) -> None:
+        assert "searched" not in text.render(fair)
+        for report in (text.render, html.render):
+            said = report(fair.model_copy(update={"searched": 1_200}))
+            assert "searched 1,200 groups that nobody named" in said
+            assert "nothing found" in said
+        found = regressed.model_copy(update={"searched": 1, "slices": regressed.findings[:1]})
+        assert "searched 1 group that nobody named (a family of their own; not gated): 1 found\n" in text.render(found)
+        assert "searched no group" in text.render(fair.model_copy(update={"searched": 0}))
 
 
 class TestHtml:

@@ -50,7 +50,7 @@ def _shares(k: int) -> np.ndarray:
     ids=lambda planted: "&".join(planted.values()),
 )
 def test_the_planted_slice_is_told_and_told_alone(planted: dict[str, str]) -> None:
-    found = discover(population(1, planted=planted), POLICY, depth=3)
+    found = discover(population(1, planted=planted), POLICY, depth=3).found
     assert [finding.group for finding in found] == [" & ".join(f"{k}={v}" for k, v in planted.items())]
     (finding,) = found
     assert finding.discovered
@@ -61,7 +61,7 @@ def test_the_planted_slice_is_told_and_told_alone(planted: dict[str, str]) -> No
 
 def test_slices_with_a_handful_of_a_rare_class_do_not_drown_the_others() -> None:
     table = population(7, planted={"sex": "M", "race": "b"}, excess=0.10, ones=0.03)
-    found = discover(table, Policy.of(metrics=("accuracy", "recall"), permutations=499), depth=3)
+    found = discover(table, Policy.of(metrics=("accuracy", "recall"), permutations=499), depth=3).found
     assert [(finding.group, finding.metric) for finding in found] == [("sex=M & race=b", "accuracy")]
 
 
@@ -81,18 +81,20 @@ def test_two_separate_slices_are_both_told() -> None:
         )
         for site, part in enumerate((one, two))
     ]
-    names = {finding.group for finding in discover(tables[0].merge(tables[1]), POLICY, depth=3)}
+    names = {finding.group for finding in discover(tables[0].merge(tables[1]), POLICY, depth=3).found}
     assert names == {"sex=F & race=a & site=p", "age=young & region=z & site=q"}
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
-    alarms = sum(bool(discover(population(seed, n=4000), POLICY, depth=2)) for seed in range(60))
+    alarms = sum(bool(discover(population(seed, n=4000), POLICY, depth=2).found) for seed in range(60))
     assert alarms <= 8  # of 60 at 5 %: above 8 has a chance below 1 %
 
 
 def test_named_groups_explain_and_are_not_told_again() -> None:
     table = population(1, planted={"race": "c"})
-    assert discover(table, POLICY, depth=2, named=("race=c",)) == ()
+    found = discover(table, POLICY, depth=2, named=("race=c",))
+    assert found.found == ()
+    assert found.searched == discover(table, POLICY, depth=2).searched - 1 > 30
 
 
 def test_every_slice_of_the_right_size_is_enumerated_once() -> None:
@@ -121,7 +123,7 @@ def test_an_unknown_column_is_named() -> None:
 
 
 def test_too_few_rows_find_nothing() -> None:
-    assert discover(population(6, n=25), POLICY) == ()
+    assert discover(population(6, n=25), POLICY) == ((), 0)
 
 
 def test_clusters_are_refused() -> None:

@@ -97,7 +97,7 @@ def slices(effort: float, seed: int) -> Iterator[Row]:
             rng = np.random.default_rng([seed, 70])
             tables, claims, exact = _many(300, effort), 0, 0
             for _ in range(tables):
-                found = discover(population(rng, 10_000, planted=planted, excess=excess), policy, depth=depth)
+                found = discover(population(rng, 10_000, planted=planted, excess=excess), policy, depth=depth).found
                 claims += bool(found)
                 exact += bool(found) and found[0].group == " & ".join(f"c{c}={v}" for c, v in planted)
             name = f"+{100 * excess:.0f}pt in {len(planted)} columns" if planted else "null"

@@ -110,4 +110,8 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
                 f"the data can carry (fairguard plan says which)"
             )
         return "more rows, or a margin that the data can carry (fairguard plan says which)"
+    if verdict.overall.drop > verdict.policy.margin:
+        from fairguard.judge.everybody import fell
+
+        return f"{fell(verdict.overall)}: compress it less, or train it again"
     return "keep it so: @fairness_preserved(...) in a test (README, 'In CI')"

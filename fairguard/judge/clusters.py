@@ -20,6 +20,7 @@ from fairguard.errors import DataError
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
+from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import ROUNDING, Evidence, Rates, rows_that_decide, testable
 from fairguard.judge.findings import findings_of
 from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
@@ -68,20 +69,22 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
     label, grouping = favourable(table, policy), family.grouping
     rates = rates_of(weighted, grouping, label)
     known, counted = (group_rows(r, table.classes) for r in (rates, rates_of(table, grouping, label)))
+    overall = _counted(known[0], counted[0])
+    fall = fall_of(weighted, overall, outcome, policy, effect=_typical(scatter))
     summaries = summaries_of(weighted, grouping, rates, label=label, alpha=policy.alpha)
     return Verdict(
         outcome=outcome,
-        headline=headline_of(outcome, findings),
+        headline=headline_of(outcome, findings, aside=fall.aside),
         policy=policy,
         family=int(evidence.tested.sum()),
         findings=findings,
-        overall=_counted(known[0], counted[0]),
+        overall=overall,
         groups=tuple(_counted(*pair) for pair in zip(known[1], counted[1], strict=True)),
         classes=table.classes,
         columns=grouping.columns,
         labelled=table.labelled,
         summaries=tuple(summary.model_copy(update={"bound": NAN}) for summary in summaries),
-        warnings=_warnings(table, scatter),
+        warnings=(*fall.warnings, *_warnings(table, scatter)),
     )
 
 
@@ -153,8 +156,13 @@ def _counted(rates: GroupRow, counts: GroupRow) -> GroupRow:
     return rates.model_copy(update={name: getattr(counts, name) for name in names})
 
 
+def _typical(scatter: Scatter) -> float:
+    """Return the median design effect."""
+    return float(np.median(scatter.effect)) if len(scatter.effect) else 1.0
+
+
 def _warnings(table: CountTable, scatter: Scatter) -> tuple[str, ...]:
-    typical = float(np.median(scatter.effect)) if len(scatter.effect) else 1.0
+    typical = _typical(scatter)
     what = " and ".join(
         name for column, name in ((CLUSTER, "clusters"), (WEIGHT, "weights")) if column in table.columns
     )

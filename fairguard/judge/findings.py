@@ -80,7 +80,7 @@ def outcome_of(evidence: Evidence, i: int) -> Outcome:
 def _open(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
     """Return why a contrast is inconclusive, and what would decide it."""
     rows, why = evidence.needed[i], _reason(evidence, i, n=n, n_rest=n_rest, policy=policy)
-    return f"{why}; about {_rounded(rows):,} rows would decide" if np.isfinite(rows) else why
+    return f"{why}; needs about {_rounded(rows):,} rows" if np.isfinite(rows) else why
 
 
 def _rounded(rows: float) -> int:
@@ -93,13 +93,13 @@ def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) 
     """Return why a contrast is inconclusive, in a few words."""
     if min(n, n_rest) < policy.min_group:
         where, rows = ("", n) if n < policy.min_group else (" outside the group", n_rest)
-        return f"{rows or 'no'} row{'s' * (rows != 1)}{where}, fewer than {policy.min_group}"
+        return f"{rows} row{'s' * (rows != 1)}{where}, fewer than {policy.min_group}" if rows else f"no rows{where}"
     if not evidence.tested[i]:
         return "too few rows to show anything among so many findings"
     if evidence.excess[i] >= evidence.margin[i] - ROUNDING:
-        return f"over the margin, but {'not proven to be' if policy.strict else 'could be chance'}"
+        return "not proven to be over the margin" if policy.strict else "could be chance"
     if not evidence.certifiable[i]:
-        return f"too few rows to rule out less than {_points(evidence.floor[i])} points"
+        return f"too few rows to rule out {100 * evidence.margin[i]:g} points"
     return f"could be up to {_points(evidence.upper[i])} points"
 
 

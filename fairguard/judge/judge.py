@@ -8,6 +8,7 @@ from fairguard.errors import DataError
 from fairguard.judge.contrasts import Family, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
+from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import Evidence, evidence_of
 from fairguard.judge.findings import findings_of
 from fairguard.judge.rates import group_rows, rates_of
@@ -42,10 +43,11 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
     label = favourable(table, policy)
     rates = rates_of(table, family.grouping, label)
     overall, rows = group_rows(rates, table.classes)
+    fall = fall_of(table, overall, outcome, policy)
     level = spent_alpha(policy.alpha, policy.looks, policy.look)
     return Verdict(
         outcome=outcome,
-        headline=headline_of(outcome, findings),
+        headline=headline_of(outcome, findings, aside=fall.aside),
         policy=policy,
         family=int(evidence.tested.sum()),
         findings=findings,
@@ -55,7 +57,7 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
         columns=family.grouping.columns,
         labelled=table.labelled,
         summaries=summaries_of(table, family.grouping, rates, label=label, alpha=level),
-        warnings=_warnings(family, policy),
+        warnings=(*fall.warnings, *_warnings(family, policy)),
     )
 
 
@@ -73,8 +75,8 @@ def outcome_of(evidence: Evidence, policy: Policy) -> Outcome:
     return Outcome.PRESERVED
 
 
-def headline_of(outcome: Outcome, findings: Sequence[Finding]) -> str:
-    """Return how many findings came out how, in one line, with the names of untested groups."""
+def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "") -> str:
+    """Return how many findings came out how, in one line, with an ``aside`` and the names of untested groups."""
     tested = [finding for finding in findings if finding.tested]
     counts = {each: sum(finding.outcome is each for finding in tested) for each in Outcome}
     if outcome is Outcome.PRESERVED and counts[Outcome.INCONCLUSIVE] == 0:
@@ -83,7 +85,7 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding]) -> str:
         order = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
         parts = [f"{counts[each]} {each}" for each in order if counts[each]]
         text = f"{', '.join(parts)} of {_many(len(tested), 'finding')}" if parts else "nothing could be tested"
-    asides = [_untested(findings)]
+    asides = [aside, _untested(findings)]
     if outcome is Outcome.PRESERVED:
         small = [finding.group for finding in tested if finding.outcome is Outcome.INCONCLUSIVE]
         asides.append(_named("too small to certify", small))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,13 @@ RELABELLINGS = 999
 """Most relabellings of a search."""
 
 
+class Discovery(NamedTuple):
+    """What a search found, worst first, and how many groups that nobody named it looked at."""
+
+    found: tuple[Finding, ...]
+    searched: int
+
+
 def discover(
     table: CountTable,
     policy: Policy,
@@ -43,7 +50,7 @@ def discover(
     depth: int = 3,
     columns: Sequence[str] | None = None,
     named: Collection[str] = (),
-) -> tuple[Finding, ...]:
+) -> Discovery:
     """Return the regressions found in intersections of up to ``depth`` columns, worst first, each slice minimal.
 
     Of slices that overlap the one with the strongest evidence is told; another follows only if the rows outside the
@@ -69,10 +76,12 @@ def discover(
     )
     family = family.only(np.minimum(family.n, family.n_rest) >= smallest)
     if not len(family):
-        return ()
+        return Discovery((), 0)
     search = _search(family, policy)
-    found = [i for i in _minimal(table, family, search) if family.grouping.groups[family.group[i]].name not in named]
-    return _findings(table, family, search, np.array(found, dtype=np.int64), policy) if found else ()
+    names = [family.grouping.groups[group].name for group in family.group]
+    found = np.array([i for i in _minimal(table, family, search) if names[i] not in named], dtype=np.int64)
+    findings = _findings(table, family, search, found, policy) if len(found) else ()
+    return Discovery(findings, len(set(names).difference(named)))
 
 
 def slices_of(table: CountTable, columns: Sequence[str], *, depth: int, smallest: int) -> Grouping:

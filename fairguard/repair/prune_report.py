@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairguard.judge.everybody import fell
 from fairguard.report.text import render
 from fairguard.verdict import Outcome, Verdict
 
@@ -98,9 +99,6 @@ class PruneReport:
             return f"{repaired}   |   a lower --sparsity, another --method"
         if self.verdict.outcome is Outcome.INCONCLUSIVE:
             return "more rows, or a margin that the data can carry (fairguard plan says which)"
-        if (drop := self.verdict.overall.drop) > self.verdict.policy.margin:
-            return (
-                f"no group lost more than the others, but everybody lost: accuracy fell by {100 * drop:.1f} points; a "
-                f"lower --sparsity, or another --method"
-            )
+        if self.verdict.overall.drop > self.verdict.policy.margin:
+            return f"{fell(self.verdict.overall)}: a lower --sparsity, or another --method"
         return "keep it so: @fairness_preserved(...) in a test (README, 'In CI')"

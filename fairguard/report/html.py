@@ -94,6 +94,7 @@ def _section(check: Declared) -> dict[str, Any]:
         "scale": scale,
         "chart": _chart(verdict),
         "findings": [_row(finding, scale) for finding in verdict.findings],
+        "searched": wording.searched_line(verdict),
         "slices": [_row(finding, scale) for finding in verdict.slices],
         "bars": [_flips(row, verdict) for row in (verdict.overall, *verdict.groups)],
         "margin": verdict.policy.margin,

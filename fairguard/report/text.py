@@ -6,34 +6,20 @@ Sees only a :class:`Verdict`. Colour is the caller's choice; without it the text
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from fairguard.report.wording import (
-    bounds,
-    explanation,
-    groups_line,
-    metric_name,
-    overall_line,
-    p_value,
-    percent,
-    points,
-    summary_lines,
-    why,
-)
-from fairguard.verdict import Finding, GroupRow, Outcome, Verdict
+from fairguard.report.columns import STYLES, finding_lines, flip_lines
+from fairguard.report.wording import explanation, groups_line, overall_line, searched_line, summary_lines
+from fairguard.verdict import Finding, Outcome, Verdict
 
 ROWS = 12
 """Findings shown without ``-v``."""
 EXPLAINED = 3
 """Regressed groups that get a line on where their harm comes from."""
 
-STYLES = {Outcome.REGRESSED: "bold red", Outcome.INCONCLUSIVE: "yellow", Outcome.PRESERVED: "green"}
-WORDS = {Outcome.REGRESSED: "REGRESSED", Outcome.INCONCLUSIVE: "inconclusive", Outcome.PRESERVED: "preserved"}
 HEADS = {Outcome.REGRESSED: "FAIL", Outcome.INCONCLUSIVE: "UNDECIDED", Outcome.PRESERVED: "PASS"}
 
 
@@ -45,6 +31,11 @@ def render(
     console = Console(
         file=stream, width=width, force_terminal=colour, no_color=not colour, highlight=False, legacy_windows=False
     )
+
+    def say(lines: Iterable[str]) -> None:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+
     console.print(escape(groups_line(verdict)), soft_wrap=True)
     console.print(escape(overall_line(verdict)), soft_wrap=True)
     for warning in verdict.warnings:
@@ -52,13 +43,14 @@ def render(
     console.print()
     shown = _shown(verdict, verbose=verbose)
     if shown:
-        console.print(_table(shown))
+        say(finding_lines(shown, width=width))
+    if searched := searched_line(verdict):
+        console.print(f"\n{searched}", soft_wrap=True)
     if verdict.slices:
-        console.print("\nfound by searching groups that nobody named (a family of their own; not gated):")
-        console.print(_table(verdict.slices))
+        say(finding_lines(verdict.slices, width=width))
     if verbose and verdict.groups:
         console.print("\nflips by group, and how many rows as near the boundary have over the whole data:")
-        console.print(_flips_table(verdict.groups))
+        say(flip_lines(verdict.groups))
     hidden = len(verdict.findings) - len(shown)
     for line in [*_explanations(verdict), *summary_lines(verdict, verbose=verbose)]:
         console.print(escape(line), soft_wrap=True)
@@ -75,53 +67,6 @@ def _shown(verdict: Verdict, *, verbose: bool) -> list[Finding]:
     if verbose or len(verdict.findings) <= ROWS:
         return list(verdict.findings)
     return list(verdict.findings[: max(ROWS, min(len(verdict.regressed), 3 * ROWS))])
-
-
-def _table(findings: Iterable[Finding]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("group", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
-    for name in ("n", "dense", "pruned", "harmed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(r"excess \[bounds], points", no_wrap=True)
-    table.add_column("p adj", no_wrap=True)
-    table.add_column("outcome", overflow="fold")
-    for finding in findings:
-        table.add_row(*_cells(finding))
-    return table
-
-
-def _flips_table(rows: Iterable[GroupRow]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("group", no_wrap=True)
-    for name in ("n", "flips", "expected", "harmful", "beneficial", "drop, points"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        flips = row.harmful_flips + row.beneficial_flips + row.other_flips
-        expected = "-" if math.isnan(row.expected_flips) else f"{row.expected_flips:,.1f}"
-        counts = (f"{n:,}" for n in (row.harmful_flips, row.beneficial_flips))
-        table.add_row(escape(row.group), f"{row.n:,}", f"{flips:,}", expected, *counts, points(row.drop))
-    return table
-
-
-def _cells(finding: Finding) -> list[str]:
-    style = STYLES[finding.outcome]
-    word = WORDS[finding.outcome] if finding.tested else "untested"
-    outcome = f"[{style}]{word}[/]"
-    if reason := why(finding):
-        outcome += escape(f": {reason}")
-    harmed = percent(finding.harmed / finding.n) if finding.n else "-"
-    return [
-        escape(finding.group),
-        escape(metric_name(finding)),
-        f"{finding.n:,}",
-        percent(finding.rate.dense),
-        percent(finding.rate.pruned),
-        harmed,
-        f"{points(finding.estimate)} {bounds(finding)}",
-        p_value(finding.p_value),
-        outcome,
-    ]
 
 
 def _explanations(verdict: Verdict) -> list[str]:

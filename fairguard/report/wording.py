@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from fairguard.policy import Metric
 from fairguard.verdict import Finding, Outcome, Pair, Verdict
@@ -74,8 +75,9 @@ def finding_line(finding: Finding) -> str:
 
 def groups_line(verdict: Verdict) -> str:
     """Return what was judged: rows, groups, metrics, margin and error rate."""
-    columns = [f"{name} ({sum(_of_column(row.group, name) for row in verdict.groups)})" for name in verdict.columns]
-    crossed = sum("&" in row.group for row in verdict.groups)
+    of_groups = [_columns_of(row.group, verdict.columns) for row in verdict.groups]
+    columns = [f"{name} ({of_groups.count([name])})" for name in verdict.columns]
+    crossed = sum(len(names) > 1 for names in of_groups)
     if crossed:
         columns.append(f"intersections ({crossed})")
     judged = {finding.metric for finding in verdict.findings}
@@ -113,22 +115,33 @@ def overall_line(verdict: Verdict) -> str:
     return "overall · " + " · ".join(parts)
 
 
+def searched_line(verdict: Verdict) -> str:
+    """Return what a search among groups that nobody named came to; empty where none was made."""
+    if verdict.searched is None:
+        return ""
+    if not verdict.searched:
+        return "searched no group: every intersection is named already, or has too few rows"
+    found = f"{len(verdict.slices)} found" if verdict.slices else "nothing found"
+    many = f"{verdict.searched:,} group{'s' * (verdict.searched != 1)}"
+    return f"searched {many} that nobody named (a family of their own; not gated): {found}"
+
+
 def explanation(verdict: Verdict, group: str) -> str:
     """Return where the harm of a group comes from: flips, the worst class, and which part its make-up explains."""
     parts = []
     row = next((row for row in verdict.groups if row.group == group), None)
+    one_class = _of_one_class(group, verdict.classes)
     if row is not None:
         flips = row.harmful_flips + row.beneficial_flips + row.other_flips
         line = f"{flips:,} flips ({row.harmful_flips:,} harmful, {row.beneficial_flips:,} beneficial)"
         if not math.isnan(row.expected_flips):
             line += f", where rows as near the boundary flip {row.expected_flips:,.0f} times"
         parts.append(line)
-        if row.worst_class is not None and not group.startswith("class="):
+        if row.worst_class is not None and not one_class:
             parts.append(f"worst class {row.worst_class} (recall {points(-row.worst_class_drop)})")
     for finding in verdict.findings:
         about = finding.group == group and finding.outcome is Outcome.REGRESSED
-        about &= not group.startswith("class=")  # a class is all one kind of row
-        if about and not math.isnan(finding.composition):
+        if about and not one_class and not math.isnan(finding.composition):
             parts.append(
                 f"accuracy {points(finding.composition)} points because of which rows the group has, "
                 f"{points(finding.specific)} because of how they were treated"
@@ -168,5 +181,11 @@ def _pair(name: str, value: Pair) -> str:
     return f"{percent(value.dense)} -> {percent(value.pruned)}"
 
 
-def _of_column(group: str, column: str) -> bool:
-    return "&" not in group and group.startswith(f"{column}=")
+def _columns_of(group: str, columns: Sequence[str]) -> list[str]:
+    """Return the columns whose values a group's name holds; a name or a value may hold an ``&`` of its own."""
+    return [name for name in columns if f" & {name}=" in f" & {group}"]
+
+
+def _of_one_class(group: str, classes: Sequence[str]) -> bool:
+    """Return whether all rows of a group have one label; a user's own column may be called ``class``, too."""
+    return any(f" & class={name} & " in f" & {group} & " for name in classes)

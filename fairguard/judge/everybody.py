@@ -1,0 +1,68 @@
+"""What happened to everybody alike: no group lost more than the others, and yet the model may be broken.
+
+Fairness compares groups, so a collapse that spares nobody is rightly no regression. The reader has to hear of it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+from fairguard.judge.counts import CountTable
+from fairguard.policy import Policy
+from fairguard.verdict import GroupRow, Outcome
+
+LARGE = 0.05
+"""A fall of the overall accuracy by more than this is told beside the verdict."""
+REMEDY = "Compress it less, or train it again."
+
+
+class Fall(NamedTuple):
+    """What is to be said of a fall of the overall accuracy: beside the headline, and as warnings; empty for none."""
+
+    aside: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Policy, *, effect: float = 1.0) -> Fall:
+    """Return what is to be said where the overall accuracy fell by more than :data:`LARGE` and by more than chance.
+
+    Args:
+        table: the counts, weighted where rows have weights.
+        overall: everybody's row.
+        outcome: of the verdict. Where it is no all-clear anyway, only a model that is broken is told of.
+        policy: its ``alpha`` says what is chance.
+        effect: how many rows are worth one independent row.
+    """
+    z, n = -float(ndtri(policy.alpha)), overall.n / effect
+    churn = (overall.harmful_flips + overall.beneficial_flips) / overall.n
+    if not overall.drop > max(LARGE, z * np.sqrt(churn / n)):  # also where there are no labels
+        return Fall()
+    useless = _no_better(table, overall, z=z, n=n)
+    fate = f"the pruned model is broken: {useless}" if useless else "everybody lost"
+    if outcome is Outcome.PRESERVED:
+        aside = f"but accuracy fell from {_change(overall)} for everybody"
+        return Fall(aside, (f"{fell(overall)}: no group lost more than the others, but {fate}. {REMEDY}",))
+    return Fall(warnings=(f"{fell(overall)}: {fate}. {REMEDY}",)) if useless else Fall()
+
+
+def fell(overall: GroupRow) -> str:
+    """Return how far the accuracy of all rows fell, in words."""
+    return f"overall accuracy fell from {_change(overall)}"
+
+
+def _change(overall: GroupRow) -> str:
+    return f"{100 * overall.accuracy.dense:.1f} % to {100 * overall.accuracy.pruned:.1f} %"
+
+
+def _no_better(table: CountTable, overall: GroupRow, *, z: float, n: float) -> str:
+    """Return which single answer serves as well as the pruned model, if one does and none did before."""
+    by_class = np.bincount(table.y, table.counts, len(table.classes)) / table.n
+    usual = int(by_class.argmax())
+    majority = float(by_class[usual])
+    noise = z * float(np.sqrt(majority * (1.0 - majority) / n))
+    if overall.accuracy.dense <= majority or overall.accuracy.pruned > majority + noise:
+        return ""
+    return f"no better than always answering {table.classes[usual]!r} ({100 * majority:.1f} %)"

@@ -1,0 +1,97 @@
+"""Findings and flips as aligned columns for a terminal, as lines of console markup.
+
+A table never wraps and no number is ever cut. Where the columns do not all fit, the least telling ones are left out;
+where the reasons do not fit beside them, they stand below.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.markup import escape
+
+from fairguard.report.wording import bounds, metric_name, p_value, percent, points, why
+from fairguard.verdict import Finding, GroupRow, Outcome
+
+STYLES = {Outcome.REGRESSED: "bold red", Outcome.INCONCLUSIVE: "yellow", Outcome.PRESERVED: "green"}
+WORDS = {Outcome.REGRESSED: "REGRESSED", Outcome.INCONCLUSIVE: "inconclusive", Outcome.PRESERVED: "preserved"}
+_LEAST = {"harmed", "p adj"}
+LEFT_OUT: tuple[set[str], ...] = (
+    *(set(), {"harmed"}, _LEAST, _LEAST | {"n"}),
+    *(_LEAST | {"dense", "pruned"}, _LEAST | {"n", "dense", "pruned"}),
+)
+"""Columns that are left out where not all fit: the first set that is enough."""
+GAP = "  "
+RIGHT = {"n", "dense", "pruned", "harmed", "flips", "expected", "harmful", "beneficial", "drop, points"}
+"""Columns of numbers, which end in one line."""
+INDENT = 4 * " "
+
+
+def finding_lines(findings: Sequence[Finding], *, width: int) -> list[str]:
+    """Return a heading and a line for each finding, at most ``width`` characters wide where that can be done."""
+    rows = [_cells(finding) for finding in findings]
+    words = [WORDS[finding.outcome] if finding.tested else "untested" for finding in findings]
+    reasons = [why(finding) for finding in findings]
+    longest = max(map(len, ["outcome", *words]))
+    for left_out in LEFT_OUT:
+        heading, *lines = _aligned([{k: v for k, v in row.items() if k not in left_out} for row in rows])
+        if cell_len(heading) + len(GAP) + longest <= width:
+            break
+    ends = [word + (f": {reason}" if reason else "") for word, reason in zip(words, reasons, strict=True)]
+    beside = all(cell_len(line + GAP + end) <= width for line, end in zip(lines, ends, strict=True))
+    said = [f"[bold]{escape(heading)}{GAP}outcome[/]"]
+    for finding, line, word, reason in zip(findings, lines, words, reasons, strict=True):
+        end = escape(f": {reason}") if reason and beside else ""
+        said.append(f"{escape(line)}{GAP}[{STYLES[finding.outcome]}]{word}[/]{end}")
+        if reason and not beside:
+            said += [INDENT + escape(part) for part in textwrap.wrap(reason, max(width - len(INDENT), 20))]
+    return said
+
+
+def flip_lines(groups: Sequence[GroupRow]) -> list[str]:
+    """Return a heading and a line for each group: its flips, and how many rows as near the boundary have."""
+    heading, *lines = _aligned([_flips(row) for row in groups])
+    return [f"[bold]{escape(heading.rstrip())}[/]", *map(escape, lines)]
+
+
+def _cells(finding: Finding) -> dict[str, str]:
+    return {
+        "group": finding.group,
+        "metric": metric_name(finding),
+        "n": f"{finding.n:,}",
+        "dense": percent(finding.rate.dense),
+        "pruned": percent(finding.rate.pruned),
+        "harmed": percent(finding.harmed / finding.n) if finding.n else "-",
+        "excess [bounds], points": f"{points(finding.estimate)} {bounds(finding)}",
+        "p adj": p_value(finding.p_value),
+    }
+
+
+def _flips(row: GroupRow) -> dict[str, str]:
+    flips = row.harmful_flips + row.beneficial_flips + row.other_flips
+    return {
+        "group": row.group,
+        "n": f"{row.n:,}",
+        "flips": f"{flips:,}",
+        "expected": "-" if math.isnan(row.expected_flips) else f"{row.expected_flips:,.1f}",
+        "harmful": f"{row.harmful_flips:,}",
+        "beneficial": f"{row.beneficial_flips:,}",
+        "drop, points": points(row.drop),
+    }
+
+
+def _aligned(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Return a heading and the rows, each as long as the others."""
+    names = list(rows[0])
+    table = [names, *([row[name] for name in names] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    return [
+        GAP.join(
+            " " * (width - cell_len(cell)) + cell if name in RIGHT else cell + " " * (width - cell_len(cell))
+            for cell, width, name in zip(cells, widths, names, strict=True)
+        )
+        for cells in table
+    ]
