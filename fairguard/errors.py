@@ -31,6 +31,10 @@ class ModelError(FairguardError):
     """A model file cannot be opened or run."""
 
 
+class FeaturesError(ModelError):
+    """A model does not take the features that it is fed: other ones, or of another shape."""
+
+
 class OutputError(FairguardError):
     """A result cannot be written; whatever stood there before still stands."""
 

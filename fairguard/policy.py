@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fairguard.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_TRIED = re.compile(r".*\[.*|str|int|float|bool|path|callable")
+"""What pydantic calls the members of a union, where it tells of each of them."""
 
 
 class Metric(StrEnum):
@@ -102,9 +109,21 @@ class Policy(BaseModel):
 
 def validation_line(error: ValidationError) -> str:
     """Return the first complaint of pydantic as one line that names option, value and rule."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    errors = error.errors(include_url=False)
+    first, where = errors[0], _option(errors[0])
     if first["type"] == "extra_forbidden":
         return f"unknown option {where!r}."
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"option {where!r}: {first['input']!r} is not valid: {first['msg'].lower()}.{more}"
+    others = len({*map(_option, errors)}) - 1
+    more = f" ({others} more)" if others else ""
+    possible = re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
+    hint = did_you_mean(str(first["input"]), possible)
+    return f"option {where!r}: {first['input']!r} is not valid: {first['msg'].lower()}.{hint}{more}"
+
+
+def _option(error: ErrorDetails) -> str:
+    """Return which option a complaint is about, without the places in lists and the types that pydantic tried."""
+    first, *inner = error["loc"]
+    if "[key]" in inner:  # the key of a table is named as what is not valid
+        return str(first)
+    named = [part for part in inner if isinstance(part, str) and not _TRIED.fullmatch(part)]
+    return ".".join([str(first), *named])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.decisions import Rule, classes_of, margins_of, rule_for
-from fairguard.errors import DataError, ModelError
+from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, Plan
 from fairguard.inputs.groups import sorted_names
 from fairguard.inputs.limits import listed
@@ -72,7 +72,8 @@ def preflight(
     classes = _classes(names, rules[0].n_classes)
     plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
     noise = [_self_consistency(each, rule, source, batch_size) for each, rule in zip(asked[:2], rules, strict=False)]
-    return Preflight(plan, tuple(_file_warnings(dense, pruned)), tuple(found for found in noise if found is not None))
+    warnings = (*_file_warnings(dense, pruned), *_scale_warnings(rules))
+    return Preflight(plan, warnings, tuple(found for found in noise if found is not None))
 
 
 def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[Noise, ...]) -> tuple[str, ...]:
@@ -154,12 +155,12 @@ class _Asked:
 
 
 def _ask(role: str, model: Predictor, sample: list[Batch], source: Source) -> _Asked:
-    """Return a model's scores for the first rows; where it does not take them, the error says what it was fed."""
+    """Return a model's scores for the first rows; where it does not take the features, the error names them."""
     try:
         return _Asked.of(role, model, sample)
-    except ModelError as error:
+    except FeaturesError as error:
         features = getattr(source, "features", ())
-        if not features or isinstance(model, RecordedPredictor):
+        if not features:
             raise
         label = "" if source.labelled else ", and name the label with --label"
         raise ModelError(
@@ -196,6 +197,19 @@ def _same_scale(rules: tuple[Rule, ...], asked: Sequence[_Asked], threshold: flo
         else rule
         for each, rule in both
     )
+
+
+def _scale_warnings(rules: Sequence[Rule]) -> list[str]:
+    """Return a warning if the single outputs of dense and pruned are cut at different places."""
+    dense, pruned = rules[:2]
+    if not (dense.single and pruned.single) or dense.threshold == pruned.threshold:
+        return []
+    scale = {True: "probabilities", False: "logits"}
+    read = [f"{scale[each.probabilities]} and cut at {each.threshold:g}" for each in (dense, pruned)]
+    return [
+        f"dense's outputs are read as {read[0]}, pruned's as {read[1]}, for their numbers look so; if both are of one "
+        f"scale, say the cut with --threshold."
+    ]
 
 
 def _names(models: Sequence[Predictor], source: Source) -> tuple[str, ...] | None:

@@ -24,7 +24,7 @@ from fairguard.inputs.features import Feed, Frames, Matrix, Transform
 from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import LabelledRows, Layout
 from fairguard.inputs.rows import Source
-from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table
+from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table, index_columns
 
 IntArray = NDArray[np.int64]
 
@@ -110,7 +110,8 @@ class Schema:
         if function is not None:
             feed: Feed = Frames(columns, function)
         else:
-            feed = Matrix(table.schema, layout.feature_columns(table.name, columns), table=table.name)
+            found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
+            feed = Matrix(table.schema, found, table=table.name)
         rows = _first_rows(table, list(dict.fromkeys([*layout.named(columns), *feed.columns])), widen=feed.columns)
         names = tuple(map(str, classes)) if classes else None
         return cls(rows, layout, feed, table.name, names)

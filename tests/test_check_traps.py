@@ -103,6 +103,31 @@ def test_a_threshold_that_decides_nothing_is_refused(project: pd.DataFrame) -> N
         check(model, model, **ROWS, features=["a", "b"], threshold=0.9)
 
 
+def test_models_cut_at_different_places_are_told_of(project: pd.DataFrame) -> None:
+    logits = linear([[2.0, 0.0]], [-0.6])
+    squashed = nn.Sequential(logits, nn.Sigmoid())
+    verdict = check(logits, squashed, **ROWS, features=["a", "b"])
+    assert verdict.overall.harmful_flips == 0
+    assert any(
+        "dense's outputs are read as logits and cut at 0, pruned's as probabilities and cut at 0.5" in warning
+        and "--threshold" in warning
+        for warning in verdict.warnings
+    )
+    same = check(squashed, squashed, **ROWS, features=["a", "b"])
+    assert "--threshold" not in " ".join(same.warnings)
+
+
+class Several(nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"one": x, "other": x}
+
+
+def test_features_are_blamed_only_where_they_do_not_fit(project: pd.DataFrame) -> None:
+    with pytest.raises(ModelError, match="choose one with --output-key: one, other") as told:
+        check(Several(), Several(), **ROWS)
+    assert "--features" not in str(told.value)
+
+
 def test_classes_in_another_order_are_recognised(project: pd.DataFrame) -> None:
     project.assign(label=np.where(project["label"] == 1, "bad", "good")).to_csv("rows.csv", index=False)
     model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])

@@ -456,6 +456,12 @@ def test_nothing_in_the_data_becomes_code(tmp_path: Path, monkeypatch: pytest.Mo
         runpy.run_path("test_it.py")["test_pruned_treats_both_alike"]()
 
 
+def test_a_named_index_is_no_feature(tmp_path: Path) -> None:
+    rows = numbers().rename_axis("person")
+    rows.to_parquet(tmp_path / "rows.parquet")
+    assert Schema.of(str(tmp_path / "rows.parquet")).inputs == tuple(rows.columns)
+
+
 def test_what_a_test_cannot_hold(tmp_path: Path) -> None:
     rows = numbers().assign(when=pd.Timestamp("2020-01-01", tz="UTC"))
     schema = Schema.of(rows, transform=lambda table: table[["female", "skill"]].to_numpy(np.float32))

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fairguard.errors import ModelError, did_you_mean
+from fairguard.errors import FeaturesError, ModelError, did_you_mean
 from fairguard.inputs.detect import Found
 from fairguard.inputs.limits import Limits, listed, shown
 from fairguard.inputs.onnx_files import layers_of, loops, parameters_of, read_graph, whole_of
@@ -24,6 +24,8 @@ from fairguard.inputs.rows import Batch
 from fairguard.inputs.sparsity import overall
 from fairguard.verdict import ModelInfo
 
+_UNFIT = re.compile(r"dimension|shape|rank", re.IGNORECASE)
+"""What onnxruntime's complaint speaks of where the rows have another shape than the graph takes."""
 TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -86,7 +88,9 @@ class OnnxPredictor:
             with _stopped_after(self.seconds) as options:
                 found = self.session.run([self.output], feed, options)[0]
         except Exception as error:
-            raise ModelError(f"{self._name} cannot run on these rows: {shown(_short(error), width=300)}") from error
+            why = _short(error)
+            unfit = FeaturesError if _UNFIT.search(why) else ModelError
+            raise unfit(f"{self._name} cannot run on these rows: {shown(why, width=300)}") from error
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
             raise ModelError(f"{self._name}: output {shown(self.output)!r} is no tensor of scores; see --output-key.")
         return found.astype(np.float32) if found.dtype == np.float16 else found
@@ -107,7 +111,7 @@ class OnnxPredictor:
         if not isinstance(x, dict):
             parts = list(x) if isinstance(x, tuple | list) else [x]
             if len(parts) != len(names):
-                raise ModelError(
+                raise FeaturesError(
                     f"{self._name} takes {len(names)} inputs ({listed(names)}), the rows give {len(parts)}."
                 )
             return list(zip(self.inputs, parts, strict=True))
@@ -116,7 +120,7 @@ class OnnxPredictor:
         missing = [name for name in names if name not in x]
         if missing:
             hint = did_you_mean(missing[0], x)
-            raise ModelError(f"{self._name} takes {listed(names)}; the rows give {listed(list(map(str, x)))}.{hint}")
+            raise FeaturesError(f"{self._name} takes {listed(names)}; the rows give {listed(list(map(str, x)))}.{hint}")
         return [(i, x[i.name]) for i in self.inputs]
 
 
@@ -266,7 +270,7 @@ def _check_shape(wanted: Input, array: NDArray[Any], name: str) -> None:
     sizes = zip(wanted.shape[1:], array.shape[1:], strict=False)
     if array.ndim != len(wanted.shape) or any(size not in (None, given) for size, given in sizes):
         shape = ", ".join("any" if size is None else str(size) for size in wanted.shape[1:])
-        raise ModelError(
+        raise FeaturesError(
             f"{name}: input {shown(wanted.name)!r} takes rows of shape ({shape}), these have {array.shape[1:]}."
         )
 

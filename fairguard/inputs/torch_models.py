@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fairguard.errors import FairguardError, ModelError
+from fairguard.errors import FairguardError, FeaturesError, ModelError
 from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch, take
@@ -55,7 +55,9 @@ class TorchPredictor:
             except FairguardError:
                 raise
             except Exception as error:
-                raise ModelError(f"{name} cannot run on these rows: {_reason(self.module, inputs, error)}") from error
+                raise FeaturesError(
+                    f"{name} cannot run on these rows: {_reason(self.module, inputs, error)}"
+                ) from error
             return scores_of(output, rows=len(batch), key=self.output_key, name=name)
 
 
