@@ -285,7 +285,7 @@ def test_a_repair_of_other_options_is_not_resumed(inside: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         repair("dense.pt", "pruned.pt", "resumed.pt", tell=stop, **how)
     assert journal.exists()
-    with pytest.raises(ConfigError, match="another repair"):
+    with pytest.raises(ConfigError, match="another run"):
         repair("dense.pt", "pruned.pt", "resumed.pt", resume=True, **how | {"margin": 0.05})
     assert repair("dense.pt", "pruned.pt", "resumed.pt", resume=True, **how).output == "resumed.pt"
     assert not journal.exists()

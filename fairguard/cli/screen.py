@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LOG_WIDTH = 160
 """Width of a report that no terminal bounds."""
+EVERY = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 def screen(*, to_file: bool = False) -> dict[str, Any]:
@@ -44,24 +46,51 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
         yield show
 
 
-def epochs_shown(*, quiet: bool = False) -> Callable[[Status], None] | None:
-    """Return what shows each epoch on the terminal, with the time left; ``None`` where nobody would see it."""
-    if quiet or not sys.stderr.isatty():
+def epochs_shown(*, quiet: bool = False, every: float = EVERY) -> Callable[[Status], None] | None:
+    """Return what shows each epoch on the terminal, with the time left; ``None`` where it is to be quiet.
+
+    Args:
+        quiet: show nothing.
+        every: seconds between two lines where stderr is no terminal: a log, which shows that the work goes on.
+    """
+    if quiet:
         return None
     from time import monotonic
 
-    began: dict[str, tuple[int, float]] = {}
+    terminal = sys.stderr.isatty()
+    began = last = monotonic()
+    done = 0
 
     def tell(status: Status) -> None:
-        first, since = began.setdefault(status.stage, (status.epoch, monotonic()))
-        done = status.epoch - first
-        left = f"{(monotonic() - since) / done * (status.epochs - status.epoch):.0f} s left" if done else ""
+        nonlocal done, last
+        done += 1  # an epoch; the first ones after --resume are those of this process
+        now = monotonic()
+        if not terminal and now - last < every:
+            return
+        last = now
+        left = (now - began) / done * (status.epochs - status.epoch + status.later)
         worst = f"{status.worst} {status.excess:+.1%}" if status.worst else "no groups"
-        click.echo(
-            f"\r{status.stage} {status.epoch}/{status.epochs}  loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
-            f"worst {worst}  multiplier {status.multiplier:.2f}  {left}  {status.note}\033[K",
-            err=True,
-            nl=bool(status.note) or status.epoch == status.epochs,
+        parts = (
+            f"{status.stage} {status.epoch}/{status.epochs}",
+            f"loss {status.loss:.3f}",
+            f"accuracy {status.accuracy:.1%}",
+            f"worst {worst}",
+            f"multiplier {status.multiplier:.2f}",
+            f"{duration(left)} left" if left > 0 else "",
+            status.note,
         )
+        line = "  ".join(part for part in parts if part)
+        if terminal:
+            ends = bool(status.note) or status.epoch == status.epochs
+            click.echo(f"\r{line}\033[K", err=True, nl=ends)
+        else:
+            click.echo(f"fairguard: {line}", err=True)
 
     return tell
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

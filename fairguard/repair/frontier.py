@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fairguard.repair.task import Candidate, Options, Task
 
@@ -31,8 +32,9 @@ def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
     """Return the candidate of every trade-off, and the best on the tune rows."""
     candidates = []
     for place, change in enumerate(TRADE_OFFS.values()):
-        options = Options(**{**asdict(task.options), **change})
-        found = method(replace(task, options=options, journal=task.journal.within(f"trade-off-{place}")))
+        how: dict[str, Any] = {"options": Options(**{**asdict(task.options), **change})}
+        how["later"] = task.epochs * (len(TRADE_OFFS) - 1 - place)
+        found = method(replace(task, journal=task.journal.within(f"trade-off-{place}"), **how))
         # All points by the same yardstick: the task's own tolerance.
         candidates.append(replace(found, score=task.score_of(found.weights)))
     best = candidates[0]

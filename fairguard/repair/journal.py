@@ -44,28 +44,40 @@ class Journal:
         purpose: what is being done with what (hashes, settings); a journal of another purpose is not continued.
         resume: continue from what the folder holds, instead of starting anew.
 
+    Attributes:
+        folder: where stages are kept, or ``None``.
+        dropped: whether what another run had left behind, when it was interrupted, is gone now.
+
     Raises:
         ConfigError: ``resume`` with a journal of another purpose.
     """
 
     def __init__(self, folder: Path | None, *, purpose: dict[str, Any] | None = None, resume: bool = False) -> None:
         """Open the folder, emptied unless it is to be resumed."""
-        self.folder = folder
+        self.folder, self.dropped = folder, False
         if folder is None:
             return
         text = json.dumps(purpose or {}, sort_keys=True, indent=1, default=str)
         notes = folder / "purpose.json"
         if resume and notes.exists() and notes.read_text(encoding="utf-8") != text:
             raise ConfigError(
-                f"{folder} is of another repair (other files or options). Repeat that command, or leave out --resume."
+                f"{folder} is of another run (other files or options). Repeat that command, or leave out --resume."
             )
         if not resume:
+            self.dropped = any(folder.glob("**/*.running.pt")) or any(folder.glob("**/*.done.pt"))
             shutil.rmtree(folder, ignore_errors=True)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write {folder}: {error.strerror}. Name another file with -o.") from None
         write_text(notes, text)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know of the folder, one sentence each."""
+        if not self.dropped:
+            return ()
+        return ("an interrupted run to the same output was dropped and all was done anew; --resume goes on from one",)
 
     def within(self, name: str) -> Journal:
         """Return the journal of a part of the work, kept inside this one."""

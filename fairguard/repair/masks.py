@@ -157,18 +157,42 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
 
 
 def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that pruning from scratch masks: matrices and kernels, but no embedding tables."""
-    tables = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    return {n: p for n, p in net.named_parameters() if id(p) not in tables and _is_kernel(n, p)}
+    """Return the parameters that pruning from scratch masks: the weights of layers that multiply by them.
+
+    These are matrices and kernels called weight: of linear layers, convolutions, attention and recurrent nets, also
+    under a parametrisation. Embedding tables, norms, and parameters of other names, such as positional embeddings and
+    class tokens, stay dense, as torch.nn.utils.prune and its like leave them.
+    """
+    left = {id(p) for m in net.modules() if _is_left_dense(m) for p in m.parameters(recurse=False)}
+    named = _left_dense_in(net)
+    return {n: p for n, p in net.named_parameters() if id(p) not in left and n not in named and _is_kernel(n, p)}
+
+
+def _is_left_dense(module: nn.Module) -> bool:
+    kind = getattr(module, "original_name", type(module).__name__)  # TorchScript keeps the name of the class alone
+    return isinstance(module, nn.Embedding | nn.EmbeddingBag) or kind.endswith(("Embedding", "EmbeddingBag", "Norm"))
+
+
+def _left_dense_in(net: nn.Module) -> set[str]:
+    """Return what an exported program, whose modules have no types, looks rows up in or norms with, by name."""
+    if not isinstance(net, torch.fx.GraphModule):
+        return set()
+    nodes = [n for n in net.graph.nodes if n.op == "call_function" and str(n.target).startswith(_DENSE)]
+    return {str(given.target) for node in nodes for given in node.all_input_nodes if given.op == "get_attr"}
+
+
+_DENSE = ("aten.embedding", "aten.layer_norm", "aten.rms_norm", "aten.group_norm")
 
 
 def _is_kernel(name: str, weight: nn.Parameter) -> bool:
-    """Return whether a parameter is a matrix or a kernel, and no vector with dimensions of one beside it.
+    """Return whether a parameter is a matrix or a kernel of a layer, and no vector with dimensions of one beside it.
 
-    Such are class tokens, layer scales, and the lengths that weight norm keeps; a layer of one output is none.
+    Such are layer scales, and the lengths that weight norm keeps; a layer of one output is none.
     """
-    is_vector = weight.dim() < 2 or (weight.numel() == max(weight.shape) and name.rpartition(".")[2] != "weight")
-    return weight.is_floating_point() and not is_vector
+    *path, last = name.split(".")
+    called = path[-1] if "parametrizations" in path else last  # inner.parametrizations.weight.original
+    is_vector = weight.dim() < 2 or (weight.numel() == max(weight.shape) and last != "weight")
+    return weight.is_floating_point() and not is_vector and "weight" in called
 
 
 def masks_at(net: nn.Module, sparsity: float, *, scope: Literal["global", "layer"] = "global") -> Masks:

@@ -20,13 +20,13 @@ from torch import nn
 
 from fairguard.check import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, DataError, ModelError, OutputError, did_you_mean
+from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.files import replacing, write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.preflight import preflight
-from fairguard.repair.budget import epochs_of
+from fairguard.repair.budget import epochs_of, parsed
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.journal import Journal
@@ -36,6 +36,7 @@ from fairguard.repair.methods import METHODS, method_named
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.prune_report import PruneReport
+from fairguard.repair.publishing import cpu_copy, outputs
 from fairguard.repair.starting import masked, starting_masks
 from fairguard.repair.task import Candidate, Options, Score, Status
 from fairguard.repair.writing import count_zeros, export_onnx, write_like
@@ -86,6 +87,13 @@ class Plan:
             raise ConfigError(
                 f"reference {self.reference!r}: dense (no group loses more) or equal (all equally right)."
             )
+        parsed(self.budget)
+        if not self.lr > 0:
+            raise ConfigError(f"learning rate {self.lr:g}: give a number above 0, such as {Options.lr:g}.")
+        if self.amp not in ("auto", "bf16", "off"):
+            raise ConfigError(f"amp {self.amp!r}: give auto, bf16 or off.")
+        if self.export not in (None, "onnx"):
+            raise ConfigError(f"export {self.export!r}: onnx is the only kind that can be written beside OUT.")
         if self.scope not in ("global", "layer"):
             raise ConfigError(f"scope {self.scope!r}: global (layers compete for weights) or layer.")
 
@@ -121,6 +129,7 @@ def prune(
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     named = {"train": train, "data": settings.data, "verify": verify}
     files = Places.of(output, like="dense", work="prune", added="pruned", dense=dense, **named)
+    outputs(files, export=plan.export, frontier=False)
     with modes_kept(dense):
         return _pruned(dense, files, plan, settings, Listener(tell), started, **named)
 
@@ -151,7 +160,7 @@ def _pruned(
         seconds=time.monotonic() - started,
         settings=purpose,
         trials=found.trials,
-        notes=(*(() if work.parts is None else work.parts.notes), *listener.notes),
+        notes=(*journal.notes, *(() if work.parts is None else work.parts.notes), *listener.notes),
     )
     write_text(f"{files.output}.report.json", report.to_json())
     return report
@@ -193,9 +202,11 @@ def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named
     parts, rows, classes = _rows(model, settings, plan, **named)
     if plan.export is not None and rows is None:
         raise ConfigError("--export onnx traces the network on a few rows: name some with --data.")
-    if plan.export is not None and files.output.suffix == f".{plan.export}":
-        raise OutputError(f"{files.output} is where --export {plan.export} writes: give -o another ending.")
-    return _Work(net, masks, start, parts, rows, classes)
+    work = _Work(net, masks, start, parts, rows, classes)
+    if plan.export is not None:  # what cannot be exported is found out now too
+        with tempfile.TemporaryDirectory() as folder:
+            _export(work, start, Path(folder) / "rehearsal.onnx")
+    return work
 
 
 def _rows(
@@ -271,12 +282,15 @@ def _write(found: Candidate, work: _Work, files: Places, settings: Settings, pla
         if zeros < work.masks.total - work.masks.kept:
             raise ModelError(f"internal: the written file has {zeros} of {total} weights zero, too few. Report it.")
     if plan.export is not None and work.rows is not None:
-        net = copy.deepcopy(work.net).cpu().eval()
-        net.load_state_dict({name: tensor.cpu() for name, tensor in found.weights.items()})
-        few = next(iter(work.rows.batches(2))).x
         with replacing(files.output.with_suffix(".onnx")) as temporary:
-            export_onnx(net, tensors_of(few, device=torch.device("cpu"), dtype=torch.float32), temporary)
+            _export(work, found.weights, temporary)
     return zeros / total
+
+
+def _export(work: _Work, weights: Weights, path: Path) -> None:
+    assert work.rows is not None  # noqa: S101 - refused before
+    few = next(iter(work.rows.batches(2))).x
+    export_onnx(cpu_copy(work.net, weights), tensors_of(few, device=torch.device("cpu"), dtype=torch.float32), path)
 
 
 def _as_written(work: _Work, files: Places, settings: Settings) -> Settings:

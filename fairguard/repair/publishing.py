@@ -28,7 +28,7 @@ from fairguard.repair.writing import export_onnx, write_like
 
 
 def outputs(files: Places, *, export: str | None, frontier: bool) -> dict[str, Path]:
-    """Return every file that a repair may write, by what it is.
+    """Return every file that a repair or a pruning may write, by what it is.
 
     Raises:
         OutputError: one of them is an input, or two of them are one.
@@ -38,15 +38,15 @@ def outputs(files: Places, *, export: str | None, frontier: bool) -> dict[str, P
         found["onnx"] = files.output.with_suffix(".onnx")
         if found["onnx"] == files.output:
             raise OutputError(
-                f"{files.output} is where --export onnx writes, and FAIR itself is of PRUNED's kind: give -o another "
-                "ending."
+                f"{files.output} is where --export onnx writes, and the model itself keeps its kind of file: give -o "
+                "another ending."
             )
     if frontier:
         found |= {letter: point_of(files.output, letter) for letter in LETTERS}
     for path in found.values():
         role = next((role for role, file in files.inputs.items() if file.resolve() == path.resolve()), None)
         if role is not None:
-            raise OutputError(f"repair would write {path}, which is the {role} input; name another file with -o.")
+            raise OutputError(f"{files.work} would write {path}, which is the {role} input; name another file with -o.")
     return found
 
 
@@ -72,7 +72,7 @@ def rehearse(files: Places, task: Task, *, export: str | None) -> None:
     path.unlink()
     if export is not None:
         path = path.with_suffix(".onnx")
-        export_onnx(_cpu_copy(task.net, task.dense), task.train.take_first(2).x, path)
+        export_onnx(cpu_copy(task.net, task.dense), task.train.take_first(2).x, path)
         path.unlink()
 
 
@@ -101,7 +101,7 @@ def publish_onnx(output: Path, task: Task, candidate: Candidate) -> Path:
     """
     path = output.with_suffix(".onnx")
     with replacing(path) as temporary:
-        export_onnx(_cpu_copy(task.net, candidate.weights), task.train.take_first(2).x, temporary)
+        export_onnx(cpu_copy(task.net, candidate.weights), task.train.take_first(2).x, temporary)
     return path
 
 
@@ -112,7 +112,8 @@ def differing(one: Predictor, path: Path, rows: Source, settings: Settings) -> i
     return int(table.counts[table.dense != table.pruned].sum())
 
 
-def _cpu_copy(net: nn.Module, weights: Weights) -> nn.Module:
+def cpu_copy(net: nn.Module, weights: Weights) -> nn.Module:
+    """Return a copy of the net with these weights on the CPU, in eval mode."""
     found = copy.deepcopy(net).cpu().eval()
     found.load_state_dict({name: tensor.cpu() for name, tensor in weights.items()})
     return found

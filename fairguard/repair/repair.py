@@ -158,7 +158,7 @@ def repair(
             report,
             check=check,
             files=replace(named, output=str(files.output)),
-            notes=(*parts.notes, *_notes(task, plan, settings), *listener.notes, *report.notes),
+            notes=(*task.journal.notes, *parts.notes, *_notes(task, plan, settings), *listener.notes, *report.notes),
             settings=purpose | {"device": str(task.device)},
             seconds=time.monotonic() - started,
         )

@@ -21,7 +21,6 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.masks import Masks, Weights, read_masks
 from fairguard.repair.rows import Rows, fetched, mapped
 
-
 EQUAL_AIM = 0.25
 """Share of the margin that training aims at where groups are to be equally right: with the usual half, classes stayed
 further apart than accuracy asked for (CIFAR-10, rows to train and tune on only)."""
@@ -74,6 +73,8 @@ class Status:
     multiplier: float
     """The highest one."""
     note: str = ""
+    later: float = 0.0
+    """Epochs that other stages take after this one, about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +126,7 @@ class Task:
         options: how to train.
         journal: where finished stages are kept.
         tell: called after every epoch.
+        later: epochs that the work goes on for after the stage at hand, about, for whoever watches.
     """
 
     net: nn.Module
@@ -142,6 +144,7 @@ class Task:
     options: Options = field(default_factory=Options)
     journal: Journal = field(default_factory=lambda: Journal(None))
     tell: Callable[[Status], None] = lambda status: None
+    later: float = 0.0
 
     @property
     def device(self) -> torch.device:

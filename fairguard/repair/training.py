@@ -255,7 +255,7 @@ def _status(
     shown = score or Score(math.nan, math.nan, math.nan, "", math.nan)
     constraint = objective.constraint if objective else None
     highest = float(constraint.multipliers.max()) if constraint else 0.0
-    return Status(name, run.epoch, epochs, loss, shown.accuracy, shown.worst, shown.excess, highest, note)
+    return Status(name, run.epoch, epochs, loss, shown.accuracy, shown.worst, shown.excess, highest, note, task.later)
 
 
 def _optimiser(groups: Callable[[nn.Module], list[dict[str, Any]]] | None, task: Task) -> torch.optim.Optimizer:

@@ -6,10 +6,11 @@ Knows file formats; knows nothing of how the weights came about.
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from fairguard.errors import ModelError, OutputError
 from fairguard.inputs.checkpoints import chosen_set, weight_sets
 from fairguard.inputs.detect import Kind, detect
+from fairguard.inputs.limits import shown
 from fairguard.inputs.models import split_name
 from fairguard.repair.journal import written
 from fairguard.repair.masks import Masks, Weights
@@ -100,25 +102,29 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
                 external_data=False,
                 dynamic_shapes=shapes if isinstance(example, dict | tuple) else (shapes,),
             )
+    except ImportError as error:
+        raise OutputError(f"cannot export to ONNX: {shown(error, width=200)}. pip install onnx onnxscript") from error
     except Exception as error:
+        reason = error.__cause__ or error  # what torch says around it is a page of advice to its own developers
+        text = str(reason).strip().splitlines() or [""]
         raise OutputError(
-            f"cannot export to ONNX: {type(error).__name__}: {error} "
-            "The new weights are written all the same; exporting needs `pip install onnxscript`."
+            f"cannot export to ONNX: {type(reason).__name__}: {shown(text[0], width=200)}. Leave out --export, or "
+            "change the network: no TorchScript, and no branch on what the rows hold."
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on packages that are not installed off the terminal."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Keep what the exporter says and prints off the terminal: what went wrong is told in one line."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    nowhere = io.StringIO()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(nowhere), redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        logging.disable(disabled)
 
 
 def count_zeros(state: Mapping[str, Tensor], masks: Masks) -> tuple[int, int]:

@@ -61,7 +61,7 @@ def gated(
             path, _, attribute = name.rpartition(".")
             try:
                 home = net.get_submodule(path)
-            except AttributeError:
+            except (AttributeError, RuntimeError):
                 raise ModelError(
                     "this method puts learned gates into the network, which TorchScript and exported programs do not "
                     "take: give the state dict and the function that builds the network (--model), or --method ballot."

@@ -8,9 +8,12 @@ values.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from fairguard.errors import ModelError
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods.magnitude import sizes
 from fairguard.repair.objectives import plain
@@ -23,25 +26,31 @@ KEPT = 0.8
 
 def select_and_train(task: Task) -> Candidate:
     """Return the trained ticket of PRUNED's sparsity and pattern."""
-    shares = rounds(task.masks)
+    shares = rounds(task.masks, most=max(1, int(task.epochs) - 2))  # an epoch before them, and one of the ticket
     each = max(1, int(task.epochs - 1) // (len(shares) + 1))
-    weights = early = _early(task)
+    final = max(1, round(task.epochs) - 1 - each * len(shares))
+    left = [task.later + final + each * n for n in range(len(shares) + 1)]  # epochs after a stage that n rounds follow
+    weights = early = _early(replace(task, later=left[-1]))
     masks: Masks | None = None
     for number, share in enumerate(shares):
-        weights = _trained(task, f"round-{number}", each, early, masks)[0]
+        weights = _trained(replace(task, later=left[-2 - number]), f"round-{number}", each, early, masks)[0]
         masks = next_masks(task, weights, masks, share)
-    final = max(1, round(task.epochs) - 1 - each * len(shares))
     weights, history = _trained(task, "ticket", final, early, masks)
     assert masks is not None  # noqa: S101 - there is at least one round
     return Candidate(weights, masks, 1 + each * len(shares) + final, task.score_of(weights), history)
 
 
-def rounds(masks: Masks) -> list[float]:
-    """Return the share of all maskable weights that lives after each round; the last is PRUNED's."""
+def rounds(masks: Masks, *, most: int | None = None) -> list[float]:
+    """Return the share of all maskable weights that lives after each round; the last is PRUNED's.
+
+    Where the budget has no room for rounds of a fifth each, ``most`` rounds prune more at a time.
+    """
     target = masks.kept / masks.total
     shares: list[float] = []
     while (share := KEPT ** (len(shares) + 1)) > target:
         shares.append(share)
+    if most is not None and len(shares) >= most:
+        return [target ** ((number + 1) / most) for number in range(most - 1)] + [target]
     return [*shares, target]
 
 
@@ -57,12 +66,26 @@ def next_masks(task: Task, weights: Weights, masks: Masks | None, share: float) 
 
 
 def fresh(net: nn.Module, seed: int) -> None:
-    """Reset every module that can be reset."""
+    """Reset every module that can be reset.
+
+    Raises:
+        ModelError: none can, so that "fresh" weights would be dense's.
+    """
     torch.manual_seed(seed)
-    for module in net.modules():
-        for reset in ("reset_parameters", "_reset_parameters"):
-            if hasattr(module, reset):
-                getattr(module, reset)()
+    resets = [
+        getattr(module, reset)
+        for module in net.modules()
+        for reset in ("reset_parameters", "_reset_parameters")
+        if hasattr(module, reset)
+    ]
+    if not resets:
+        raise ModelError(
+            "this method starts from fresh weights, and no module of this network can be reset (TorchScript and "
+            "exported programs cannot): give DENSE as a state dict and the function that builds the network (--model), "
+            "or take --method ballot."
+        )
+    for reset in resets:
+        reset()
 
 
 def _early(task: Task) -> Weights:
