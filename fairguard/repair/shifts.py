@@ -41,11 +41,12 @@ def shifts_toward(wanted: Tensor, logits: Tensor, y: Tensor) -> list[Tensor]:
     classes = logits.shape[1]
     shift = torch.zeros(classes, device=logits.device)
     count = torch.bincount(y, minlength=classes).clamp_min(1)
-    wanted = wanted - wanted.mean()
+    seen = torch.bincount(y, minlength=classes) > 0  # nothing says where a class without rows should stand
+    wanted = wanted - wanted[seen].mean()
     found = [shift.clone()]
     for step in range(STEPS):
         recall = recalls(logits + shift, y, count)
-        shift = shift + RATE / (1 + step / 20) * (recall.mean() + wanted - recall)
+        shift = shift + RATE / (1 + step / 20) * (recall[seen].mean() + wanted - recall) * seen
         if step % LOOK == LOOK - 1:
             found.append((shift - shift.mean()).clone())
     return found

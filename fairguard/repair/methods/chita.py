@@ -36,7 +36,7 @@ def select_and_train(task: Task) -> Candidate:
     task.net.load_state_dict(weights)
     masks.enforcer(task.net)()
     refresh_batch_norm(task, task.net)
-    spent = GRADIENTS * ROWS / len(task.train)
+    spent = _affordable(task) * ROWS / len(task.train)
     return Candidate(copied(task.net.state_dict()), masks, spent, task.tune_score(task.net))
 
 
@@ -51,13 +51,18 @@ def balanced_gradients(task: Task) -> dict[str, Tensor]:
         likely = by_atom[task.cells[0].atom.cpu()].clamp_min(1e-12)
     generator = torch.Generator().manual_seed(task.options.seed)
     found: dict[str, list[Tensor]] = {name: [] for name in weights}
-    for _ in range(GRADIENTS):
+    for _ in range(_affordable(task)):
         index = torch.multinomial(likely, min(ROWS, len(likely)), generator=generator)
         x = picked(task.train.x, index.to(task.train.y.device))
         loss = F.cross_entropy(task.logits(net, x), task.train.y[index.to(task.device)])
         for name, g in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             found[name].append(g.flatten())
     return {name: torch.stack(rows) for name, rows in found.items()}
+
+
+def _affordable(task: Task) -> int:
+    """Return the gradients that are taken: of few rows, no more than the budget allows."""
+    return max(1, min(GRADIENTS, int(task.epochs * len(task.train) / ROWS)))
 
 
 def costs(weight: Tensor, gradients: Tensor) -> Tensor:
