@@ -75,6 +75,21 @@ def test_the_repair_shown_repairs(
     assert run(["check", "dense.pt", "fair.pt"]) == 0
 
 
+def test_the_prunings_shown_write_sparse_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fairguard prune")]
+    assert len(lines) >= 2
+    for line in lines:
+        Path("sparse.pt").unlink(missing_ok=True)
+        code = run(shlex.split(line, comments=True)[1:])
+        assert code in (0, 1, 3), capsys.readouterr().err
+        assert run(["check", "dense.pt", "sparse.pt"]) == code
+        assert "90.0% of " in capsys.readouterr().out
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
