@@ -226,8 +226,13 @@ def _summary(cells: dict[str, Any]) -> str:
     return (
         f"Of {len(cells)} cells, {len(done)} showed a regression: "
         + ", ".join(f"{count} {name}" for name, count in counts.items())
-        + f". Overall accuracy is at least that of plain fine-tuning minus half a point in {held} of {len(done)}."
+        + f". Overall accuracy is at least that of plain fine-tuning minus half a point in {held} of {len(done)}. "
+        + f"Worst excess over findings of {LARGE} rows or more, mean: {_large(done, 'before')} -> {_large(done, 'after')}."
     )
+
+
+def _large(cells: list[dict[str, Any]], when: str) -> str:
+    return f"{np.mean([cell[when]['worst_large_excess'] for cell in cells]):+.1%}"
 
 
 def main() -> None:
