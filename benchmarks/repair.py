@@ -223,16 +223,15 @@ def _summary(cells: dict[str, Any]) -> str:
     done = [cell for cell in cells.values() if "after" in cell]
     counts = {r: sum(c["result"] == r for c in done) for r in ("repaired", "improved but unproven", "not repaired")}
     held = sum(c["after"]["pruned"] >= c["fine_tuned_accuracy"] - 0.005 for c in done)
+    large = " -> ".join(
+        f"{np.mean([c[when]['worst_large_excess'] for c in done]):+.1%}" for when in ("before", "after")
+    )
     return (
         f"Of {len(cells)} cells, {len(done)} showed a regression: "
         + ", ".join(f"{count} {name}" for name, count in counts.items())
         + f". Overall accuracy is at least that of plain fine-tuning minus half a point in {held} of {len(done)}. "
-        + f"Worst excess over findings of {LARGE} rows or more, mean: {_large(done, 'before')} -> {_large(done, 'after')}."
+        + f"Worst excess over findings of {LARGE} rows or more, mean: {large}."
     )
-
-
-def _large(cells: list[dict[str, Any]], when: str) -> str:
-    return f"{np.mean([cell[when]['worst_large_excess'] for cell in cells]):+.1%}"
 
 
 def main() -> None:
