@@ -127,6 +127,6 @@ def _teaching(task: Task) -> Answers | None:
         return None
     before, tuned = task.before
     shifts = shifts_toward(torch.zeros_like(before.logits[0]), tuned.logits, task.tune.y)
-    seen = task.tune.y.unique()
+    seen = torch.unique(task.tune.y)
     fairest = min(shifts, key=lambda shift: float(recalls(tuned.logits + shift, task.tune.y)[seen].std()))
     return Answers(before.logits + fairest, torch.ones_like(before.hits))
