@@ -114,6 +114,13 @@ def test_nan_rewinds_at_lower_rates_and_then_says_so(task: Task) -> None:
     assert sum("half the rate" in status.note for status in notes) == 2
 
 
+def test_a_training_too_short_to_recover_says_so_and_hands_back_no_start(task: Task) -> None:
+    poisoned = replace(task.train, x=task.train.x.clone())
+    poisoned.x[:, 3] = float("nan")
+    with pytest.raises(DivergedError, match=r"diverged 1 times.*lower the rate"):
+        go(replace(task, train=poisoned), epochs=1)
+
+
 def test_one_divergence_is_survived(task: Task) -> None:
     clean, bad = task.net, []
 

@@ -228,9 +228,9 @@ def _look(
     if diverged:
         run.failures += 1
         note = "diverged: back to the best candidate, at half the rate"
-        if run.failures >= FAILURES:
+        if run.failures >= FAILURES or (run.best is None and run.epoch >= epochs):
             raise DivergedError(
-                f"training diverged {FAILURES} times ({name}, epoch {run.epoch}), the last time at a rate of "
+                f"training diverged {run.failures} times ({name}, epoch {run.epoch}), the last time at a rate of "
                 f"{task.options.lr * run.rate:.2g}. Look for huge values in the rows, or lower the rate (--lr)."
             )
     rewind = diverged or (run.best is not None and run.stale > max(2.0, PATIENCE * epochs) and run.epoch < epochs)
