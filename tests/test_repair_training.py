@@ -177,7 +177,7 @@ def test_out_of_memory_takes_smaller_pieces_and_gives_the_same_gradients(task: T
 
 def test_a_journal_of_other_work_is_not_continued(tmp_path: Path) -> None:
     Journal(tmp_path / "j", purpose={"data": 1})
-    with pytest.raises(ConfigError, match="another repair"):
+    with pytest.raises(ConfigError, match="another run"):
         Journal(tmp_path / "j", purpose={"data": 2}, resume=True)
 
 
