@@ -1,4 +1,4 @@
-"""What a repair must not cost: overall accuracy, or any group's accuracy under PRUNED. Knows counts only."""
+"""What a repair must not cost: overall accuracy, or any group's accuracy under PRUNED and dense. Knows counts only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ LEVEL = 0.05
 """Chance, over all groups, that a repair which costs no group anything is said to."""
 
 
-def broken_guards(against_pruned: Verdict, *, floor: float) -> tuple[str, ...]:
+def broken_guards(against_pruned: Verdict, against_dense: Verdict, *, floor: float) -> tuple[str, ...]:
     """Return one sentence for each guard that the repaired model breaks.
+
+    A group levelled down is one that has lost against PRUNED *and* against dense. Against PRUNED alone says nothing
+    where PRUNED favoured it: a collapsed net that always answers "deer" is right about every deer.
 
     Args:
         against_pruned: PRUNED (as the dense side) and the repaired model over the verify rows.
+        against_dense: dense and the repaired model over the same rows.
         floor: overall accuracy that may be lost, a fraction.
     """
     overall = against_pruned.overall
@@ -24,7 +28,12 @@ def broken_guards(against_pruned: Verdict, *, floor: float) -> tuple[str, ...]:
         found.append(f"overall accuracy fell by {overall.drop:.1%} against pruned, more than the {floor:.1%} allowed")
     groups = [row for row in against_pruned.groups if row.n > 0]
     limit = NormalDist().inv_cdf(1 - LEVEL / max(len(groups), 1))
-    found += [f"{row.group} lost {row.drop:.1%} accuracy against pruned" for row in groups if _beyond_noise(row, limit)]
+    below_dense = {row.group for row in against_dense.groups if row.n > 0 and _beyond_noise(row, limit)}
+    found += [
+        f"{row.group} lost {row.drop:.1%} accuracy against pruned"
+        for row in groups
+        if row.group in below_dense and _beyond_noise(row, limit)
+    ]
     return tuple(found)
 
 

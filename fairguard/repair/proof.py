@@ -93,7 +93,7 @@ def prove(
         decide(count(one, other, rows, settings=settings), settings)
         for one, other in (models, (models[0], opened), (models[1], opened))
     )
-    return Proof(before, after, broken_guards(against_pruned, floor=floor), zeros / total, opened)
+    return Proof(before, after, broken_guards(against_pruned, after, floor=floor), zeros / total, opened)
 
 
 def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> TorchPredictor:
