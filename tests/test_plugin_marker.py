@@ -386,10 +386,10 @@ class TestComputed:
     def test_two_calls_in_one_test_are_two_checks(self, project: pytest.Pytester) -> None:
         self.write(
             project,
-            """
+            f"""
             def test_both(fairness, val):
                 fairness(net("dense.pt"), net("pruned_preserved.pt"), val)
-                fairness(net("dense.pt"), net("pruned_inconclusive.pt"), val)
+                fairness(net("dense.pt"), net("pruned_preserved.pt"), val, {OPEN})
             """,
         )
         result = project.runpytest_inprocess()
