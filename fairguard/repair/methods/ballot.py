@@ -3,8 +3,9 @@
 After Gao et al., the Ballot paper (ISSTA 2024, arXiv 2407.02805), and what measuring it taught. The paper votes for a
 mask by the gradients of accuracy and of fairness, rewinds and retrains. Here, by default, the mask tightens over the
 first half of the training, by the size that weights have grown to *under the constraint*: what a weak group needs grows
-and lives, what only serves the others shrinks. At equal cost this beat one-shot votes (``Recipe(gradual=False)``) on
-images and tables alike; ``benchmarks/paper_table.md`` has the ablations. Training starts from dense's weights with the
+and lives, what only serves the others shrinks. It was chosen over one-shot votes (``Recipe(gradual=False)``)
+on rows of CIFAR-10 and law_school to train and tune on; the ablations in ``benchmarks/paper_table.md``, on smaller
+problems, tell the two apart by no more than their spread. Training starts from dense's weights with the
 rate rewound to its start (Renda et al., ICLR 2020: as good as rewinding the weights, and the one form that needs no
 checkpoint of dense's own training), learns dense's answers where they are right, and hands back a mean of weights;
 where groups are classes, the last biases are moved at the end.
