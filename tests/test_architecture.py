@@ -1,6 +1,7 @@
 """The house has floors: imports point down, and each heavy package has named hosts (see ARCHITECTURE.md)."""
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,20 @@ def test_imports_point_down(path: Path) -> None:
         if here == "__init__":  # the package's face hands names on from any floor
             continue
         assert there == here or floor(there) < floor(here), f"{where}: {here} imports {there}, which is not below it"
+
+
+def test_no_modules_import_one_another() -> None:
+    """Also not inside functions: within a room too, what two modules need lies below both."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
+    above = {
+        name: {m for _, m in imports(path) if m in names and m != name}
+        for name, path in names.items()
+        if name != "fairguard"  # the package's face hands names on from any floor, when they are asked for
+    }
+    try:
+        graphlib.TopologicalSorter(above).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(f"a circle of imports: {' -> '.join(error.args[1])}") from None
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

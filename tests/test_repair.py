@@ -23,8 +23,8 @@ from fairguard.demo import digits
 from fairguard.errors import ConfigError, FairguardError, ModelError, OutputError
 from fairguard.policy import Metric, Policy
 from fairguard.repair.constraints import Cells, cells_of
+from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
-from fairguard.repair.report import Result
 from fairguard.repair.task import Status
 from fairguard.verdict import Outcome, Verdict
 

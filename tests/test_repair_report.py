@@ -15,7 +15,8 @@ from fairguard.repair.budget import parsed
 from fairguard.repair.journal import Journal, written
 from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
-from fairguard.repair.report import RepairReport, Result
+from fairguard.repair.record import Result
+from fairguard.repair.report import RepairReport
 from fairguard.repair.task import Status
 from fairguard.verdict import Outcome, Verdict
 

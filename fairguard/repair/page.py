@@ -11,7 +11,7 @@ from html import escape
 from math import isfinite
 from typing import Any
 
-from fairguard.repair.report import RepairReport, Result, finding_name
+from fairguard.repair.record import Record, Result, finding_name
 from fairguard.repair.text import last_line, needed_lines, next_step, rows_line, side_by_side, span, why_not
 from fairguard.report.declared import Declared
 from fairguard.report.html import render_all
@@ -24,7 +24,7 @@ WIDTH, HEIGHT, EDGE = 560, 220, 46
 COLOURS = ("#2f6fb3", "#b3261e")
 
 
-def render(report: RepairReport) -> str:
+def render(report: Record) -> str:
     """Return the repair as an HTML page: the story first, then the verdicts before and after."""
     verdicts = [
         Declared(verdict, name=name)
@@ -41,7 +41,7 @@ def render(report: RepairReport) -> str:
     return page.replace("<main>", f"<main>\n{_story(report)}", 1)
 
 
-def _story(report: RepairReport) -> str:
+def _story(report: Record) -> str:
     badge = BADGES.get(report.result, "preserved")
     parts = [
         f'<p class="name">fairguard repair {escape(report.files.dense)} {escape(report.files.pruned)}</p>',
@@ -57,7 +57,7 @@ def _story(report: RepairReport) -> str:
     return f'<section class="check">\n<header>{"".join(parts[:2])}</header>\n{"".join(parts[2:])}\n</section>\n'
 
 
-def _facts(report: RepairReport, before: Verdict, after: Verdict) -> str:
+def _facts(report: Record, before: Verdict, after: Verdict) -> str:
     one, other = before.overall, after.overall
     rates = " &rarr; ".join(map(percent, (one.accuracy.dense, one.accuracy.pruned, other.accuracy.pruned)))
     found = (
@@ -166,7 +166,7 @@ def _plot(marks: str, found: Sequence[tuple[float, Any, str]], across: str, up: 
     )
 
 
-def _record(report: RepairReport) -> str:
+def _record(report: Record) -> str:
     rows = [(key, str(value)) for key, value in report.settings.items()]
     return f"<details><summary>How to do it again</summary>{_table(('', ''), rows)}</details>" if rows else ""
 

@@ -20,7 +20,7 @@ from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
 from fairguard.repair.guards import broken_guards
 from fairguard.repair.places import opened_as
-from fairguard.repair.report import Result
+from fairguard.repair.record import Result
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.writing import count_zeros, write_like
 from fairguard.verdict import Outcome, Verdict

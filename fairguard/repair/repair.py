@@ -29,7 +29,8 @@ from fairguard.repair.places import Places
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.proof import prove
 from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
-from fairguard.repair.report import Files, RepairReport, Result
+from fairguard.repair.record import Files, Result
+from fairguard.repair.report import RepairReport
 from fairguard.repair.task import Options, Status, Task
 from fairguard.repair.writing import count_zeros
 from fairguard.verdict import Outcome

@@ -1,6 +1,6 @@
 """A repair as text for a terminal: what was done, before and after side by side, and what to do next.
 
-Sees only a :class:`RepairReport`.
+Sees only a :class:`Record`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
-from fairguard.repair.report import RepairReport, Result, finding_key, finding_name
+from fairguard.repair.record import Record, Result, finding_key, finding_name
 from fairguard.report.wording import bounds, percent, points
 from fairguard.verdict import Finding, Outcome, Verdict
 
@@ -26,7 +26,7 @@ WORDS = {
 }
 
 
-def render(report: RepairReport) -> str:
+def render(report: Record) -> str:
     """Return the report as text, what was achieved and the files in its last line."""
     if report.before is None or report.after is None:
         return f"{report.check.headline}\nnext: {next_step(report)}\n{NOTHING}\n"
@@ -46,7 +46,7 @@ def render(report: RepairReport) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def last_line(report: RepairReport) -> str:
+def last_line(report: Record) -> str:
     """Return how it ended and which files were written."""
     if report.result is Result.NOTHING_TO_DO:
         return NOTHING
@@ -56,14 +56,14 @@ def last_line(report: RepairReport) -> str:
     return f"{WORDS[report.result]}: wrote {', '.join(files)}"
 
 
-def rows_line(report: RepairReport) -> str:
+def rows_line(report: Record) -> str:
     """Return how many rows each split has and where they come from."""
     counts = [f"{name} {report.splits[name]:,}" for name in ("train", "tune", "verify") if name in report.splits]
     how = report.splits.get("how")
     return " · ".join(counts) + (f" ({how})" if how else "")
 
 
-def next_step(report: RepairReport) -> str:
+def next_step(report: Record) -> str:
     """Return what one would do now."""
     files = report.files
     if report.result is Result.NOTHING_TO_DO:
@@ -83,7 +83,7 @@ def next_step(report: RepairReport) -> str:
     return "   |   ".join([*steps, *([] if report.output else ["look at the best candidate: --keep-best"])])
 
 
-def why_not(report: RepairReport) -> list[str]:
+def why_not(report: Record) -> list[str]:
     """Return why it is not repaired, a sentence each."""
     if report.result is not Result.NOT_REPAIRED or report.before is None or report.after is None:
         return []
@@ -99,7 +99,7 @@ def why_not(report: RepairReport) -> list[str]:
     return lines
 
 
-def needed_lines(report: RepairReport) -> list[str]:
+def needed_lines(report: Record) -> list[str]:
     """Return in words what would decide the findings that the verify rows leave open."""
     needed, after = report.needed, report.after
     if after is None or not report.open or report.result is not Result.UNPROVEN:
@@ -172,7 +172,7 @@ def _word(finding: Finding) -> str:
     return "REGRESSED" if finding.outcome is Outcome.REGRESSED else str(finding.outcome)
 
 
-def _frontier(report: RepairReport) -> list[str]:
+def _frontier(report: Record) -> list[str]:
     """Return the table of trade-offs and their plot, if several were tried."""
     tried = report.frontier
     if not tried:

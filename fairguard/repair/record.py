@@ -1,0 +1,180 @@
+"""What a repair did and proved, as a frozen value and as JSON. Knows nothing of how it was done or how it looks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import ceil, isfinite, log10
+from typing import Any
+
+from fairguard.verdict import Finding, Outcome, Verdict
+
+
+class Result(StrEnum):
+    """How a repair ended."""
+
+    NOTHING_TO_DO = "nothing to do"
+    REPAIRED = "repaired"
+    UNPROVEN = "improved but unproven"
+    NOT_REPAIRED = "not repaired"
+
+
+EXIT_CODES = {Result.NOTHING_TO_DO: 0, Result.REPAIRED: 0, Result.UNPROVEN: 3, Result.NOT_REPAIRED: 1}
+
+REALISTIC = 100
+"""Nobody collects so many times the rows at hand: a finding that needs more lies too near its margin to be decided."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What it would take to decide the findings that the verify rows leave open.
+
+    Attributes:
+        rows: rows to verify on, in all, that would decide every finding which rows can decide; 0 where there is none.
+        slowest: the finding that needs them; ``None`` where there is none.
+        near: findings so near their margin that no realistic number of rows decides.
+        few: findings on too few rows to say what would decide.
+    """
+
+    rows: int = 0
+    slowest: Finding | None = None
+    near: tuple[Finding, ...] = ()
+    few: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a repair, as the user named them; what was in memory has no name."""
+
+    dense: str = "DENSE"
+    pruned: str = "PRUNED"
+    output: str = "FAIR"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that was tried, and the proof.
+
+    Attributes:
+        result: how it ended.
+        check: the verdict on PRUNED over all rows given, before anything was done.
+        before: the verdict on PRUNED over the verify rows; ``None`` where nothing was done.
+        after: the verdict on the repaired model over the same rows.
+        broken: guards that the repaired model breaks, one sentence each.
+        output: the file written; ``None`` where none was.
+        exported: the ONNX file written beside it; ``None`` where none was.
+        files: what the user named.
+        method: what selected and trained.
+        splits: rows to train, tune and verify on.
+        sparsity: of the masked tensors in PRUNED and in the written file.
+        moved: share of the living weights that are not those of PRUNED.
+        epochs: passes over the training rows that were spent.
+        seconds: wall time.
+        settings: seed, budget, device and the rest.
+        trials: the history of every epoch, and the trade-offs of a frontier.
+        notes: what the user should know of the way there, one sentence each.
+    """
+
+    result: Result
+    check: Verdict
+    before: Verdict | None = None
+    after: Verdict | None = None
+    broken: tuple[str, ...] = ()
+    output: str | None = None
+    exported: str | None = None
+    files: Files = Files()
+    method: str = ""
+    splits: dict[str, Any] = field(default_factory=dict)
+    sparsity: tuple[float, float] = (float("nan"), float("nan"))
+    moved: float = float("nan")
+    epochs: float = 0.0
+    seconds: float = 0.0
+    settings: dict[str, Any] = field(default_factory=dict)
+    trials: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 for a verified repair or nothing to do, 3 for an unproven one, 1 for none."""
+        return EXIT_CODES[self.result]
+
+    @property
+    def frontier(self) -> list[dict[str, Any]]:
+        """Return the trade-offs that were tried, if a frontier was asked for."""
+        return [trial for trial in self.trials if "trade_off" in trial]
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """Return the findings that the verify rows could decide and do not."""
+        findings = self.after.findings if self.after is not None else ()
+        return tuple(f for f in findings if f.tested and f.outcome is Outcome.INCONCLUSIVE)
+
+    @property
+    def needed(self) -> Needed:
+        """Return what would decide the open findings."""
+        assert self.after is not None or not self.open  # noqa: S101 - open findings are those of ``after``
+        times = {f: f.rows_needed / f.n for f in self.open if f.rows_needed and f.n}
+        near = tuple(f for f in times if times[f] > REALISTIC)
+        few = tuple(f for f in self.open if f not in times)
+        slowest = max((f for f in times if f not in near), key=lambda f: times[f], default=None)
+        if slowest is None or self.after is None:
+            return Needed(near=near, few=few)
+        return Needed(_rounded(self.after.overall.n * max(times[slowest], 1.0)), slowest, near, few)
+
+    @property
+    def rows_needed(self) -> int | None:
+        """Return how many rows to verify on would decide all findings that rows can decide; ``None`` for none."""
+        return self.needed.rows or None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values ready for JSON; undefined numbers are ``None``."""
+        plain = {k: v for k, v in vars(self).items() if not isinstance(v, Verdict)}
+        verdicts = {
+            k: v.to_dict() if v is not None else None
+            for k, v in vars(self).items()
+            if k in ("check", "before", "after")
+        }
+        needed = self.needed
+        proving = {
+            "verify_rows": needed.rows or None,
+            "decided_last": needed.slowest and finding_name(needed.slowest),
+            "too_near_the_margin": [finding_name(f) for f in needed.near],
+            "too_few_rows_to_say": [finding_name(f) for f in needed.few],
+        }
+        head = {"schema": 1, "result": self.result.value, "exit_code": self.exit_code}
+        found = head | plain | {"result": self.result.value, "files": vars(self.files), "would_prove": proving}
+        cleaned: dict[str, Any] = _finite(found | verdicts)
+        return cleaned
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False, default=str)
+
+
+def finding_name(finding: Finding) -> str:
+    """Return a finding's group and metric: ``race=Black: recall of 1``."""
+    metric = finding.metric.replace("_", " ")
+    return f"{finding.group}: {metric}" + (f" of {finding.label}" if finding.label is not None else "")
+
+
+def finding_key(finding: Finding) -> tuple[str, str, str | None]:
+    """Return what makes two verdicts' findings the same question."""
+    return finding.group, finding.metric, finding.label
+
+
+def _rounded(rows: float) -> int:
+    """Return ``rows`` to two digits, upward: nobody knows them better."""
+    unit: int = 10 ** max(0, int(log10(max(rows, 1.0))) - 1)
+    return ceil(rows / unit) * unit
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with ``None`` for numbers that JSON has not: nan, and a loss that ran away to infinity."""
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value
