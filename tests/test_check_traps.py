@@ -25,6 +25,9 @@ def quits(*rows): sys.exit(0)
 def halfway():
     yield [[0.0, 1.0]] * 4, [0, 1, 0, 1], {"sex": ["F", "M", "F", "M"]}
     quits()
+class Broken(nn.Linear):
+    def forward(self, x): raise PermissionError("the tokens are not mine to read")
+def broken(): return Broken(2, 1)
 """
 
 
@@ -175,6 +178,18 @@ def test_code_that_quits_is_no_verdict(
     assert said.startswith("fairguard: error: ")
     assert said.count("\n") == 1
     assert "internal error" not in said
+
+
+def test_a_model_that_fails_by_itself_is_not_said_to_lack_features(
+    project: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(linear([[1.0, 0.0]], [0.0]).state_dict(), "net.pt")
+    usual = ["--data", "rows.csv", "--label", "label", "--group", "sex"]
+    assert run(["check", "net.pt", "net.pt", "--model", "nets.py:broken", *usual]) == 2
+    assert capsys.readouterr().err == (
+        "fairguard: error: net.pt failed in its own code: PermissionError: the tokens are not mine to read, raised in "
+        "forward (nets.py, line 13). Correct it there, or turn the rows into what the model takes with --transform.\n"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -12,7 +12,7 @@ import torch
 from model_files import HERE, expected, rows, trained
 from torch import nn
 
-from fairguard.errors import ConfigError, FairguardError, ModelError
+from fairguard.errors import ConfigError, FairguardError, FeaturesError, ModelError
 from fairguard.inputs.floors import too_old
 from fairguard.inputs.models import load_model
 
@@ -226,6 +226,63 @@ def test_rows_that_do_not_fit(x: Any, message: str) -> None:
     object.__setattr__(batch, "x", x)
     with pytest.raises(ModelError, match=re.escape(message)):
         load_model(trained()).scores(batch)
+
+
+class Fails(nn.Module):
+    """A network whose own forward raises."""
+
+    def __init__(self, fault: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.fault(x)
+
+    def open_file(self, x: torch.Tensor) -> Any:
+        raise FileNotFoundError("no vocabulary.txt")
+
+    def two(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        return x + y
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (lambda x: Fails.open_file(None, x), "FileNotFoundError: no vocabulary.txt, raised in open_file ("),
+        (lambda x: {}["size"], "KeyError: 'size', raised in <lambda> ("),
+        (lambda x: x.mean() / (1 // 0), "ZeroDivisionError: integer division or modulo by zero, raised in <lambda> ("),
+        (lambda x: Fails.two(None, x), "TypeError: Fails.two() missing 1 required positional argument: 'y', raised in"),
+        (lambda x: ["a", "b"][len(x)], "IndexError: list index out of range, raised in <lambda> ("),
+    ],
+)
+def test_a_fault_of_the_models_own_code_is_told_as_one(fault: Any, what: str) -> None:
+    """And where it is: that the features do not fit would send the user to the wrong place."""
+    with pytest.raises(ModelError, match=re.escape(f"failed in its own code: {what}")) as told:
+        load_model(Fails(fault)).scores(rows())
+    assert not isinstance(told.value, FeaturesError)
+    assert re.search(r"test_models_torch\.py, line \d+\)", str(told.value))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda x: x.view(-1, 7),
+        lambda x: x @ x,
+        lambda x: x[:, 99],
+        lambda x: x.mean(dim=3),
+        lambda x: torch.zeros(4, dtype=torch.float64) @ x.T,
+        lambda x: nn.Embedding(4, 2)(x.long() + 99),
+        nn.Embedding(4, 2),
+        nn.LSTM(3, 2),
+        lambda x: nn.MultiheadAttention(8, 2)(x, x, x),
+        lambda x: nn.functional.max_pool2d(x, 2),
+        lambda x: x.shape[5],
+    ],
+)
+def test_shapes_and_types_that_do_not_fit_are_the_features(fault: Any) -> None:
+    with pytest.raises(FeaturesError, match="cannot run on these rows"):
+        load_model(Fails(fault)).scores(rows())
 
 
 def test_images_of_other_channels_name_the_layer() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fairguard.errors import FairguardError, FeaturesError, ModelError
+from fairguard.errors import FairguardError, ModelError
+from fairguard.inputs.complaints import call, complaint, plain
 from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch, take
@@ -51,13 +52,11 @@ class TorchPredictor:
         name = self.info.path or "the model"
         with torch.inference_mode():
             try:
-                output = _call(self.module, inputs)
+                output = call(self.module, inputs)
             except FairguardError:
                 raise
             except Exception as error:
-                raise FeaturesError(
-                    f"{name} cannot run on these rows: {_reason(self.module, inputs, error)}"
-                ) from error
+                raise complaint(name, self.module, inputs, error) from error
             return scores_of(output, rows=len(batch), key=self.output_key, name=name)
 
 
@@ -123,7 +122,7 @@ def layers_of(module: nn.Module, *, rank: bool = False) -> tuple[Layer, ...]:
 def tensor_layer(name: str, tensor: torch.Tensor, *, rank: bool = False) -> Layer:
     """Return what is known of one weight tensor; ``rank`` also looks for a low rank."""
     tensor = tensor.detach().cpu()
-    dtype = _plain(getattr(tensor, "qdata", tensor).dtype)  # torchao keeps its integers there
+    dtype = plain(getattr(tensor, "qdata", tensor).dtype)  # torchao keeps its integers there
     if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.is_quantized:
         tensor = tensor.dequantize()
     values = tensor.float().numpy() if rank else None
@@ -189,60 +188,3 @@ def _fixed_rows(module: nn.Module) -> int | None:
     given = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]  # type: ignore[union-attr]
     sizes = [value.shape[0] for value in given if isinstance(value, torch.Tensor) and value.dim()]
     return next((size for size in sizes if isinstance(size, int)), None)
-
-
-def _call(module: Callable[..., Any], inputs: Any) -> Any:
-    if isinstance(inputs, dict):
-        return module(**inputs)
-    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
-
-
-def _reason(module: nn.Module, inputs: Any, error: Exception) -> str:
-    """Return in one line which layer did not take what it was given."""
-    name, layer, given = _failing_layer(module, inputs)
-    text = str(error)
-    if "TorchScript interpreter" in text:  # a page of its own traceback, and then the reason
-        return shown(text.strip().splitlines()[-1], width=300)
-    if layer is None or given is None:
-        return shown(text, width=300)
-    floating = next((p.dtype for p in layer.parameters() if p.is_floating_point()), None)
-    if floating is not None and not given.is_floating_point() and not isinstance(layer, nn.Embedding):
-        return (
-            f"{name} computes in {_plain(floating)}, the rows are {_plain(given.dtype)} (images not yet scaled?). "
-            f"Turn them into what the model was trained on with --transform."
-        )
-    wanted = getattr(layer, "in_features", None) or getattr(layer, "in_channels", None)
-    at = 1 if hasattr(layer, "in_channels") else -1
-    if isinstance(wanted, int) and given.dim() > 1 and given.shape[at] != wanted:
-        what = "channels" if hasattr(layer, "in_channels") else "features"
-        return f"{name} takes {wanted} {what}, the rows have {given.shape[at]} (shape {tuple(given.shape)})."
-    return f"{name} ({type(layer).__name__}) was given shape {tuple(given.shape)}: {shown(error, width=300)}"
-
-
-def _plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _failing_layer(module: nn.Module, inputs: Any) -> tuple[str, nn.Module | None, torch.Tensor | None]:
-    """Run once more and return the layer that was entered and not left, with the tensor that it got."""
-    entered: list[tuple[str, nn.Module, torch.Tensor | None]] = []
-    hooks = []
-    try:
-        for name, part in module.named_modules():
-            if not any(True for _ in part.children()) and not isinstance(part, torch.jit.ScriptModule):
-                hooks.append(part.register_forward_pre_hook(_entering(entered, name or type(part).__name__)))
-                hooks.append(part.register_forward_hook(lambda *_: entered.clear()))
-        _call(module, inputs)
-    except Exception:
-        return entered[-1] if entered else ("", None, None)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return "", None, None
-
-
-def _entering(entered: list[tuple[str, nn.Module, torch.Tensor | None]], name: str) -> Callable[..., None]:
-    def note(layer: nn.Module, args: tuple[Any, ...]) -> None:
-        entered.append((name, layer, next((a for a in args if isinstance(a, torch.Tensor)), None)))
-
-    return note
