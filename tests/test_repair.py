@@ -269,9 +269,11 @@ def test_impossible_options_are_refused_before_anything_opens(options: dict[str,
         repair("absent.pt", "absent-too.pt", "x.pt", **options)
 
 
-def test_an_accuracy_floor_of_zero_is_taken_at_its_word(inside: Path) -> None:
+def test_an_accuracy_floor_of_zero_is_taken_at_its_word(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     typed = ["--train", "train.parquet", "--budget", "1epochs", "--accuracy-floor", "0", "--keep-best"]
     run(["repair", "dense.pt", "pruned.pt", "-o", "floor.pt", *typed])
+    said = capsys.readouterr().out
+    assert "note: method ballot trains for 2 epochs at least, more than --budget 1epochs allows (1)\n" in said
     assert json.loads(Path("floor.pt.report.json").read_text())["settings"]["plan"]["accuracy_floor"] == 0
 
 

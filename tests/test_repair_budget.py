@@ -7,8 +7,9 @@ import torch
 from test_repair_architectures import digits, mlp
 
 from fairguard.policy import Policy
+from fairguard.repair.budget import exceeded
 from fairguard.repair.masks import masks_at
-from fairguard.repair.methods import METHODS, lth, method_named
+from fairguard.repair.methods import LEAST, METHODS, lth, method_named
 from fairguard.repair.shifts import shifts_toward
 from fairguard.repair.task import Options, Status, Task, copied, make_task
 
@@ -37,6 +38,23 @@ def test_four_epochs_are_four_epochs(name: str, task: Task) -> None:
     found = method_named(name)(replace(task, tell=seen.append))
     assert found.epochs <= 4.5
     assert len(seen) <= 4, "an epoch is told of once"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_epoch_is_one_where_the_method_can_and_its_least_where_not(name: str, task: Task) -> None:
+    seen: list[Status] = []
+    found = method_named(name)(replace(task, epochs=1, tell=seen.append))
+    least = LEAST.get(name, 1)
+    assert len(seen) == (least if seen else 0)
+    if name not in ("mask-only", "ballot-lastlayer"):  # a vote takes 15 steps however few an epoch has: here 14
+        assert found.epochs <= 1.2 * least, "an epoch under the constraint costs more than a plain one"
+    said = exceeded("1epochs", 1, method=name, least=least)
+    assert said == (
+        []
+        if least == 1
+        else [f"method {name} trains for {least} epochs at least, more than --budget 1epochs allows (1)"]
+    )
+    assert not exceeded("3epochs", 3, method=name, least=least)
 
 
 def test_tickets_prune_more_at_a_time_where_there_are_few_epochs(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""What pruning from scratch masks, and which methods need a network that can be reset or opened."""
+"""What pruning from scratch masks, and what methods need: a network that can be reset or opened, and epochs enough."""
 
 from pathlib import Path
 
@@ -96,3 +96,16 @@ def test_methods_that_torchscript_has_no_place_for_say_what_to_give_instead(
         assert "--model" in said.err
         assert "--method ballot" in said.err
         assert not Path("out.pt").exists()
+
+
+def test_a_budget_below_a_methods_least_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    how = ["--train", "train.parquet", "--sparsity", "0.5", "-o", "few.pt", "--method", "lth"]
+    told = "note: method lth trains for 3 epochs at least, more than --budget"
+    run(["prune", "dense.pt", *how, "--budget", "1epochs"])
+    assert f"{told} 1epochs allows (1)\n" in (said := capsys.readouterr().out)
+    assert "3 epochs," in said
+    run(["prune", "dense.pt", *how, "--budget", "3epochs"])
+    assert told not in capsys.readouterr().out

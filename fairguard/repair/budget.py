@@ -45,6 +45,13 @@ def epochs_of(budget: str, task: Task, *, repairs: int = 1) -> float:
     return max(1.0, 0.9 * amount * _UNITS[unit] / repairs / float(measured["seconds"]))
 
 
+def exceeded(budget: str, epochs: float, *, method: str, least: int) -> list[str]:
+    """Return a sentence if ``method``, which trains for ``least`` epochs at least, has fewer in its budget."""
+    if round(epochs) >= least:
+        return []
+    return [f"method {method} trains for {least} epochs at least, more than --budget {budget} allows ({epochs:.2g})"]
+
+
 def parsed(budget: str) -> tuple[float, str]:
     """Return the amount and the unit (``x``, ``epochs``, ``s``, ``m`` or ``h``) of a budget.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fairguard.repair.task import Status
 
@@ -11,7 +11,7 @@ class Listener:
     """Called after every epoch.
 
     Attributes:
-        notes: sentences on running out of memory and on divergence, each once.
+        notes: sentences on a budget too small, on running out of memory and on divergence, each once.
     """
 
     def __init__(self, tell: Callable[[Status], None] | None) -> None:
@@ -23,6 +23,10 @@ class Listener:
     def notes(self) -> tuple[str, ...]:
         """Return what happened, in its order."""
         return tuple(self._notes)
+
+    def note(self, sentences: Iterable[str]) -> None:
+        """Keep what the user should know of the training before it starts."""
+        self._notes |= dict.fromkeys(sentences)
 
     def __call__(self, status: Status) -> None:
         """Keep the status's note if it tells of trouble, and hand the status on."""

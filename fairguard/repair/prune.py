@@ -26,13 +26,13 @@ from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.preflight import preflight
-from fairguard.repair.budget import epochs_of, parsed
+from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
-from fairguard.repair.methods import METHODS, method_named
+from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.prune_report import PruneReport
@@ -254,7 +254,7 @@ def _by_method(
     settings: Settings,
     plan: Plan,
     journal: Journal,
-    tell: Callable[[Status], None],
+    listener: Listener,
 ) -> Candidate:
     """Return what the method makes of dense, with the one-shot pruned model as its PRUNED."""
     method = method_named(plan.method)
@@ -266,10 +266,12 @@ def _by_method(
         checkpoint_seconds=plan.checkpoint_seconds,
         reference=plan.reference,
     )
-    how: dict[str, Any] = {"masks": work.masks, "only": plan.only, "journal": journal, "tell": tell}
+    how: dict[str, Any] = {"masks": work.masks, "only": plan.only, "journal": journal, "tell": listener}
     with repeatable(settings.seed):
         task = task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
-        return method(replace(task, epochs=epochs_of(plan.budget, task)))
+        task = replace(task, epochs=epochs_of(plan.budget, task))
+        listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=LEAST.get(plan.method, 1)))
+        return method(task)
 
 
 def _write(found: Candidate, work: _Work, files: Places, settings: Settings, plan: Plan) -> float:

@@ -18,13 +18,13 @@ from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
-from fairguard.repair.budget import epochs_of, parsed
+from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored
 from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, resized
-from fairguard.repair.methods import METHODS, method_named
+from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.places import Places
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.proof import prove
@@ -151,6 +151,7 @@ def repair(
             task = replace(task, journal=Journal(files.journal, purpose=purpose, resume=plan.resume))
             rehearse(files, task, export=plan.export)
             task = replace(task, epochs=epochs_of(plan.budget, task, repairs=len(TRADE_OFFS) if plan.frontier else 1))
+            listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=LEAST.get(plan.work, 1)))
             method = method_named(plan.work)
             found = explored(task, method) if plan.frontier else Frontier(method(task), ())
 
