@@ -17,6 +17,7 @@ from itertools import combinations, product
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fairguard.policy import Metric, Policy
@@ -242,29 +243,32 @@ class Constraint:
         self.cells, self.y, self.margin, self.heard = cells, y, margin, pace * HEARD
         self.before = before if reference == "dense" else torch.ones_like(before)
         device, count = before.device, len(cells.cells)
-        self.size = cells.n_member.clamp(max=BUFFER).long()
-        self.buffer = torch.zeros(
-            count, int(self.size.max()) + 1, device=device
-        )  # the last place takes what is no one's
-        self.seen = torch.zeros(count, dtype=torch.long, device=device)
+        # The last place and the last line take what is no one's.
+        self.size = F.pad(cells.n_member.clamp(max=BUFFER).long(), (0, 1), value=1)
+        self.buffer = torch.zeros(count + 1, int(self.size.max()) + 1, device=device)
+        self.seen = torch.zeros(count + 1, dtype=torch.long, device=device)
         self.overall = torch.zeros(count, device=device)  # running mean drop of the cells' bases
-        self.member = cells.member.T.bool().contiguous()  # (C, A)
+        self.of_atom = _listed(cells.member)
+        self.inside = F.pad(cells.member.bool(), (0, 1))  # (A, C + 1)
+        self.selects = F.pad(cells.selects, (0, 1))
         self.share = cells.n_member / len(cells.atom)
         self.base_share = cells.n_base / len(cells.atom)
         self.ceiling = HEAVIEST * self.share / cells.scale
-        refill = self.size / (batch_size * self.share)  # steps
+        refill = self.size[:-1] / (batch_size * self.share)  # steps
         self.pace = pace * EVERY * self.ceiling / (REFILLS * refill.clamp_min(1.0) * STRIDE)
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self._set(torch.zeros(count, device=device))
 
-    def weights(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def weights(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the factors of the rows' losses on their label and on the favourable class, shape (b,) each.
+
+        The second is ``None`` where no cell is about the selection rate.
 
         The gradient of ``sum_g lambda_g (L_g - L)``: rows of a group weigh ``lambda_g`` over the group's share of all
         rows. A fixed share instead of the batch's own count keeps a group of one row a batch from shouting.
         """
         atoms = self.cells.atom[index]
-        return self.on_label[atoms], self.on_favourable[atoms]
+        return self.on_label[atoms], self.on_favourable[atoms] if self.cells.about_selection else None
 
     @torch.no_grad()
     def observe(self, index: Tensor, answers: Tensor) -> None:
@@ -278,9 +282,7 @@ class Constraint:
     def _move(self, index: Tensor, answers: Tensor) -> None:
         change = self.before[index] - self.cells.hits(answers, self.y[index])  # (b, 2)
         atoms = self.cells.atom[index]
-        inside = self.member.index_select(1, atoms)  # (C, b)
-        per_cell = torch.where(self.cells.selects[:, None], change[:, 1], change[:, 0])  # (C, b)
-        self._remember(inside, per_cell)
+        self._remember(atoms, change)
         by_atom = torch.zeros(len(self.cells.member), 3, device=change.device)
         by_atom.index_add_(0, atoms, torch.cat([change, torch.ones_like(change[:, :1])], dim=1))
         sums = self.cells.base.T @ by_atom  # (C, 3): drop on the label, on the favourable class, and rows
@@ -300,26 +302,39 @@ class Constraint:
 
     def shown(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the buffers show: excess drop, tolerance and whether the buffer is full, shape (C,) each."""
-        held = self.buffer[:, :-1]
-        size = self.size.float()
+        held = self.buffer[:-1, :-1]
+        size = self.size[:-1].float()
         drop = held.sum(1) / size
         error = ((held.square().sum(1) + 1.0) / size / size).sqrt()
-        return (drop - self.overall) * self.cells.scale, self.margin + error, self.seen >= self.size
+        return (drop - self.overall) * self.cells.scale, self.margin + error, (self.seen >= self.size)[:-1]
 
     def hear(self, measured: Measured) -> None:
         """Raise the multipliers on rows that training did not see: memorised rows show no drop."""
         over = (measured.excess - self.margin - measured.error).clamp(0.0, STRIDE) / STRIDE
         self._set((self.multipliers + self.heard * self.ceiling * over).minimum(self.ceiling))
 
-    def _remember(self, inside: Tensor, change: Tensor) -> None:
-        """Write each row's change into its cells' ring buffers without knowing on the host how many rows there are."""
-        order = inside.cumsum(1, dtype=torch.int32)  # (C, b): 1 for a cell's first row of the batch
-        count = order[:, -1:]
-        size, seen = self.size[:, None], self.seen[:, None]
-        fresh = inside & (order > count - size)  # there may be more rows than the buffer holds
-        place = torch.where(fresh, (seen + order - 1) % size, self.buffer.shape[1] - 1)
-        self.buffer.scatter_(1, place, change.masked_fill(~fresh, 0.0))
-        self.seen = self.seen + count[:, 0]
+    def _remember(self, atoms: Tensor, change: Tensor) -> None:
+        """Write each row's change into its cells' ring buffers without knowing on the host how many rows there are.
+
+        Args:
+            atoms: shape (b,), the rows' atoms.
+            change: shape (b, 2), of the answer on the label and on the favourable class.
+        """
+        cells = self.of_atom.index_select(0, atoms)  # (b, M)
+        values = change[:, :1].expand_as(cells)
+        if self.cells.about_selection:
+            values = torch.where(self.selects[cells], change[:, 1:], values)
+        order = self.inside.index_select(0, atoms).cumsum(0, dtype=torch.int32)  # (b, C + 1): 1 for a cell's first row
+        count, size = order[-1].long(), self.size
+        first = self.seen - 1
+        # There may be more rows than the buffer holds: those before the last ``size`` go to the place of no one.
+        place, flat = order.gather(1, cells), cells.flatten()
+        fresh = place > (count - size).index_select(0, flat).view_as(cells)
+        place = (first.index_select(0, flat).view_as(cells) + place) % size.index_select(0, flat).view_as(cells)
+        width = self.buffer.shape[1]
+        place = cells * width + torch.where(fresh, place, width - 1)
+        self.buffer.view(-1).scatter_(0, place.flatten(), values.flatten())
+        self.seen = self.seen + count
 
     def state(self) -> dict[str, Tensor]:
         """Return all that changes during training."""
@@ -332,3 +347,10 @@ class Constraint:
         self.waiting = [(here[name][0], here[name][1]) for name in sorted(here) if name.startswith("waiting")]
         self.buffer, self.seen, self.overall = here["buffer"], here["seen"], here["overall"]
         self._set(here["multipliers"])
+
+
+def _listed(member: Tensor) -> Tensor:
+    """Return the cells of each atom, shape (A, M), from ``member`` (A, C); C where an atom has fewer than M."""
+    count = member.shape[1]
+    most = max(1, int(member.sum(1).max()))
+    return torch.where(member > 0, torch.arange(count, device=member.device), count).sort(1).values[:, :most]

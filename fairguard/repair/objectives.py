@@ -57,18 +57,17 @@ class Objective:
             logits: shape (b, K).
             index: shape (b,), the rows' numbers among the training rows.
         """
+        on_label, on_favourable = self.constraint.weights(index) if self.constraint else (None, None)
         if self.target is None:
             loss = F.cross_entropy(logits, self.y[index], reduction="none")
+            total = (loss if on_label is None else loss * on_label).mean()
         else:
-            loss = -(self.target[index] * logits.log_softmax(1)).sum(1)
-        if self.constraint is None:
-            total = loss.mean()
-        else:
-            on_label, on_favourable = self.constraint.weights(index)
-            total = (loss * on_label).mean()
-            if self.constraint.cells.about_selection:
-                wanted = torch.full_like(index, self.constraint.cells.favourable)
-                total = total + (F.cross_entropy(logits, wanted, reduction="none") * on_favourable).mean()
+            target = self.target[index] / len(index)
+            weighed = target if on_label is None else target * on_label[:, None]
+            total = -(weighed * logits.log_softmax(1)).sum()
+        if on_favourable is not None and self.constraint is not None:
+            wanted = torch.full_like(index, self.constraint.cells.favourable)
+            total = total + (F.cross_entropy(logits, wanted, reduction="none") * on_favourable).mean()
         return total if self.penalty is None else total + self.penalty(logits, index)
 
     def observe(self, logits: Tensor, index: Tensor) -> None:
