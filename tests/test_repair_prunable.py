@@ -11,6 +11,7 @@ from fairguard.demo import digits
 from fairguard.errors import ModelError
 from fairguard.repair.masks import prunable
 from fairguard.repair.methods.lth import fresh
+from fairguard.repair.starting import left_dense, starting_masks
 
 
 class Transformer(nn.Module):
@@ -57,6 +58,42 @@ def test_recurrent_bilinear_and_parametrised_weights_are_pruned() -> None:
     }  # fmt: skip
     normed = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3))
     assert set(prunable(normed)) == {"parametrizations.weight.original"}
+
+
+class Mixer(nn.Module):
+    """A layer of somebody's own, whose matrix has a name of its own, in front of a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing = nn.Parameter(torch.randn(64, 16))
+        self.scale = nn.Parameter(torch.ones(1, 16))
+        self.shared_bias = nn.Parameter(torch.zeros(4, 4))
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.out((x.flatten(1) @ self.mixing).relu() * self.scale + self.shared_bias.flatten())
+        return found
+
+
+def test_a_matrix_that_is_not_called_weight_is_told_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    torch.save(Mixer().state_dict(), "mixer.pt")
+    how = ["--sparsity", "0.5", "--method", "one-shot", "-o", "mixed.pt"]
+    assert run(["prune", "mixer.pt", "--model", f"{__file__}:Mixer", *how]) in (0, 1, 3)
+    told = "note: 1,024 entries left dense, in matrices that are not called weight: mixing; a parameter with weight"
+    assert told in (said := capsys.readouterr().out)
+    assert "of 160 weights in 1 tensors" in said
+    assert torch.load("mixed.pt", weights_only=True)["mixing"].count_nonzero() == 1024
+    assert left_dense(digits.build()) == left_dense(nn.LSTM(4, 8)) == []
+    assert left_dense(Transformer()) == [], "positions, tables and norms are left on purpose"
+
+
+def test_a_model_of_such_matrices_alone_says_why_there_is_nothing_to_prune() -> None:
+    net = nn.ParameterDict({"core": torch.randn(3, 4), "pos_embedding": torch.randn(3, 4)})
+    with pytest.raises(ModelError, match=r"nothing to prune\. It has 12 entries left dense, .* weight: core;"):
+        starting_masks(net, 0.5, "global")
 
 
 def test_a_net_that_cannot_be_reset_is_no_ticket() -> None:

@@ -37,7 +37,7 @@ from fairguard.repair.places import Places, opened_as
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.publishing import cpu_copy, outputs
-from fairguard.repair.starting import masked, starting_masks
+from fairguard.repair.starting import left_dense, masked, starting_masks
 from fairguard.repair.task import Candidate, Options, Score, Status
 from fairguard.repair.writing import count_zeros, export_onnx, write_like
 from fairguard.verdict import Verdict
@@ -160,7 +160,12 @@ def _pruned(
         seconds=time.monotonic() - started,
         settings=purpose,
         trials=found.trials,
-        notes=(*journal.notes, *(() if work.parts is None else work.parts.notes), *listener.notes),
+        notes=(
+            *left_dense(work.net),
+            *journal.notes,
+            *(() if work.parts is None else work.parts.notes),
+            *listener.notes,
+        ),
     )
     write_text(f"{files.output}.report.json", report.to_json())
     return report

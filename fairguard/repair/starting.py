@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.errors import ModelError
-from fairguard.repair.masks import Masks, Weights, masks_at, prunable
+from fairguard.inputs.limits import listed
+from fairguard.repair.masks import Masks, Weights, _is_left_dense, masks_at, prunable
 from fairguard.repair.task import copied
 
 ROUNDING = 1e-6
@@ -33,7 +34,8 @@ def starting_masks(net: nn.Module, sparsity: float, scope: Literal["global", "la
     sizes = {name: p.detach().abs() for name, p in prunable(net).items()}
     total = sum(size.numel() for size in sizes.values())
     if not sizes:
-        raise ModelError("this model has no weight matrix or kernel of floating numbers: there is nothing to prune.")
+        left = "".join(f" It has {sentence}." for sentence in left_dense(net))
+        raise ModelError(f"this model has no weight matrix or kernel of floating numbers, so nothing to prune.{left}")
     most = total - math.ceil(sparsity * total - ROUNDING)
     if most < len(sizes):
         raise ModelError(
@@ -44,6 +46,33 @@ def starting_masks(net: nn.Module, sparsity: float, scope: Literal["global", "la
     keep = _at_most(most, {name: by_layer.keep[name] for name in sizes}, sizes)
     masks = Masks(keep, {name: by_layer.patterns[name] for name in sizes}, scope)
     return masks if scope == "layer" else masks.select(sizes)
+
+
+def left_dense(net: nn.Module) -> list[str]:
+    """Return a sentence on the matrices that no mask covers because of their names, if there are some.
+
+    What a layer multiplies by is known by its name, weight: a layer of the user's own may call it otherwise. Tables,
+    norms, biases and embeddings are left on purpose, and not told of.
+    """
+    beside = {id(p) for m in net.modules() if _is_left_dense(m) for p in m.parameters(recurse=False)}
+    found = {
+        name: p
+        for name, p in net.named_parameters()
+        if p.is_floating_point() and max(p.shape, default=0) < p.numel() and id(p) not in beside and _is_unknown(name)
+    }
+    if not found:
+        return []
+    entries = sum(p.numel() for p in found.values())
+    return [
+        f"{entries:,} entries left dense, in matrices that are not called weight: {listed(list(found))}; a parameter "
+        f"with weight in its name is pruned"
+    ]
+
+
+def _is_unknown(name: str) -> bool:
+    *path, last = name.split(".")
+    called = path[-1] if "parametrizations" in path else last  # inner.parametrizations.kernel.original
+    return not any(word in called for word in ("weight", "bias", "embed"))
 
 
 def masked(net: nn.Module, masks: Masks) -> Weights:
