@@ -219,6 +219,9 @@ class FairguardSession:
         item.stash.setdefault(NOTES, []).append({**note, "verdict": packed(judged.verdict)})
 
     def _settle(self, item: pytest.Item, judged: Judged, group: str) -> None:
+        if group == OVERALL:
+            for sentence in judged.verdict.warnings:
+                self._warn(item, sentence)
         outcome = judged.outcome(group)
         if outcome == "regressed" or judged.worse(group):
             pytest.fail(judged.message(group), pytrace=False)
@@ -230,12 +233,15 @@ class FairguardSession:
             pytest.fail(doubt, pytrace=False)
         if policy == "skip":
             pytest.skip(doubt)
-        from fairguard.errors import FairnessInconclusive
+        self._warn(item, doubt, inconclusive=True)
+
+    def _warn(self, item: pytest.Item, sentence: str, *, inconclusive: bool = False) -> None:
+        from fairguard.errors import FairguardWarning, FairnessInconclusive
 
         try:
-            item.warn(FairnessInconclusive(doubt))
-        except FairnessInconclusive:  # the project makes warnings errors
-            raise pytest.fail.Exception(doubt, pytrace=False) from None
+            item.warn(FairnessInconclusive(sentence) if inconclusive else FairguardWarning(sentence))
+        except FairguardWarning:  # the project makes warnings errors
+            raise pytest.fail.Exception(sentence, pytrace=False) from None
 
     def _close(self) -> None:
         from fairguard.lock import Update

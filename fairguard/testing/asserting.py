@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from fairguard.errors import FairnessInconclusive
+from fairguard.errors import FairguardWarning, FairnessInconclusive
 from fairguard.testing.checks import Checks
 from fairguard.testing.judged import OVERALL
 from fairguard.verdict import Outcome, Verdict
@@ -16,6 +16,7 @@ def assert_fairness_preserved(dense: Any, pruned: Any, data: Any = None, **optio
     """Return the verdict that ``pruned`` is as fair as ``dense``; a regression is an ``AssertionError``.
 
     Where the rows can neither prove nor rule it out, a warning says so and the verdict's outcome is ``inconclusive``.
+    What the verdict warns of beside its outcome, a model that fails everybody alike above all, is a warning too.
 
     Args:
         dense: a model file, a ``torch.nn.Module``, a callable, or recorded answers.
@@ -30,6 +31,8 @@ def assert_fairness_preserved(dense: Any, pruned: Any, data: Any = None, **optio
     __tracebackhide__ = True  # pytest shows the line that asks, not this function
     given = {"dense": dense, "pruned": pruned} | ({} if data is None else {"data": data})
     judged = Checks(root=Path.cwd()).judged("assert_fairness_preserved", {**options, **given})
+    for sentence in judged.verdict.warnings:
+        warnings.warn(sentence, FairguardWarning, stacklevel=2)
     if judged.verdict.outcome is Outcome.REGRESSED:
         raise AssertionError(judged.message(OVERALL))
     if judged.verdict.outcome is Outcome.INCONCLUSIVE:
