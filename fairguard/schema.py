@@ -108,7 +108,7 @@ class Schema:
         layout.check(table.name, columns)
         function = load_callable(transform) if isinstance(transform, str) else transform
         if function is not None:
-            feed: Feed = Frames(columns, function)
+            feed: Feed = Frames(layout.transformed_columns(table.name, columns), function)
         else:
             found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
             feed = Matrix(table.schema, found, table=table.name)

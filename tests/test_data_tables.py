@@ -145,6 +145,34 @@ def test_a_transform_sees_a_table_of_all_columns(save: Save) -> None:
     assert rows.x.dtype == np.float32
 
 
+def test_a_transform_sees_the_features_alone_where_they_are_named(save: Save) -> None:
+    """The label and the groups are read for the verdict, and not shown."""
+    frame = people()
+    seen: list[list[str]] = []
+
+    def encode(rows: pd.DataFrame) -> np.ndarray:
+        seen.append(list(rows.columns))
+        return rows.to_numpy()
+
+    given: dict[str, Any] = {"label": "hired", "groups": ["sex"], "features": ["height", "age"]}
+    rows = whole(open_data(save(frame), transform=encode, **given), 100)
+    assert seen == [["height", "age"]] * 10
+    np.testing.assert_allclose(rows.x, frame[["height", "age"]].to_numpy(), rtol=1e-6)
+    told = message(save(frame), transform=lambda t: t[["sex"]].to_numpy(), **given)
+    assert "KeyError: " in told
+    assert told.endswith("It gets the columns of --features alone: height, age.")
+    label = given | {"features": ["age", "hired"]}
+    assert "--features names the label 'hired'" in message(save(frame), transform=encode, **label)
+
+
+def test_a_transform_sees_an_index_that_is_named_as_a_feature(tmp_path: Path) -> None:
+    frame = people().set_index("age")
+    frame.to_parquet(tmp_path / "people.parquet")
+    named = {"label": "hired", "groups": ["sex"], "features": ["age", "height"]}
+    rows = whole(open_data(tmp_path / "people.parquet", transform=lambda t: t[["age", "height"]].to_numpy(), **named))
+    np.testing.assert_allclose(rows.x[:, 0], frame.index)
+
+
 def test_a_transform_may_give_several_inputs(save: Save) -> None:
     source = open_data(
         save(people()), label="hired", transform=lambda t: {"a": t[["age"]].to_numpy(), "b": t.height.to_numpy()}

@@ -123,6 +123,13 @@ def test_the_model_is_fed_through_the_transform(schema: Schema, real: list[dict[
     assert schema.features(real[:1]).shape == (1, 5), "one row, and still a column for every category"
 
 
+def test_a_transform_is_fed_with_the_features_that_are_named() -> None:
+    named = Schema.of(people(), label="hired", features=["sex", "age", "city"], transform=keep)
+    assert named.inputs == ("sex", "age", "city")
+    row = named.table.select(list(named.inputs)).slice(0, 1).to_pylist()
+    np.testing.assert_array_equal(named.features(row), keep(people()[["sex", "age", "city"]])[:1])
+
+
 def test_without_a_transform_rows_have_the_features_alone() -> None:
     schema = Schema.of(people(), label="hired", features=["income", "age"])
     row = schema.table.to_pylist()[3]

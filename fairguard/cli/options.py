@@ -27,7 +27,9 @@ DATA = (
     click.option("--id", "id", metavar="COL", help="Column that names the rows, and joins recorded predictions."),
     click.option("--features", metavar="A,B,C", help="Feature columns; default: all but label, groups and id."),
     click.option(
-        "--transform", metavar="MODULE:CALLABLE", help="Turns a batch of the table into what the models take."
+        "--transform",
+        metavar="MODULE:CALLABLE",
+        help="Turns a batch of the table, or of its --features, into what the models take.",
     ),
     click.option("--classes", metavar="A,B,C", help="Class names in the order of the models' outputs; default sorted."),
     click.option("--weight", metavar="COL", help="Column of row weights."),

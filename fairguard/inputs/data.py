@@ -50,7 +50,8 @@ def open_data(
         id: column that identifies a row; rows are numbered without.
         features: columns that the models take, in their order; default all that are nothing else. For npz the names of
             feature arrays, default ``X``.
-        transform: makes features out of a pandas table of some rows, or out of a slice of ``X``.
+        transform: makes what the models take out of a pandas table of some rows, of the columns in ``features`` or of
+            all columns where none are named; or out of a slice of ``X``.
         classes: names of the classes in the models' order.
         weight: column of row weights.
         cluster: column that says which rows belong together.
@@ -157,7 +158,7 @@ def _from_table(
     layout.check(table.name, columns)
     feed: Feed = NoFeatures()
     if needs_features and transform is not None:
-        feed = Frames(columns, transform)
+        feed = Frames(layout.transformed_columns(table.name, columns), transform)
     elif needs_features:
         found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
         feed = Matrix(table.schema, found, table=table.name)

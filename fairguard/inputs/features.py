@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError
 from fairguard.inputs.groups import is_number, numbers
+from fairguard.inputs.limits import listed
 
 Transform = Callable[[Any], Any]
 Cut = Callable[[int, int], Any]
@@ -81,7 +82,7 @@ class Matrix:
 
 
 class Frames:
-    """Whatever the user's function makes of a pandas table of all columns."""
+    """Whatever the user's function makes of a pandas table of ``columns``, in their order."""
 
     def __init__(self, columns: Sequence[str], transform: Transform) -> None:
         """Keep the function."""
@@ -93,10 +94,15 @@ class Frames:
 
         import pandas as pd
 
+        chosen = len(self.columns) < rows.num_columns
+        hint = f" It gets the columns of --features alone: {listed(list(self.columns))}." if chosen else ""
+
         def cut(low: int, high: int) -> Any:
-            frame = rows.slice(low, high - low).to_pandas()
+            frame = rows.select(list(self.columns)).slice(low, high - low).to_pandas()
+            if len(frame.columns) < len(self.columns) and chosen:
+                frame = frame.reset_index()[list(self.columns)]  # what pandas saved as an index is a feature by name
             frame.index = pd.RangeIndex(start + low, start + low + len(frame))
-            return transformed(self._transform, frame, len(frame), start + low)
+            return transformed(self._transform, frame, len(frame), start + low, hint=hint)
 
         return cut
 
@@ -169,8 +175,8 @@ def as_features(x: Any) -> Any:
     return array.astype(np.float32) if array.dtype in (np.float64, np.bool_) else array
 
 
-def transformed(transform: Transform, rows: Any, n_rows: int, start: int) -> Any:
-    """Return what ``transform`` makes of some rows.
+def transformed(transform: Transform, rows: Any, n_rows: int, start: int, *, hint: str = "") -> Any:
+    """Return what ``transform`` makes of some rows; ``hint`` is said where it looks for a column in vain.
 
     Raises:
         DataError: it raises, or gives another number of rows.
@@ -181,8 +187,9 @@ def transformed(transform: Transform, rows: Any, n_rows: int, start: int) -> Any
     except DataError:
         raise
     except (Exception, SystemExit) as error:
+        more = f".{hint}" if hint and isinstance(error, KeyError | AttributeError) else ""
         raise DataError(
-            f"--transform {name} failed on rows {start} to {start + n_rows - 1}: {type(error).__name__}: {error}"
+            f"--transform {name} failed on rows {start} to {start + n_rows - 1}: {type(error).__name__}: {error}{more}"
         ) from error
     if count_rows(made) != n_rows:
         raise DataError(f"--transform {name} gave {count_rows(made)} rows for {n_rows}; it must give one per row.")

@@ -103,6 +103,14 @@ class Layout:
             raise DataError(f"{name} has no feature columns left; name them with --features.")
         return found
 
+    def transformed_columns(self, name: str, columns: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns that the user's function gets: the features that are named, in their order, or all.
+
+        Raises:
+            DataError: the label is named as a feature.
+        """
+        return tuple(columns) if self.features is None else self.feature_columns(name, columns)
+
 
 class LabelledRows:
     """Labelled rows of a table and their features; see :class:`fairguard.inputs.rows.Source`."""
