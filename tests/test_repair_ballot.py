@@ -9,8 +9,9 @@ from torch import nn
 
 from fairguard.errors import ModelError
 from fairguard.policy import Policy
-from fairguard.repair.masks import masks_at
-from fairguard.repair.methods import ballot, bias_shift, magnitude
+from fairguard.repair.masks import Masks, Pattern, masks_at
+from fairguard.repair.methods import ballot, bias_shift, bilevel, magnitude
+from fairguard.repair.methods.gates import held, takes_gates
 from fairguard.repair.shifts import groups_are_classes, recalls, shifts_toward
 from fairguard.repair.task import Candidate, Options, Task, answer, copied, make_task
 
@@ -47,9 +48,15 @@ def test_equal_reference_makes_classes_more_alike_than_plain_pruning_leaves_them
     assert spread(task, ballot.select_and_train(equal)) < spread(task, magnitude.select_and_train(task))
 
 
-@pytest.mark.parametrize("part", ["gradual", "rewind", "constrained", "distilled", "averaged", "shifted"])
+@pytest.mark.parametrize("part", ["rewind", "constrained", "distilled", "averaged", "shifted"])
 def test_every_part_can_be_left_out(task: Task, part: str) -> None:
     left = ballot.select_and_train(replace(task, epochs=3), ballot.Recipe(**{part: False}))
+    assert sum(int((left.weights[n] == 0).sum()) for n in task.masks.keep) >= task.masks.total - task.masks.kept
+
+
+@pytest.mark.parametrize("mask", ["learned", "magnitude", "votes"])
+def test_the_mask_may_come_about_otherwise(task: Task, mask: str) -> None:
+    left = ballot.select_and_train(replace(task, epochs=3), ballot.Recipe(mask=mask))
     assert sum(int((left.weights[n] == 0).sum()) for n in task.masks.keep) >= task.masks.total - task.masks.kept
 
 
@@ -76,3 +83,52 @@ def test_a_net_without_last_biases_is_left_as_trained_and_bias_shift_says_so() -
     assert ballot.select_and_train(other).weights.keys() == bare.state_dict().keys()
     with pytest.raises(ModelError, match="one bias per class"):
         bias_shift.select_and_train(other)
+
+
+def test_a_held_gate_lets_its_count_live_and_hears_from_the_dead() -> None:
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(6, 3), torch.randn(40, 6), torch.randint(0, 3, (40,))
+    masks = Masks({"weight": torch.zeros(3, 6, dtype=torch.bool)}, {"weight": Pattern()})
+    with held(net, masks) as gates:
+        gate, hidden = gates.gates["weight"], gates.hidden["weight"]
+        gate.count = 5
+        net.train()
+        assert int((net.weight != 0).sum()) == 5
+        nn.functional.cross_entropy(net(x), y).backward()
+        dead = ~gate.mask
+        assert float(hidden.grad[dead].abs().sum()) == 0.0, "dead weights rest"
+        # A dead weight's score falls and rises as if the weight came back: against finite differences of the loss.
+        place = tuple(int(i) for i in dead.nonzero()[0])
+        ends = []
+        for share in (1e-3, -1e-3):
+            moved = net.weight.detach().clone()
+            moved[place] += share * hidden.detach()[place]
+            ends.append(float(nn.functional.cross_entropy(x @ moved.T + net.bias.detach(), y)))
+        assert float(gate.scores.grad[place]) == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=0.02, abs=1e-4)
+        with torch.no_grad():
+            gate.scores += torch.rand_like(gate.scores)
+        gates.follow(net)
+        net.eval()
+        assert int((net.weight != 0).sum()) == 5, "exact where it counts, whatever the threshold let through"
+        highest = gate.scores.flatten().topk(5).indices
+        assert bool(gate.mask.flatten()[highest].all())
+    assert list(net.state_dict()) == ["weight", "bias"]
+    assert int((net.weight != 0).sum()) == 5
+
+
+def test_what_takes_no_gates_is_tightened_and_keeps_its_pattern(task: Task) -> None:
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].weight = tied[0].weight
+    masks = Masks({"0.weight": torch.ones(4, 4, dtype=torch.bool)}, {"0.weight": Pattern()})
+    assert not takes_gates(tied, masks)
+    assert not takes_gates(torch.jit.script(nn.Sequential(nn.Linear(4, 4))), masks)
+    assert takes_gates(nn.Sequential(nn.Linear(4, 4)), masks)
+    rows = {name: p.detach().abs().flatten(1).sum(1) for name, p in task.net.named_parameters() if p.dim() > 1}
+    first, *_ = rows
+    keep = (rows[first] >= rows[first].median())[:, None].expand(task.dense[first].shape).clone()
+    filters = replace(task, epochs=3, masks=Masks({first: keep}, {first: Pattern("filters")}))
+    assert not takes_gates(task.net, filters.masks)
+    living = ballot.select_and_train(filters).weights[first] != 0
+    assert int(living.any(1).sum()) == int(keep.any(1).sum())
+    with pytest.raises(ModelError, match="one by one"):
+        bilevel.select_and_train(filters)

@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=PROBLEMS, action="append")
-    parser.add_argument("--method", choices=[*NAMES, "lth-3x"], action="append")
+    parser.add_argument("--method", choices=[*NAMES, "lth-3x", *ABLATIONS], action="append")
     parser.add_argument("--sparsity", type=float, action="append")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--ablations", action="store_true")
@@ -52,7 +52,7 @@ def main() -> None:
     else:
         problems, sparsities, seeds = asked.only or list(PROBLEMS), asked.sparsity or SPARSITIES, SEEDS[: asked.seeds]
     if not asked.table:
-        methods = list(ABLATIONS) if asked.ablations else asked.method or list(NAMES)
+        methods = asked.method or list(ABLATIONS if asked.ablations else NAMES)
         for sparsity, problem, seed, method in product(sparsities, problems, seeds, methods):
             finish(Cell(problem, sparsity, method, seed))
     write_report()

@@ -10,20 +10,23 @@ from fairguard.repair.task import Candidate, Task
 
 RECIPES = {
     "without-constraint": Recipe(constrained=False),
-    "without-rewind": Recipe(rewind=False),
+    "from-dense": Recipe(rewind=True),
+    "from-pruned": Recipe(rewind=False),
     "without-distillation": Recipe(distilled=False),
     "without-averaging": Recipe(averaged=False),
     "without-mixing": Recipe(mixed=False),
     "without-shift": Recipe(shifted=False),
-    "votes-and-run-off": Recipe(gradual=False),
-    "votes": Recipe(gradual=False, run_off=False),
-    "votes-without-conflicts": Recipe(gradual=False, run_off=False, conflicts=False),
-    "votes-eta-0.5": Recipe(gradual=False, run_off=False, eta=0.5),
-    "votes-eta-1": Recipe(gradual=False, run_off=False, eta=1.0),
-    "votes-eta-2": Recipe(gradual=False, run_off=False, eta=2.0),
+    "magnitude-mask": Recipe(mask="magnitude"),
+    "votes-and-run-off": Recipe(mask="votes"),
+    "votes": Recipe(mask="votes", run_off=False),
+    "votes-without-conflicts": Recipe(mask="votes", run_off=False, conflicts=False),
+    "votes-eta-0.5": Recipe(mask="votes", run_off=False, eta=0.5),
+    "votes-eta-1": Recipe(mask="votes", run_off=False, eta=1.0),
+    "votes-eta-2": Recipe(mask="votes", run_off=False, eta=2.0),
 }
-"""Without rewinding: from PRUNED's weights instead of dense's. Votes: one shot at dense's weights, instead of a mask
-that tightens while the weights train."""
+"""One of the two starts is the default: dense's weights where its answers are to be kept, PRUNED's where classes are to
+be equally right, where there is no distillation to leave out either. Magnitude mask: tightened by the weights'
+sizes while they train, instead of learned. Votes: one shot at dense's weights."""
 
 ABLATIONS: dict[str, Callable[[Task], Candidate]] = {
     name: partial(select_and_train, recipe=recipe) for name, recipe in RECIPES.items()

@@ -17,6 +17,9 @@ RATE = 0.5
 """Logits by which a recall one below what is wanted moves a bias, at first."""
 LOOK = 10
 """Steps between two shifts that are handed back."""
+NOISE = 0.5
+"""Standard errors of noise that a class is allowed when a shift is chosen: fewer than an epoch gets, because so few
+numbers cannot fit themselves to the noise of all tune rows."""
 
 
 def groups_are_classes(task: Task) -> bool:
@@ -77,7 +80,7 @@ def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
     logits = answer(task.net, task.head, task.tune, task.cells[1]).logits
     best: tuple[Score, Tensor] | None = None
     for shift in shifts_toward(wanted_recalls(task), logits, task.tune.y):
-        score = task.score(Answers(logits + shift, task.hits((logits + shift).argmax(1))))
+        score = task.score(Answers(logits + shift, task.hits((logits + shift).argmax(1))), noise=NOISE)
         if best is None or score.better_than(best[0], task.floor):
             best = score, shift
     assert best is not None  # noqa: S101 - no shift at all is among them

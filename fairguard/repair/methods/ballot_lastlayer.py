@@ -8,7 +8,7 @@ other layers keep their largest weights; training is plain, from dense's weights
 from __future__ import annotations
 
 from fairguard.repair.masks import Masks
-from fairguard.repair.methods.ballot import select
+from fairguard.repair.methods.votes import select
 from fairguard.repair.objectives import plain
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.training import train

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairguard.repair.methods.gates import Gate, gated
+from fairguard.repair.methods.gates import SCORE_RATE, Gate, gated, ranks
 from fairguard.repair.objectives import Objective
 from fairguard.repair.task import Candidate, Task, copied
 from fairguard.repair.training import train
@@ -25,15 +25,13 @@ WEIGHT = 1.0
 """Weight of the fairness term."""
 GAMMA = 100.0
 """Ridge of the inner problem."""
-SCORE_RATE = 10.0
-"""Learning rate of the scores, relative to the weights'."""
 
 
 def select_and_train(task: Task) -> Candidate:
     """Return weights and mask of one joint run."""
     net, epochs = task.net, max(1, round(task.epochs))
     net.load_state_dict(task.dense)
-    scores = {n: _ranks(task.dense[n].abs()) for n in task.masks.keep}
+    scores = {n: ranks(task.dense[n].abs()) for n in task.masks.keep}
     objective = Objective(task.train.y, penalty=lambda logits, index: WEIGHT * gap(task, logits, index))
     with gated(net, task.masks, scores) as gates:
         start = copied(net.state_dict())
@@ -89,9 +87,3 @@ def gap(task: Task, logits: Tensor, index: Tensor) -> Tensor:
     outside = (rest * right).sum(0) / rest.sum(0).clamp_min(1.0)
     seen = (member.sum(0) > 0) & (rest.sum(0) > 0)
     return ((inside - outside).square() * seen).sum() / len(seen)
-
-
-def _ranks(size: Tensor) -> Tensor:
-    """Return each entry's rank within its tensor, in [0, 1]."""
-    order = size.flatten().argsort().argsort().float()
-    return (order / max(len(order) - 1, 1)).view(size.shape)

@@ -12,7 +12,7 @@ from dataclasses import asdict
 import torch
 
 from fairguard.repair.masks import Masks
-from fairguard.repair.methods.ballot import select
+from fairguard.repair.methods.votes import select
 from fairguard.repair.task import Candidate, Task, copied, refresh_batch_norm
 
 ETAS = (0.0, 1.0, 4.0)
