@@ -111,3 +111,17 @@ def test_every_way_of_counting_agrees(high: int) -> None:
     first, place = distinct(rows)
     assert np.array_equal(rows[first], expected[0])
     assert np.array_equal(rows[first][place], rows)
+
+
+@pytest.mark.parametrize(("rows", "columns", "low", "high"), [(1, 100, 0, 2), (500, 90, -1, 3), (60, 2000, 0, 2)])
+def test_rows_of_very_many_columns_are_told_apart_in_order(rows: int, columns: int, low: int, high: int) -> None:
+    """A column for each metric of each class: too wide for one integer, and some rows differ in their last column."""
+    rng = np.random.default_rng(0)
+    some = rng.integers(low, high, (rows, columns))
+    twins = some.copy()
+    twins[:, -1] = low + (some[:, -1] == low)
+    both = np.concatenate([some, twins, some])[rng.permutation(3 * rows)].astype(np.int8)
+    expected = np.unique(both, axis=0, return_index=True, return_inverse=True)
+    first, place = distinct(both)
+    assert np.array_equal(first, expected[1])
+    assert np.array_equal(place, expected[2].ravel())

@@ -9,7 +9,7 @@ from fairguard.errors import ConfigError, DataError
 from fairguard.judge.contrasts import Family, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import estimands_of
-from fairguard.judge.families import critical_value, gaussian_maxima
+from fairguard.judge.families import PRIOR_ROWS, atom_covariances, critical_value, gaussian_maxima
 from fairguard.judge.permutation import adjusted_p_values, null_maxima, studentised
 from fairguard.policy import Metric, Policy
 
@@ -150,6 +150,25 @@ def test_two_mirrored_groups_are_one_two_sided_test() -> None:
     assert len(family) == 4
     assert maxima.min() >= 0
     assert np.quantile(maxima, 0.95) == pytest.approx(norm.isf(0.025), abs=0.06)
+
+
+def test_covariances_of_many_metrics_are_the_sums_over_all_rows() -> None:
+    """Metric by metric over the rows that matter to each, against the definition."""
+    rng = np.random.default_rng(0)
+    y, group = rng.integers(0, 30, 6_000), rng.integers(0, 2, 6_000)
+    dense = np.where(rng.random(6_000) < 0.8, y, rng.integers(0, 30, 6_000))
+    pruned = np.where(rng.random(6_000) < 0.8, dense, rng.integers(0, 30, 6_000))
+    classes = [str(k) for k in range(30)]
+    table = CountTable.of(["g"], [["a", "b"]], classes, codes=group[:, None], y=y, dense=dense, pruned=pruned)
+    family = family_of(table, Policy(metrics=("recall", "fpr")))
+    assert family.effects.shape[0] > family.effects.shape[1] == 60
+    harm, inside = np.where(family.effects == 2, 0.0, family.effects), family.effects != 2
+    share = family.atoms.sum(axis=0) / 6_000
+    residual = (harm - (share @ harm) / (share @ inside)) * inside
+    rows = family.atoms.sum(axis=1, keepdims=True)
+    steadied = (family.atoms + PRIOR_ROWS * share) * rows / (rows + PRIOR_ROWS)
+    expected = [(residual * part[:, None]).T @ residual for part in steadied]
+    np.testing.assert_allclose(atom_covariances(family), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_nothing_changed_nothing_simulated() -> None:

@@ -1,5 +1,7 @@
 """The three outcomes on clear tables, what is said about small groups, and what the policy changes."""
 
+import time
+
 import numpy as np
 import pytest
 from count_tables import draw, flips
@@ -242,6 +244,30 @@ def test_classes_as_groups_find_the_class_that_pays() -> None:
     (row,) = [row for row in judge(table, Policy(), groups=["g"]).groups if row.group == "g=0"]
     assert row.worst_class == "3"
     assert row.worst_class_drop == pytest.approx(0.11, abs=0.03)
+
+
+def test_a_thousand_classes_are_judged_on_recall_and_false_positives_in_seconds() -> None:
+    """Two thousand metrics of as many denominators; a change of one class's recall in one group is still found."""
+    rng = np.random.default_rng(0)
+    n, k = 100_000, 1_000
+    y, sex = rng.integers(0, k, n), rng.integers(0, 2, n)
+    y[:4_000] = 7
+    dense = np.where(rng.random(n) < 0.8, y, rng.integers(0, k, n))
+    pruned = np.where(rng.random(n) < 0.97, dense, rng.integers(0, k, n))
+    pruned[(y == 7) & (sex == 1) & (rng.random(n) < 0.4)] = 8
+    classes = [str(code) for code in range(k)]
+    table = CountTable.of(["sex"], [["F", "M"]], classes, codes=sex[:, None], y=y, dense=dense, pruned=pruned)
+    started = time.process_time()
+    verdict = judge(table, Policy(metrics=("recall", "fpr")))
+    assert time.process_time() - started < 60, "some six seconds; it was minutes"
+    assert len(verdict.findings) == 4 * k
+    assert [(f.group, f.metric, f.label) for f in verdict.regressed] == [("sex=M", "recall", "7")]
+    for found in (verdict.findings[0], *verdict.findings[::997]):
+        group, label = sex == ["sex=F", "sex=M"].index(found.group), int(found.label or -1)
+        inside = group & ((y == label) if found.metric == "recall" else (y != label))
+        rates = [(answers[inside] == label).mean() for answers in (dense, pruned)]
+        assert found.n == inside.sum()
+        assert (found.rate.dense, found.rate.pruned) == pytest.approx(rates)
 
 
 def test_a_feature_called_class_is_a_feature() -> None:

@@ -27,6 +27,11 @@ Cell = tuple[tuple[int, int], ...]
 CLASS = "class"
 """Column that is not in the data: the label itself as the group."""
 
+NO_ANSWER = -2
+"""Stands for both answers where they are the same."""
+AT_ONCE = 8_000_000
+"""Numbers that a product holds at once."""
+
 OVER_CLASSES = (Metric.ACCURACY, Metric.HARMFUL_FLIPS, Metric.DISAGREEMENT)
 """Metrics that compare classes. Recall and the false positive rate have rows of one class or of all others in their
 denominator, so that a class and its rest never both have some; a selection rate within a class is one of these two."""
@@ -157,9 +162,8 @@ def family_of(
 
 def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Estimand]) -> Family:
     """Return the family of all groups on all ``estimands`` that make sense there."""
-    by_cell = np.column_stack([estimand.effects(table) for estimand in estimands])
-    first, kind = distinct(by_cell)
-    effects, shape = by_cell[first], (grouping.member.shape[1], len(first))
+    effects, kind = _kinds(table, estimands)
+    shape = grouping.member.shape[1], len(effects)
     atoms = np.bincount(grouping.place * shape[1] + kind, table.counts, shape[0] * shape[1]).reshape(shape)
     by_class = np.array([is_label(table, *g.columns) for g in grouping.groups], dtype=bool)
     comparable = np.array([e.metric in OVER_CLASSES for e in estimands], dtype=bool)
@@ -168,11 +172,33 @@ def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Esti
     rows, everywhere = grouping.member.astype(np.float64) @ atoms, atoms.sum(axis=0)
     pairs = []
     for what in (effects == HARMED, effects == HELPED, effects != OUTSIDE):
-        inside = (rows @ what)[group, estimand]
-        pairs.append((inside.astype(np.int64), ((everywhere @ what)[estimand] - inside).astype(np.int64)))
+        inside = _summed(rows, what)[group, estimand]
+        outside = _summed(everywhere[None], what)[0, estimand] - inside
+        pairs.append((inside.astype(np.int64), outside.astype(np.int64)))
     (b, b_rest), (c, c_rest), (n, n_rest) = pairs
     counts = (b, c, n, b_rest, c_rest, n_rest)
     return Family(grouping, tuple(estimands), effects, atoms.astype(np.int64), group, estimand, *counts)
+
+
+def _kinds(table: CountTable, estimands: Sequence[Estimand]) -> tuple[NDArray[np.int8], IntArray]:
+    """Return the J kinds of row in lexicographic order, (J, E), and the kind of each cell, (M,).
+
+    Effects are asked for once for each label and pair of answers. Where both models answer alike nothing changed, and
+    the label alone says what the row is: of a thousand classes few of the possible pairs of answers are left.
+    """
+    changed = table.dense != table.pruned
+    answers = [np.where(changed, codes, NO_ANSWER) for codes in (table.dense, table.pruned)]
+    seen, place = distinct(np.column_stack([table.y, *answers]))
+    some = replace(table, cells=table.cells[seen], counts=table.counts[seen])
+    by_answers = np.column_stack([estimand.effects(some) for estimand in estimands])
+    first, kind = distinct(by_answers)
+    return by_answers[first], kind[place]
+
+
+def _summed(rows: FloatArray, what: NDArray[np.bool_]) -> FloatArray:
+    """Return ``rows @ what``, a few columns at a time: as floats, all at once may not fit into memory."""
+    step = max(1, AT_ONCE // max(len(what), 1))
+    return np.concatenate([rows @ what[:, at : at + step] for at in range(0, what.shape[1], step)], axis=1)
 
 
 def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_group: int) -> Grouping:

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 IntArray = NDArray[np.int64]
 
+WIDEST = 1 << 62
+"""Rows with so many possible values have no code in one integer."""
 NO_LABEL = -1
 """Code in the label column of a row without a label."""
 
@@ -172,20 +174,49 @@ def tally(columns: Sequence[IntArray] | IntArray, counts: IntArray | None = None
 
 def distinct(rows: NDArray[np.signedinteger]) -> tuple[IntArray, IntArray]:
     """Return where each distinct row first stands, (M,), in lexicographic order, and each row's place there, (n,)."""
-    codes = _radix(rows.T)[0] if rows.size else None
-    found = (
-        np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        if codes is None
-        else np.unique(codes, return_index=True, return_inverse=True)
-    )
-    return found[1], found[2].ravel()
+    if not rows.size:
+        _, first, place = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        return first, place.ravel()
+    columns = np.ascontiguousarray(rows.T)
+    codes, spans = _radix(columns)
+    if codes is None:
+        codes, size = _ranked(columns, spans), len(rows)
+    else:
+        size = math.prod(spans)
+    if size <= 4 * len(rows):  # few possible codes: counted, not sorted
+        first = np.full(size, -1)
+        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+        seen = first >= 0
+        return first[seen], (np.cumsum(seen) - 1)[codes]
+    _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+    return first, place
+
+
+def _ranked(columns: NDArray[np.signedinteger], spans: Sequence[int]) -> IntArray:
+    """Return the place among the distinct rows, in lexicographic order, of each row too wide for one code, shape (n,).
+
+    As many columns at a time as one integer holds: comparing whole rows of a thousand classes takes minutes.
+    """
+    n = columns.shape[1]
+    place, known = np.zeros(n, dtype=np.int64), 1
+    start = 0
+    while start < len(columns) and known < n:
+        stop, size = start + 1, spans[start]
+        while stop < len(columns) and size * spans[stop] < WIDEST:
+            size *= spans[stop]
+            stop += 1
+        code = _radix(columns[start:stop])[0]
+        ranks, rank = np.unique(columns[start] if code is None else code, return_inverse=True)
+        found, place = np.unique(place * len(ranks) + rank, return_inverse=True)
+        known, start = len(found), stop
+    return place
 
 
 def _radix(columns: Sequence[IntArray] | NDArray[np.signedinteger]) -> tuple[IntArray | None, tuple[int, ...]]:
     """Return each row as one integer that sorts as the row does (``None`` if too wide), and the spans of its digits."""
     lows = [int(column.min()) for column in columns]
     spans = tuple(int(column.max()) - low + 1 for column, low in zip(columns, lows, strict=True))
-    if math.prod(spans) >= 1 << 62:
+    if math.prod(spans) >= WIDEST:
         return None, spans
     code = np.subtract(columns[0], lows[0], dtype=np.int64)
     for column, low, span in zip(columns[1:], lows[1:], spans[1:], strict=True):

@@ -23,6 +23,8 @@ LARGEST = 2_000_000
 """Entries of the atoms' covariances, or of their membership, beyond which Bonferroni's value is used."""
 ENOUGH = 40
 """Draws beyond the quantile, fewer of which would not fix it; for so small an ``alpha`` Bonferroni's value is used."""
+WIDE = 32
+"""Metrics from which their covariances are summed one by one."""
 MANY = 300
 """Contrasts of groups without overlap beyond which it is used too: it is then high by less than 0.03."""
 
@@ -86,7 +88,24 @@ def atom_covariances(family: Family) -> FloatArray:
     residual = (harm - loss) * inside
     rows = family.atoms.sum(axis=1, keepdims=True)
     steadied = (family.atoms + PRIOR_ROWS * share) * rows / (rows + PRIOR_ROWS)
-    covariance: FloatArray = np.einsum("aj,je,jf->aef", steadied, residual, residual, optimize=True)
+    (a, j), e = steadied.shape, residual.shape[1]
+    if e < WIDE or j <= max(a, e):
+        return np.asarray(np.einsum("aj,je,jf->aef", steadied, residual, residual, optimize=True))
+    return _sums_of_products(steadied, residual)
+
+
+def _sums_of_products(steadied: FloatArray, residual: FloatArray) -> FloatArray:
+    """Return what the einsum above does, to the last bit, where it has no room to take two factors at a time.
+
+    Metric by metric, over the kinds of row that are something to it: of the recalls of a hundred classes each concerns
+    the rows of one, and by itself einsum would go through all of them for every pair.
+    """
+    wide = residual.shape[1]
+    covariance = np.empty((len(steadied), wide, wide))
+    for e, own in enumerate(residual.T):
+        some, start = np.flatnonzero(own), min(e, wide - 2)  # a single column would be summed in another order
+        covariance[:, e, start:] = np.einsum("aj,jf->af", steadied[:, some], own[some, None] * residual[some, start:])
+        covariance[:, start:, e] = covariance[:, e, start:]
     return covariance
 
 

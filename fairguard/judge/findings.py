@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fairguard.judge.composition import split_of
 from fairguard.judge.contrasts import Family
-from fairguard.judge.counts import CountTable
+from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import OUTSIDE, RULES
 from fairguard.judge.evidence import ROUNDING, Evidence
 from fairguard.judge.rates import pair
@@ -115,14 +115,31 @@ def _badness(finding: Finding) -> tuple[int, float, str, str, str]:
 
 def _rates(table: CountTable, family: Family) -> FloatArray:
     """Return each contrast's metric in the group, dense and pruned, shape (m, 2)."""
-    counts = np.empty((len(family.grouping.groups), len(family.estimands), 2))
-    for e, estimand in enumerate(family.estimands):
-        inside = table.counts * (estimand.effects(table) != OUTSIDE)
-        for model, answers in enumerate((table.dense, table.pruned)):
-            counts[:, e, model] = family.grouping.sums(inside * estimand.happens(table, answers))
+    counts = np.stack([_happened(table, family, answers) for answers in (table.dense, table.pruned)], axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         rates: FloatArray = counts[family.group, family.estimand] / family.n[:, None]
     return rates
+
+
+def _happened(table: CountTable, family: Family, answers: IntArray) -> FloatArray:
+    """Return in how many rows of each group's denominators the metric's event happens under ``answers``, shape (S, E).
+
+    What is about a class is counted for all classes at once: a thousand passes over the cells would take minutes.
+    """
+    counts = np.empty((len(family.grouping.groups), len(family.estimands)))
+    metrics, right = {estimand.metric for estimand in family.estimands}, answers == table.y
+    by_class = {
+        metric: family.grouping.sums_by(answers, len(table.classes), table.counts * chosen)
+        for metric, chosen in ((Metric.RECALL, right), (Metric.FPR, ~right))
+        if metric in metrics
+    }
+    for e, estimand in enumerate(family.estimands):
+        if estimand.metric in by_class:
+            counts[:, e] = by_class[estimand.metric][:, estimand.label]
+        else:
+            inside = table.counts * (estimand.effects(table) != OUTSIDE)
+            counts[:, e] = family.grouping.sums(inside * estimand.happens(table, answers))
+    return counts
 
 
 def _splits(table: CountTable, family: Family) -> FloatArray:

@@ -187,21 +187,24 @@ class _Block:
 
 def _blocks(family: Family) -> Iterator[_Block]:
     """Yield the family's contrasts by the denominator of their metrics."""
-    inside = family.effects != OUTSIDE
-    _, denominator = distinct(inside.T.astype(np.int8))
-    for number in range(int(denominator.max(initial=-1)) + 1):
-        chosen = denominator[family.estimand] == number
-        if not chosen.any():
-            continue
+    if not len(family):
+        return
+    # A block looks at few metrics, and a thousand classes have as many blocks: each metric's effects lie together.
+    by_estimand = np.ascontiguousarray(family.effects.T)
+    inside = by_estimand != OUTSIDE
+    _, denominator = distinct(inside.astype(np.int8))
+    everywhere = family.atoms.sum(axis=0)
+    order = np.argsort(denominator[family.estimand], kind="stable")
+    for chosen in np.split(order, np.flatnonzero(np.diff(denominator[family.estimand[order]])) + 1):
         some = family.only(chosen)
         used, metric = np.unique(some.estimand, return_inverse=True)
-        rows = inside[:, used[0]]
-        effects = family.effects[rows][:, used]
+        rows = np.flatnonzero(inside[used[0]])
+        effects = by_estimand[used][:, rows].T
         first, kind = distinct(effects)
-        counts = family.atoms[:, rows]
-        totals = np.bincount(kind, counts.sum(axis=0), len(first)).astype(np.int64)
+        totals = np.bincount(kind, everywhere[rows], len(first)).astype(np.int64)
         changes = (effects[first] != 0).any(axis=1) & (totals > 0)
-        yield _Block(some, counts.sum(axis=1), totals[changes], effects[first][changes], metric)
+        sizes = family.atoms @ inside[used[0]]
+        yield _Block(some, sizes, totals[changes], effects[first][changes], metric)
 
 
 def deal(rng: np.random.Generator, sizes: IntArray, totals: IntArray, draws: int) -> IntArray:
