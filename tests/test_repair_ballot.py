@@ -91,7 +91,8 @@ def test_a_held_gate_lets_its_count_live_and_hears_from_the_dead() -> None:
     masks = Masks({"weight": torch.zeros(3, 6, dtype=torch.bool)}, {"weight": Pattern()})
     with held(net, masks) as gates:
         gate, hidden = gates.gates["weight"], gates.hidden["weight"]
-        gate.count = 5
+        gate.count.fill_(5)
+        net.eval()
         net.train()
         assert int((net.weight != 0).sum()) == 5
         nn.functional.cross_entropy(net(x), y).backward()

@@ -125,6 +125,7 @@ class HeldGate(nn.Module):
 
     mask: Tensor
     threshold: Tensor
+    count: Tensor
     age: Tensor
 
     def __init__(self, weight: Tensor) -> None:
@@ -133,8 +134,9 @@ class HeldGate(nn.Module):
         self.scores = nn.Parameter(torch.empty_like(weight).copy_(ranks(weight.abs())))
         self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
         self.register_buffer("threshold", torch.zeros((), device=weight.device))
-        self.register_buffer("age", torch.zeros((), dtype=torch.long))  # on the host: nothing waits for it
-        self.count: int | None = None
+        # On the host, so that nothing waits for them.
+        self.register_buffer("count", torch.tensor(weight.numel()))
+        self.register_buffer("age", torch.zeros((), dtype=torch.long))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the gated weight."""
@@ -143,14 +145,14 @@ class HeldGate(nn.Module):
 
     def train(self, mode: bool = True) -> HeldGate:
         """Change between training and evaluation, with exactly ``count`` living weights."""
-        self.choose()
+        if mode != self.training:  # else a resumed training would choose where the uninterrupted one does not
+            self.choose()
         return super().train(mode)
 
     @torch.no_grad()
     def choose(self) -> None:
-        """Let the highest scores live; as many as do now, unless a count was set (none is, after a resumption)."""
-        self.count = int(self.mask.sum()) if self.count is None else self.count
-        best = self.scores.flatten().topk(self.count, sorted=False)
+        """Let the ``count`` highest scores live."""
+        best = self.scores.flatten().topk(int(self.count), sorted=False)
         self.threshold.copy_(best.values.min())
         chosen = torch.zeros_like(self.mask).flatten().index_fill_(0, best.indices, value=True)
         self.mask.copy_(chosen.view(self.mask.shape))
@@ -194,8 +196,9 @@ class HeldGates:
                 sizes = {name: p.detach().abs() for name, p in self.hidden.items()}
                 keep = masks.select(sizes, loosen=(1 - epoch / max(ramp, 1)) ** 3).keep
                 for name, gate in self.gates.items():
-                    gate.count = int(keep[name].sum())
-                    gate.choose()
+                    gate.count.fill_(int(keep[name].sum()))
+            for gate in self.gates.values():
+                gate.choose()  # also after the ramp: the look at the tune rows left the masks of the mean weights
 
         return fewer
 
@@ -218,6 +221,7 @@ def held(net: nn.Module, masks: Masks) -> Iterator[HeldGates]:
             found.gates[name] = HeldGate(found.hidden[name].detach())
             homes.append((home, attribute, list(home._parameters)))
             parametrize.register_parametrization(home, attribute, found.gates[name], unsafe=True)
+        net.train()  # before a resumed training takes up its masks, which the change of mode would choose anew
         yield found
     finally:
         for place in reversed(homes):
