@@ -2,9 +2,10 @@
 
     python -m benchmarks.repair_cost
 
-A plain masked step (forward, cross-entropy, backward, optimiser, mask) against the step of a repair (dense's answers as
-targets, row weights from the multipliers, replay buffers), turn and turn about on the same rows. Target: 1.15. And the
-whole default repair (votes, tune rows, checkpoints) against one plain retraining. Target: 1.5.
+A plain masked step (forward, cross-entropy, backward, optimiser, mask) against the same step with what fairness adds
+(dense's answers as targets, row weights from the multipliers, replay buffers), turn and turn about on the same rows.
+Target: 1.15. The step of the default repair, whose mask is learned too, beside them. And the whole default repair (tune
+rows, mean of weights, checkpoints) against one plain retraining. Target: 1.5.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from fairguard.policy import Policy
 from fairguard.repair.budget import epochs_of, retraining_epochs
 from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot
+from fairguard.repair.methods.gates import held
 from fairguard.repair.objectives import Objective, fair, plain
 from fairguard.repair.rows import Rows
 from fairguard.repair.task import Options, Task, copied, make_task
@@ -65,18 +68,30 @@ def task_of(build: Callable[[], tuple[nn.Module, tuple[int, ...]]], n: int) -> T
     )
 
 
-def step_times(task: Task, *, rounds: int, steps: int) -> tuple[list[float], list[float], list[float]]:
-    """Return seconds a step of plain training, of plain training again, and of a repair, turn and turn about."""
-    objectives = (plain(task), plain(task), fair(task))
-    times: tuple[list[float], list[float], list[float]] = ([], [], [])
-    enforce = task.masks.enforcer(task.net)
-    optimiser = torch.optim.AdamW(task.net.parameters(), lr=1e-3, fused=True)
-    index = torch.arange(128, device=DEVICE)
+KINDS = ("plain", "again", "fair", "learned")
+"""Plain training, plain training again (the noise), the constraint and its targets, and a learned mask beside them."""
+
+
+def step_times(task: Task, *, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Return seconds a step of each kind of training, turn and turn about; the first round warms up."""
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    objectives = {kind: fair(task) if kind in ("fair", "learned") else plain(task) for kind in KINDS}
     for round_ in range(rounds + 1):
-        for place, objective in enumerate(objectives):
-            seconds = _run(task, objective, optimiser, enforce, index, steps)
-            if round_:  # the first round warms up
-                times[place].append(seconds)
+        for kind in KINDS:
+            task.net.load_state_dict(task.dense)
+            if kind == "learned":
+                with held(task.net, task.masks) as gates:
+                    gates.tightened(task.masks, 0)(0, task.net)
+                    optimiser = torch.optim.AdamW(gates.groups(1e-3)(task.net), lr=1e-3, fused=True)
+                    seconds = _run(
+                        task, objectives[kind], optimiser, partial(gates.follow, task.net), gates.settle, steps
+                    )
+            else:
+                optimiser = torch.optim.AdamW(task.net.parameters(), lr=1e-3, fused=True)
+                enforce = task.masks.enforcer(task.net)
+                seconds = _run(task, objectives[kind], optimiser, _nothing, enforce, steps)
+            if round_:
+                times[kind].append(seconds)
     return times
 
 
@@ -84,11 +99,12 @@ def _run(
     task: Task,
     objective: Objective,
     optimiser: torch.optim.Optimizer,
-    enforce: Callable[[], None],
-    index: torch.Tensor,
+    after_backward: Callable[[], None],
+    after_step: Callable[[], None],
     steps: int,
 ) -> float:
     task.net.train()
+    index = torch.arange(128, device=DEVICE)
     _wait()
     started = _clock()
     for step in range(steps):
@@ -97,10 +113,15 @@ def _run(
         logits = task.logits(task.net, task.train.x.index_select(0, rows))
         objective(logits, rows).backward()
         objective.observe(logits, rows)
+        after_backward()
         optimiser.step()
-        enforce()
+        after_step()
     _wait()
     return (_clock() - started) / steps
+
+
+def _nothing() -> None:
+    """Stand for a hook that this kind of training has not."""
 
 
 def _clock() -> float:
@@ -132,13 +153,15 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for name, build, n, rounds, steps in (("MLP", mlp, 8192, 9, 60), ("CNN", cnn, 1024, 7, 4)):
         task = task_of(build, n)
-        first, second, repairing = step_times(task, rounds=rounds, steps=steps)
-        ratios = [r / p for r, p in zip(repairing, first, strict=True)]
-        noise = [b / a for a, b in zip(first, second, strict=True)]
+        times = step_times(task, rounds=rounds, steps=steps)
+        over = {
+            kind: statistics.median(a / b for a, b in zip(times[kind], times["plain"], strict=True)) for kind in KINDS
+        }
         found[name] = {
-            "plain_ms": 1e3 * statistics.median(first),
-            "repair_over_plain": statistics.median(ratios),
-            "plain_over_plain": statistics.median(noise),
+            "plain_ms": 1e3 * statistics.median(times["plain"]),
+            "repair_over_plain": over["fair"],
+            "learned_mask_over_plain": over["learned"],
+            "plain_over_plain": over["again"],
         }
         if name == "MLP":
             found[name]["whole_repair_over_retraining"] = whole(task)

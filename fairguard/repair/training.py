@@ -85,6 +85,7 @@ def train(
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
     before_epoch: BeforeEpoch | None = None,
     after_backward: Callable[[nn.Module], None] | None = None,
+    after_step: Callable[[], None] | None = None,
     keep_from: int = 0,
     averaged: bool = False,
     mixing: float = 0.0,
@@ -101,6 +102,7 @@ def train(
         groups: the optimiser's parameter groups, where they are not simply all weights.
         before_epoch: for methods whose masks move during training.
         after_backward: for methods that correct the gradients.
+        after_step: for methods that correct the weights.
         keep_from: first epoch whose candidate may be chosen (masks still moving before it).
         averaged: candidates are running means of the weights, not the weights of one step.
         mixing: parameter of mixup, where rows are numbers; 0: rows are not mixed.
@@ -140,6 +142,8 @@ def train(
                 after_backward(net)
             optimiser.step()
             enforce()
+            if after_step is not None:
+                after_step()
             average.update()
             run.step += 1
             saver.save_when_due()

@@ -162,9 +162,10 @@ def _learned(
             objective=objective,
             start=copied(task.net.state_dict()),
             masks=None,
-            groups=gates.groups(task),
+            groups=gates.groups(task.options.lr),
             before_epoch=gates.tightened(task.masks, ramp),
             after_backward=gates.follow,
+            after_step=gates.settle,
             keep_from=ramp,
             **how,
         )

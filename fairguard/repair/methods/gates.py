@@ -1,14 +1,13 @@
 """Weights seen through learned gates: the parametrisation that methods with a learned mask share. No method itself.
 
-Two kinds: :class:`Gate` looks for the highest scores in every forward pass; :class:`HeldGate` looks up a threshold
-now and then, and may grow tighter, which is cheaper and what ``ballot`` learns its mask with.
+Two kinds: :class:`Gate` looks for the highest scores in every forward pass; :class:`HeldGates` look up a
+threshold now and then and may grow tighter, which is cheaper and what ``ballot`` learns its mask with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,13 +16,14 @@ from torch.nn.utils import parametrize
 
 from fairguard.errors import ModelError
 from fairguard.repair.masks import Masks
-from fairguard.repair.task import Task
 from fairguard.repair.training import BeforeEpoch
 
 SCORE_RATE = 10.0
 """Learning rate of scores, which begin as ranks between 0 and 1, relative to the weights'."""
+PART = "gates"
+"""Name under which held gates are a part of a net's first gated layer."""
 EVERY = 8
-"""Steps after which the threshold of a held gate is looked up anew."""
+"""Steps after which the thresholds of held gates are looked up anew."""
 
 
 class _TopK(torch.autograd.Function):
@@ -99,91 +99,99 @@ def ranks(size: Tensor) -> Tensor:
     return (order / max(len(order) - 1, 1)).view(size.shape)
 
 
-class _Held(torch.autograd.Function):
-    """A weight under a mask, whose gradient reaches living weights, and the scores of all as if each lived."""
+class HeldGates(nn.Module):
+    """Scores beside a net's weights that say which of them live; a part of the net while it trains.
 
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, mask)
-        return torch.where(mask, weight, 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        weight, mask = ctx.saved_tensors
-        return torch.where(mask, gradients[0], 0.0), gradients[0] * weight, None
-
-
-class HeldGate(nn.Module):
-    """``weight * mask``: the mask of the ``count`` highest scores, exact whenever the net changes to evaluation.
-
-    While it trains, the mask is what lies above a threshold that is looked up now and then: sorting after every step
-    would cost a small net as much as its training.
+    The net's own parameters are what lives, zeros included; the weights behind them, which a dead weight comes back
+    with, are kept here. One fused operation for all layers where a gate in every layer would cost a small net as much
+    as its training. After a backward pass (:meth:`follow`) scores get the gradient of all weights as if each lived,
+    weights that of the living; after the optimiser's step (:meth:`settle`) the net is what lives again. While it
+    trains, a mask is what lies above a threshold that is looked up now and then; whenever the net changes to
+    evaluation, exactly ``counts`` live.
 
     Args:
-        weight: what is gated; scores begin as the ranks of its sizes, and everything lives.
+        net: whose parameters are gated; scores begin as the ranks of their sizes, and everything lives.
+        masks: names of these parameters.
     """
 
-    mask: Tensor
-    threshold: Tensor
-    count: Tensor
+    thresholds: Tensor
+    counts: Tensor
     age: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
-        """Keep scores and mask in the weight's own order of memory."""
+    def __init__(self, net: nn.Module, masks: Masks) -> None:
+        """Keep scores, weights and masks in the parameters' own order of memory."""
         super().__init__()
-        self.scores = nn.Parameter(torch.empty_like(weight).copy_(ranks(weight.abs())))
-        self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
-        self.register_buffer("threshold", torch.zeros((), device=weight.device))
+        parameters = dict(net.named_parameters())
+        self.names = list(masks.keep)
+        self.weights: list[Any] = [parameters[name] for name in self.names]
+        like = [w.detach() for w in self.weights]
+        self.scores = nn.ParameterList(nn.Parameter(torch.empty_like(w).copy_(ranks(w.abs()))) for w in like)
+        for place, weight in enumerate(like):
+            self.register_buffer(f"hidden{place}", weight.clone())
+            self.register_buffer(f"mask{place}", torch.ones_like(weight))
+        self.register_buffer("thresholds", torch.zeros(len(like), device=like[0].device))
         # On the host, so that nothing waits for them.
-        self.register_buffer("count", torch.tensor(weight.numel()))
+        self.register_buffer("counts", torch.tensor([w.numel() for w in like]))
         self.register_buffer("age", torch.zeros((), dtype=torch.long))
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return the gated weight."""
-        held: Tensor = _Held.apply(weight, self.scores, self.mask)  # type: ignore[no-untyped-call]
-        return held
+    @property
+    def hidden(self) -> list[Any]:
+        """Return the weights behind the net's, dead ones included."""
+        return [getattr(self, f"hidden{place}") for place in range(len(self.names))]
 
-    def train(self, mode: bool = True) -> HeldGate:
-        """Change between training and evaluation, with exactly ``count`` living weights."""
+    @property
+    def masks(self) -> list[Any]:
+        """Return the masks, of ones and zeros in the weights' own type: a product with them is fast."""
+        return [getattr(self, f"mask{place}") for place in range(len(self.names))]
+
+    def train(self, mode: bool = True) -> HeldGates:
+        """Change between training and evaluation, with exactly ``counts`` living weights."""
         if mode != self.training:  # else a resumed training would choose where the uninterrupted one does not
             self.choose()
-        return super().train(mode)
+        super().train(mode)
+        return self
 
     @torch.no_grad()
     def choose(self) -> None:
-        """Let the ``count`` highest scores live."""
-        best = self.scores.flatten().topk(int(self.count), sorted=False)
-        self.threshold.copy_(best.values.min())
-        chosen = torch.zeros_like(self.mask).flatten().index_fill_(0, best.indices, value=True)
-        self.mask.copy_(chosen.view(self.mask.shape))
+        """Let the ``counts`` highest scores live in the net."""
+        for place, (scores, mask) in enumerate(zip(self.scores, self.masks, strict=True)):
+            best = scores.flatten().topk(int(self.counts[place]), sorted=False)
+            self.thresholds[place] = best.values.min()
+            chosen = best.values.new_zeros(mask.numel()).index_fill_(0, best.indices, 1.0)
+            mask.copy_(chosen.view(mask.shape))
+        torch._foreach_copy_(self.weights, torch._foreach_mul(self.hidden, self.masks))
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Let the mask follow the scores after a step."""
+    def follow(self, _: nn.Module) -> None:
+        """Hand on the gradients and let the masks follow the scores; called after every backward pass."""
+        masks, hidden = self.masks, self.hidden
+        grads: list[Any] = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights]
+        for scores, gradient in zip(self.scores, torch._foreach_mul(grads, hidden), strict=True):
+            scores.grad = gradient
+        torch._foreach_mul_(grads, masks)
         self.age += 1
         if int(self.age) % EVERY == 0:
             self.choose()
         else:
-            torch.ge(self.scores, self.threshold, out=self.mask)
+            for place, scores in enumerate(self.scores):
+                masks[place].copy_(scores >= self.thresholds[place])
+        torch._foreach_copy_(self.weights, hidden)
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Let the net be what lives; called after every step of the optimiser."""
+        torch._foreach_copy_(self.hidden, self.weights)
+        torch._foreach_mul_(self.weights, self.masks)
 
-@dataclass(frozen=True)
-class HeldGates:
-    """The gates of a net, by the masked parameter's name, with the parameters behind them."""
-
-    gates: dict[str, HeldGate]
-    hidden: dict[str, nn.Parameter]
-
-    def groups(self, task: Task) -> Callable[[nn.Module], list[dict[str, Any]]]:
-        """Return what splits the parameters for the optimiser: scores learn faster and do not decay."""
-        scores = [gate.scores for gate in self.gates.values()]
-        chosen = {id(p) for p in scores}
+    def groups(self, lr: float) -> Callable[[nn.Module], list[dict[str, Any]]]:
+        """Return what splits the parameters for the optimiser: scores learn faster than ``lr`` and do not decay."""
+        chosen = {id(p) for p in self.scores}
 
         def apart(net: nn.Module) -> list[dict[str, Any]]:
             others = [p for p in net.parameters() if p.requires_grad and id(p) not in chosen]
             return [
                 {"params": others},
-                {"params": scores, "lr": SCORE_RATE * task.options.lr, "weight_decay": 0.0},
+                {"params": list(self.scores), "lr": SCORE_RATE * lr, "weight_decay": 0.0},
             ]
 
         return apart
@@ -193,39 +201,25 @@ class HeldGates:
 
         def fewer(epoch: int, _: nn.Module) -> None:
             if epoch <= ramp:
-                sizes = {name: p.detach().abs() for name, p in self.hidden.items()}
+                sizes = {name: h.abs() for name, h in zip(self.names, self.hidden, strict=True)}
                 keep = masks.select(sizes, loosen=(1 - epoch / max(ramp, 1)) ** 3).keep
-                for name, gate in self.gates.items():
-                    gate.count.fill_(int(keep[name].sum()))
-            for gate in self.gates.values():
-                gate.choose()  # also after the ramp: the look at the tune rows left the masks of the mean weights
+                self.counts.copy_(torch.tensor([int(keep[name].sum()) for name in self.names]))
+            self.choose()  # also after the ramp: the look at the tune rows left the masks of the mean weights
 
         return fewer
-
-    def follow(self, _: nn.Module) -> None:
-        """Let masks follow their scores; called after every backward pass."""
-        for gate in self.gates.values():
-            gate.follow()
 
 
 @contextmanager
 def held(net: nn.Module, masks: Masks) -> Iterator[HeldGates]:
-    """Put a held gate before every masked parameter of ``net`` and yield them; leave the gated weights behind."""
-    found = HeldGates({}, {})
-    homes: list[tuple[nn.Module, str, list[str]]] = []
+    """Put held gates beside the masked parameters of ``net`` and yield them; leave what lives behind."""
+    gates = HeldGates(net, masks)
+    home = net.get_submodule(gates.names[0].rpartition(".")[0])  # a layer: a container would run them as one of its own
+    home.add_module(PART, gates)
     try:
-        for name in masks.keep:
-            path, _, attribute = name.rpartition(".")
-            home = net.get_submodule(path)
-            found.hidden[name] = getattr(home, attribute)
-            found.gates[name] = HeldGate(found.hidden[name].detach())
-            homes.append((home, attribute, list(home._parameters)))
-            parametrize.register_parametrization(home, attribute, found.gates[name], unsafe=True)
         net.train()  # before a resumed training takes up its masks, which the change of mode would choose anew
-        yield found
+        yield gates
     finally:
-        for place in reversed(homes):
-            _leave(*place)
+        del home._modules[PART]
 
 
 def _leave(home: nn.Module, attribute: str, order: list[str]) -> None:
@@ -237,18 +231,13 @@ def _leave(home: nn.Module, attribute: str, order: list[str]) -> None:
 
 
 def takes_gates(net: nn.Module, masks: Masks) -> bool:
-    """Return whether held gates can stand before every masked parameter and keep the pattern of zeros.
+    """Return whether held gates can stand beside every masked parameter and keep the pattern of zeros.
 
-    Not where zeros have a pattern, where a parameter has two names (the other would lead around the gate), is
-    parametrised already, or belongs to a TorchScript or exported program.
+    Not where zeros have a pattern, a parameter is seen through a parametrisation already, or the net is a TorchScript
+    or exported program, which takes no new parts.
     """
     if any(pattern.kind != "unstructured" for pattern in masks.patterns.values()):
         return False
-    names: dict[int, int] = {}
-    for _, parameter in net.named_parameters(remove_duplicate=False):
-        names[id(parameter)] = names.get(id(parameter), 0) + 1
-    program = torch.jit.ScriptModule | torch.fx.GraphModule
-    if isinstance(net, program) or any(isinstance(module, program) for module in net.modules()):
+    if any("parametrizations" in name.split(".") for name in masks.keep):
         return False
-    parameters = dict(net.named_parameters())
-    return all(names[id(parameters[name])] == 1 and "parametrizations" not in name for name in masks.keep)
+    return not any(isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule) for module in net.modules())
