@@ -163,12 +163,13 @@ def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
     under a parametrisation. Embedding tables, norms, and parameters of other names, such as positional embeddings and
     class tokens, stay dense, as torch.nn.utils.prune and its like leave them.
     """
-    left = {id(p) for m in net.modules() if _is_left_dense(m) for p in m.parameters(recurse=False)}
+    left = {id(p) for m in net.modules() if is_left_dense(m) for p in m.parameters(recurse=False)}
     named = _left_dense_in(net)
     return {n: p for n, p in net.named_parameters() if id(p) not in left and n not in named and _is_kernel(n, p)}
 
 
-def _is_left_dense(module: nn.Module) -> bool:
+def is_left_dense(module: nn.Module) -> bool:
+    """Return whether a layer is an embedding or a norm, whose parameters stay dense."""
     kind = getattr(module, "original_name", type(module).__name__)  # TorchScript keeps the name of the class alone
     return isinstance(module, nn.Embedding | nn.EmbeddingBag) or kind.endswith(("Embedding", "EmbeddingBag", "Norm"))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairguard.errors import ModelError
 from fairguard.inputs.limits import listed
-from fairguard.repair.masks import Masks, Weights, _is_left_dense, masks_at, prunable
+from fairguard.repair.masks import Masks, Weights, is_left_dense, masks_at, prunable
 from fairguard.repair.task import copied
 
 ROUNDING = 1e-6
@@ -54,7 +54,7 @@ def left_dense(net: nn.Module) -> list[str]:
     What a layer multiplies by is known by its name, weight: a layer of the user's own may call it otherwise. Tables,
     norms, biases and embeddings are left on purpose, and not told of.
     """
-    beside = {id(p) for m in net.modules() if _is_left_dense(m) for p in m.parameters(recurse=False)}
+    beside = {id(p) for m in net.modules() if is_left_dense(m) for p in m.parameters(recurse=False)}
     found = {
         name: p
         for name, p in net.named_parameters()

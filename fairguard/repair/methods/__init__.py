@@ -11,7 +11,7 @@ from fairguard.repair.task import Candidate, Task
 Method = Callable[[Task], Candidate]
 
 METHODS = {
-    "ballot": "votes of accuracy and fairness for a mask, rewind, constrained retraining (the default)",
+    "ballot": "learns a fair mask with the weights, under the constraint (the default)",
     "keep-mask": "keeps PRUNED's mask and retrains under the constraint",
     "mask-only": "moves the mask and leaves dense's weights as they are",
     "magnitude": "keeps the largest weights, gradually, then fine-tunes",
