@@ -12,7 +12,7 @@ from fairguard.policy import Policy
 from fairguard.repair.masks import Masks, Pattern, masks_at
 from fairguard.repair.methods import ballot, bias_shift, bilevel, magnitude
 from fairguard.repair.methods.gates import held, takes_gates
-from fairguard.repair.shifts import groups_are_classes, recalls, shifts_toward
+from fairguard.repair.shifts import WIDTH, groups_are_classes, last_bias, recalls, shifted, shifts_toward
 from fairguard.repair.task import Candidate, Options, Task, answer, copied, make_task
 
 
@@ -74,6 +74,38 @@ def test_shifts_lead_to_the_recalls_that_are_wanted(task: Task) -> None:
             float((recalls(logits + s, task.tune.y) - wanted).std()) for s in shifts_toward(wanted, logits, task.tune.y)
         ]
         assert min(off) < 0.7 * off[0]
+
+
+def test_smoothed_recalls_vary_less_and_lead_to_more_alike_unseen_classes() -> None:
+    """Nets' logits simulated: 60 rows a class to shift by, 4,000 to look at, margins that differ by class."""
+    generator = torch.Generator().manual_seed(0)
+    easy = torch.linspace(1.0, 2.2, 8)
+
+    def drawn(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.arange(8).repeat_interleave(rows)
+        return torch.randn(len(y), 8, generator=generator) + easy[y][:, None] * nn.functional.one_hot(y, 8) * 1.5, y
+
+    unseen = drawn(4_000)
+    off: dict[float, list[float]] = {0.0: [], WIDTH: []}
+    for _ in range(20):
+        few = drawn(60)
+        for width, found in off.items():
+            shift = shifts_toward(torch.zeros(8), *few, width=width)[-1]
+            found.append(float(recalls(unseen[0] + shift, unseen[1]).std()))
+    before = float(recalls(*unseen).std())
+    assert sum(off[WIDTH]) / 20 < 0.85 * sum(off[0.0]) / 20 < 0.5 * before
+
+
+def test_a_shift_goes_no_further_than_the_floor(task: Task) -> None:
+    bias = last_bias(task, task.pruned)
+    assert bias is not None
+    free, score = shifted(replace(task, floor=0.0), task.pruned, bias)
+    assert not torch.equal(free[bias], task.pruned[bias])
+    tight, kept = shifted(replace(task, floor=1.0), task.pruned, bias)
+    assert kept.accuracy >= task.score_of(task.pruned).accuracy
+    assert float((tight[bias] - task.pruned[bias]).abs().max()) <= float((free[bias] - task.pruned[bias]).abs().max())
+    assert set(free) == set(task.pruned)
+    assert 0.0 < score.accuracy <= 1.0
 
 
 def test_a_net_without_last_biases_is_left_as_trained_and_bias_shift_says_so() -> None:

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from fairguard.repair.masks import Weights
-from fairguard.repair.task import Answers, Score, Task, answer, copied
+from fairguard.repair.task import Score, Task, answer, copied
 
 STEPS = 200
 RATE = 0.5
 """Logits by which a recall one below what is wanted moves a bias, at first."""
-LOOK = 10
-"""Steps between two shifts that are handed back."""
-NOISE = 0.5
-"""Standard errors of noise that a class is allowed when a shift is chosen: fewer than an epoch gets, because so few
-numbers cannot fit themselves to the noise of all tune rows."""
+SMOOTH_RATE = 2.0
+"""The same where recalls are smoothed, in widths of the smoothing."""
+WIDTH = 1.0
+"""Width of the smoothing, in standard deviations of the margin. A counted recall of few rows is mostly noise: moved
+by smoothed ones, unseen classes came out more alike and more often right (MNIST, ten divisions of the rows to train
+and tune on: CWV 14.4e-4 and accuracy .893 against 19.7e-4 and .888)."""
 
 
 def groups_are_classes(task: Task) -> bool:
@@ -33,43 +34,57 @@ def groups_are_classes(task: Task) -> bool:
     return False
 
 
-def shifts_toward(wanted: Tensor, logits: Tensor, y: Tensor) -> list[Tensor]:
+def shifts_toward(wanted: Tensor, logits: Tensor, y: Tensor, *, width: float = 0.0, look: int = 10) -> list[Tensor]:
     """Return shifts of the K logits, from none toward recalls that differ as ``wanted`` do.
 
     Args:
         wanted: shape (K,), recall of every class up to a constant; zeros for equal recall.
         logits: shape (n, K).
         y: shape (n,), class codes.
+        width: of the smoothing of recalls, in standard deviations of the margin; 0 counts right answers.
+        look: steps between two shifts that are handed back.
     """
     classes = logits.shape[1]
     shift = torch.zeros(classes, device=logits.device)
-    count = torch.bincount(y, minlength=classes).clamp_min(1)
-    seen = torch.bincount(y, minlength=classes) > 0  # nothing says where a class without rows should stand
+    count = torch.bincount(y, minlength=classes)
+    seen = count > 0  # nothing says where a class without rows should stand
     wanted = wanted - wanted[seen].mean()
+    scale = width * float(margins(logits, y).std()) if width else 0.0
+    rate, slower = (SMOOTH_RATE * scale, 40) if scale else (RATE, 20)
     found = [shift.clone()]
     for step in range(STEPS):
-        recall = recalls(logits + shift, y, count)
-        shift = shift + RATE / (1 + step / 20) * (recall[seen].mean() + wanted - recall) * seen
-        if step % LOOK == LOOK - 1:
+        recall = recalls(logits + shift, y, scale)
+        shift = shift + rate / (1 + step / slower) * (recall[seen].mean() + wanted - recall) * seen
+        if step % look == look - 1:
             found.append((shift - shift.mean()).clone())
     return found
 
 
-def recalls(logits: Tensor, y: Tensor, count: Tensor | None = None) -> Tensor:
-    """Return the recall of each class, shape (K,), from logits (n, K) and class codes (n,)."""
+def margins(logits: Tensor, y: Tensor) -> Tensor:
+    """Return by how much each row's own logit exceeds the highest other one, shape (n,)."""
+    own = y[:, None]
+    return logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)
+
+
+def recalls(logits: Tensor, y: Tensor, scale: float = 0.0) -> Tensor:
+    """Return the recall of each class, shape (K,), from logits (n, K) and class codes (n,).
+
+    With a ``scale``, in logits, a row counts by the logistic function of its margin over it instead of by 0 or 1: a
+    kernel estimate of the same share, which varies less from sample to sample.
+    """
     classes = logits.shape[1]
-    count = torch.bincount(y, minlength=classes).clamp_min(1) if count is None else count
-    return torch.bincount(y[logits.argmax(1) == y], minlength=classes) / count
-
-
-def wanted_recalls(task: Task) -> Tensor:
-    """Return what the task's constraint asks of the classes' recalls: dense's own, or equal ones."""
-    of_dense = recalls(task.before[1].logits, task.tune.y)
-    return torch.zeros_like(of_dense) if task.options.reference == "equal" else of_dense
+    count = torch.bincount(y, minlength=classes).clamp_min(1)
+    if not scale:
+        return torch.bincount(y[logits.argmax(1) == y], minlength=classes) / count
+    right = torch.sigmoid(margins(logits, y) / scale)
+    return torch.zeros(classes, device=y.device).index_add_(0, y, right) / count
 
 
 def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
-    """Return ``weights`` with the last biases moved as the tune rows like best (perhaps not at all), and their score.
+    """Return ``weights`` with the last biases moved (perhaps not at all), and their score.
+
+    They are moved until no class's smoothed recall on the tune rows lies further behind the others' than training aims
+    at, against dense's or in itself, with as few wrong answers on the way as can be, above the accuracy floor.
 
     Args:
         task: the tune rows, and what is asked of them.
@@ -77,15 +92,35 @@ def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
         bias: the name of the last biases, from :func:`last_bias`.
     """
     task.net.load_state_dict(weights)
-    logits = answer(task.net, task.head, task.tune, task.cells[1]).logits
-    best: tuple[Score, Tensor] | None = None
-    for shift in shifts_toward(wanted_recalls(task), logits, task.tune.y):
-        score = task.score(Answers(logits + shift, task.hits((logits + shift).argmax(1))), noise=NOISE)
-        if best is None or score.better_than(best[0], task.floor):
-            best = score, shift
+    logits, y = answer(task.net, task.head, task.tune, None).logits, task.tune.y
+    scale = WIDTH * float(margins(logits, y).std())
+    wanted = _wanted(task)
+    tolerance = task.options.aim * float(task.margins.min()) if len(task.margins) else 0.0
+    losing = torch.ones_like(y) if task.options.reference == "equal" else task.before[1].hits[:, 0]
+    best: tuple[tuple[float, float], Tensor] | None = None
+    for shift in shifts_toward(wanted, logits, y, width=WIDTH, look=1):
+        right = ((logits + shift).argmax(1) == y).float()
+        over = max(0.0, _furthest_behind(recalls(logits + shift, y, scale) - wanted, y) - tolerance)
+        key = min(0.0, float(right.mean()) - task.floor), -over - float((losing * (1 - right)).mean())
+        if best is None or key > best[0]:
+            best = key, shift
     assert best is not None  # noqa: S101 - no shift at all is among them
     moved = weights | {bias: weights[bias] + best[1].to(weights[bias])}
     return moved, task.score_of(moved)
+
+
+def _wanted(task: Task) -> Tensor:
+    """Return what the task's constraint asks of the classes' smoothed recalls: dense's own, or equal ones."""
+    of_dense = task.before[1].logits
+    found = recalls(of_dense, task.tune.y, WIDTH * float(margins(of_dense, task.tune.y).std()))
+    return torch.zeros_like(found) if task.options.reference == "equal" else found
+
+
+def _furthest_behind(recall: Tensor, y: Tensor) -> float:
+    """Return how far the last class's recall, of shape (K,), lies behind the mean of the other rows' (y of shape n)."""
+    count = torch.bincount(y, minlength=len(recall)).float()
+    rest = ((recall * count).sum() - recall * count) / (count.sum() - count).clamp_min(1.0)
+    return float((rest - recall)[count > 0].max())
 
 
 def last_bias(task: Task, weights: Weights) -> str | None:
