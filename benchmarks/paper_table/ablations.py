@@ -17,6 +17,9 @@ RECIPES = {
     "without-mixing": Recipe(mixed=False),
     "without-shift": Recipe(shifted=False),
     "magnitude-mask": Recipe(mask="magnitude"),
+    "shift-alone": Recipe(
+        mask="magnitude", rewind=True, constrained=False, distilled=False, averaged=False, mixed=False
+    ),
     "votes-and-run-off": Recipe(mask="votes"),
     "votes": Recipe(mask="votes", run_off=False),
     "votes-without-conflicts": Recipe(mask="votes", run_off=False, conflicts=False),
@@ -25,8 +28,9 @@ RECIPES = {
     "votes-eta-2": Recipe(mask="votes", run_off=False, eta=2.0),
 }
 """One of the two starts is the default: dense's weights where its answers are to be kept, PRUNED's where classes are to
-be equally right, where there is no distillation to leave out either. Magnitude mask: tightened by the weights'
-sizes while they train, instead of learned. Votes: one shot at dense's weights."""
+be equally right, where there is no distillation to leave out either. Magnitude mask: tightened by the weights' sizes
+while they train, instead of learned. Shift alone: gradual magnitude pruning with the last biases moved as the default
+moves them, where groups are classes. Votes: one shot at dense's weights."""
 
 ABLATIONS: dict[str, Callable[[Task], Candidate]] = {
     name: partial(select_and_train, recipe=recipe) for name, recipe in RECIPES.items()
