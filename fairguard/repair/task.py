@@ -164,8 +164,13 @@ class Task:
         self.net.load_state_dict(weights)
         return self.tune_score(self.net)
 
-    def score(self, answers: Answers) -> Score:
-        """Return how good these answers to the tune rows are. Waits for the device once."""
+    def score(self, answers: Answers, *, noise: float = 1.0) -> Score:
+        """Return how good these answers to the tune rows are. Waits for the device once.
+
+        Args:
+            answers: to the tune rows.
+            noise: standard errors by which an excess must lie over its tolerance to be a violation.
+        """
         measured = self.measure(answers)
         right = answers.hits[:, 0]
         equal = self.options.reference == "equal"
@@ -173,7 +178,7 @@ class Task:
         if measured is None or self.cells[1] is None:
             accuracy, lost = torch.stack([right.mean(), harm]).tolist()
             return Score(accuracy, 0.0, lost, "", math.nan)
-        over = measured.excess - self.options.aim * self.margins - measured.error
+        over = measured.excess - self.options.aim * self.margins - noise * measured.error
         worst = int(over.argmax())
         numbers = torch.stack([right.mean(), over[worst].clamp_min(0.0), harm, measured.excess[worst]]).tolist()
         return Score(numbers[0], numbers[1], numbers[2], self.cells[1].cells[worst].group, numbers[3])
