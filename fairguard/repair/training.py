@@ -84,8 +84,8 @@ def train(
     masks: Masks | None,
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
     before_epoch: BeforeEpoch | None = None,
-    after_backward: Callable[[nn.Module], None] | None = None,
-    after_step: Callable[[], None] | None = None,
+    after_backward: Callable[[nn.Module], None] = lambda net: None,
+    after_step: Callable[[], None] = lambda: None,
     keep_from: int = 0,
     averaged: bool = False,
     mixing: float = 0.0,
@@ -114,7 +114,7 @@ def train(
     net, options = task.net, task.options
     steps = len(task.train) // (batch := min(options.batch_size, len(task.train)))
     net.load_state_dict(start)
-    enforce = masks.enforcer(net) if masks else _nothing
+    enforce = masks.enforcer(net) if masks else lambda: None
     enforce()
     torch.manual_seed(options.seed)
     optimiser = _optimiser(groups, task)
@@ -123,7 +123,6 @@ def train(
     average = Average(net, max(1, round(AVERAGED * epochs * steps)) if averaged else 0)
     saver = _Saver(task, f"{name}.running", run, net, optimiser, objective, average)
     saver.resume()
-
     while run.epoch < epochs:
         if before_epoch is not None and run.step == 0 and (moved := before_epoch(run.epoch, net)) is not None:
             run.keep = moved.keep
@@ -138,12 +137,10 @@ def train(
             _set_rate(optimiser, run.rate * _schedule((run.epoch * steps + run.step) / (epochs * steps)))
             optimiser.zero_grad(set_to_none=True)
             run.loss = run.loss + _gradients(task, forward, objective, index, x, run, optimiser, mixing)
-            if after_backward is not None:
-                after_backward(net)
+            after_backward(net)
             optimiser.step()
             enforce()
-            if after_step is not None:
-                after_step()
+            after_step()
             average.update()
             run.step += 1
             saver.save_when_due()
@@ -290,10 +287,6 @@ def _cut(x: Any, piece: slice) -> Any:
 def _mixed(x: Any, share: float) -> Any:
     """Return each row mixed with its neighbour in the batch."""
     return mapped(x, lambda t: share * t + (1 - share) * t.roll(1, 0))
-
-
-def _nothing() -> None:
-    """Enforce no mask."""
 
 
 @dataclass
