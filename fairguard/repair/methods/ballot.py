@@ -101,7 +101,7 @@ def _run_off(task: Task, candidates: dict[str, Masks], recipe: Recipe) -> tuple[
 
 
 def retrain(task: Task, masks: Masks | None, spent: float, recipe: Recipe = DEFAULT) -> Candidate:
-    """Return the best candidate of constrained training from dense's weights.
+    """Return the best candidate of constrained training.
 
     Args:
         task: net, rows and PRUNED's masks.

@@ -20,8 +20,8 @@ from fairguard.repair.training import BeforeEpoch
 
 SCORE_RATE = 10.0
 """Learning rate of scores, which begin as ranks between 0 and 1, relative to the weights'."""
-PART = "gates"
-"""Name under which held gates are a part of a net's first gated layer."""
+PART = "_fairguard_gates"
+"""Name under which held gates are a part of a net's first gated layer: none that a layer has of its own."""
 EVERY = 8
 """Steps after which the thresholds of held gates are looked up anew."""
 
@@ -156,7 +156,7 @@ class HeldGates(nn.Module):
         """Let the ``counts`` highest scores live in the net."""
         for place, (scores, mask) in enumerate(zip(self.scores, self.masks, strict=True)):
             best = scores.flatten().topk(int(self.counts[place]), sorted=False)
-            self.thresholds[place] = best.values.min()
+            self.thresholds[place] = best.values.min() if len(best.values) else torch.inf  # pruning emptied the layer
             chosen = best.values.new_zeros(mask.numel()).index_fill_(0, best.indices, 1.0)
             mask.copy_(chosen.view(mask.shape))
         torch._foreach_copy_(self.weights, torch._foreach_mul(self.hidden, self.masks))

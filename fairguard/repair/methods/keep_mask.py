@@ -1,4 +1,4 @@
-"""``--keep-mask``: PRUNED's own mask and weights, retrained under the constraint."""
+"""``--keep-mask``: PRUNED's own mask, retrained under the constraint from where ``ballot`` starts."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from fairguard.repair.task import Candidate, Task
 
 
 def select_and_train(task: Task) -> Candidate:
-    """Return the best candidate of constrained retraining of dense's weights under PRUNED's own mask."""
+    """Return the best candidate of constrained retraining under PRUNED's own mask."""
     return retrain(task, task.masks, 0.0)
