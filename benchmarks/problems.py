@@ -111,33 +111,38 @@ def table(name: str, groups: tuple[str, ...], drop: tuple[str, ...], *, where: s
     return Problem(torch.from_numpy(x), labels, named, partial(mlp, x.shape[1], 2), epochs=12)
 
 
-def faces(*, build: Callable[[int], nn.Module], label: str = "gender") -> Problem:
-    """Return UTKFace: gender with groups by race, or age bands with groups by class."""
+def faces(*, build: Callable[[int], nn.Module], label: str = "gender", by: tuple[str, ...] = ("race",)) -> Problem:
+    """Return UTKFace.
+
+    Args:
+        build: makes the network for so many classes.
+        label: ``gender`` or ``age``, in bands.
+        by: groups: columns of the file, or ``class`` for the label's own classes.
+    """
     arrays = np.load(DATA / "utkface.npz", allow_pickle=False)
     keep = arrays["age"] >= (10 if label == "gender" else 0)  # children's genders are labelled at a guess
     y = arrays["gender"] if label == "gender" else np.digitize(arrays["age"], AGE_BANDS)
-    groups = arrays["race"] if label == "gender" else y
-    column = "race" if label == "gender" else "class"
-    return images(arrays["X"][keep], y[keep], groups[keep], column, build, epochs=40)
+    groups = {column: (y if column == "class" else arrays[column])[keep] for column in by}
+    return images(arrays["X"][keep], y[keep], groups, build, epochs=40)
 
 
 def cifar(*, build: Callable[[int], nn.Module]) -> Problem:
     """Return CIFAR-10, groups by class."""
     arrays = np.load(DATA / "cifar10.npz", allow_pickle=False)
-    return images(arrays["X"], arrays["label"], arrays["label"], "class", build)
+    return images(arrays["X"], arrays["label"], {"class": arrays["label"]}, build)
 
 
 def mnist() -> Problem:
     """Return 10,000 of MNIST's digits, groups by class."""
     arrays = np.load(DATA / "mnist_bingo_pair.npz", allow_pickle=False)
-    return images(arrays["x"][..., None], arrays["label"], arrays["label"], "class", partial(mlp, 28 * 28), epochs=40)
+    digit = arrays["label"]
+    return images(arrays["x"][..., None], digit, {"class": digit}, partial(mlp, 28 * 28), epochs=40)
 
 
 def images(
     pixels: NDArray[np.uint8],
     y: NDArray[Any],
-    groups: NDArray[Any],
-    column: str,
+    groups: dict[str, NDArray[Any]],
     build: Callable[[int], nn.Module],
     *,
     epochs: int = 10,
@@ -146,7 +151,8 @@ def images(
     x = (torch.from_numpy(pixels).float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(y.astype(np.int64))
     classes = int(labels.max()) + 1
-    return Problem(x, labels, {column: groups.astype(str)}, lambda: build(classes), epochs=epochs, margin=0.05)
+    named = {column: values.astype(str) for column, values in groups.items()}
+    return Problem(x, labels, named, lambda: build(classes), epochs=epochs, margin=0.05)
 
 
 TABLES: dict[str, Callable[[], Problem]] = {

@@ -49,6 +49,7 @@ FINE_TUNING = 3
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     **TABLES,
     "utkface": lambda: faces(build=vgg),
+    "utkface-age": lambda: faces(build=vgg, label="age", by=("race", "gender")),
     "cifar10": lambda: cifar(build=vgg),
 }
 BUDGETS = {"cifar10": "16epochs"}

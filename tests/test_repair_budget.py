@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_repair_architectures import digits, mlp
 
-from fairguard.policy import Policy
-from fairguard.repair.budget import exceeded
+from fairguard.policy import Metric, Policy
+from fairguard.repair.budget import batch_for, exceeded
+from fairguard.repair.constraints import QUICKEST, Cell, Cells, Constraint
 from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import LEAST, METHODS, lth, method_named
 from fairguard.repair.shifts import shifts_toward
@@ -69,3 +72,36 @@ def test_a_class_without_rows_stays_where_it_is() -> None:
     for shift in shifts_toward(torch.zeros(4), logits, y):
         assert bool(shift.isfinite().all())
         assert float((shift - shift.mean()).abs().max()) < 3.0
+
+
+@given(st.integers(1, 1_000_000))
+def test_few_rows_are_taken_in_smaller_batches(n_rows: int) -> None:
+    batch = batch_for(n_rows)
+    assert batch in (16, 32, 64, 128)
+    assert n_rows // batch >= 12 or batch == 16
+    assert batch == 128 or n_rows < 12 * 2 * batch, "and in none smaller than that takes"
+
+
+@pytest.mark.parametrize(("n_rows", "share"), [(40, 0.5), (400, 0.1), (400, 0.9), (4_000, 0.1)])
+def test_a_multiplier_waits_for_the_weights_however_few_rows_there_are(n_rows: int, share: float) -> None:
+    y = torch.zeros(n_rows, dtype=torch.long)
+    codes = (torch.arange(n_rows) < share * n_rows).long()[:, None]
+    group = Cell("g=1", Metric.ACCURACY, where=((0, 1),))
+    cells = Cells.over([group], codes, y)
+    batch = 32
+    constraint = Constraint(cells, torch.ones(n_rows, 2), y, margin=torch.zeros(1), batch_size=batch)
+    generator = torch.Generator().manual_seed(0)
+    shown: list[float] = []
+    for step in range(2_000):
+        index = torch.randint(0, n_rows, (batch,), generator=generator)
+        constraint.observe(index, codes[index, 0])  # the group is always wrong, all others right
+        shown.append(float(constraint.multipliers / constraint.ceiling))
+        assert shown[-1] <= (step + 1) / QUICKEST + 1e-6
+    assert shown[-1] == pytest.approx(1.0), "it gets there in the end"
+    epochs = 0
+    constraint = Constraint(cells, torch.ones(n_rows, 2), y, margin=torch.zeros(1), batch_size=batch)
+    while float(constraint.multipliers) < float(constraint.ceiling) - 1e-6:
+        constraint.hear(cells.measure(cells.hits(codes[:, 0], y), torch.ones(n_rows, 2)))
+        epochs += 1
+    assert epochs >= 10
+    assert epochs * n_rows / batch >= 0.99 * QUICKEST

@@ -39,7 +39,7 @@ LEAST = 100
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "cifar10/vgg": lambda: cifar(build=vgg),
-    "utkface-age/vgg": lambda: faces(build=vgg, label="age"),
+    "utkface-age/vgg": lambda: faces(build=vgg, label="age", by=("class",)),
     "mnist/mlp": mnist,
     "cifar10/resnet": lambda: cifar(build=resnet),
     "utkface-gender/vgg": lambda: faces(build=vgg),

@@ -1,4 +1,5 @@
-"""How much training a repair may cost: ``1.5x`` of a plain retraining, ``20epochs`` or ``10min``. Knows no method."""
+"""How much training a repair may cost: ``1.5x`` of a plain retraining, ``20epochs`` or ``10min``, in steps of how many
+rows. Knows no method."""
 
 from __future__ import annotations
 
@@ -10,18 +11,28 @@ from dataclasses import replace
 from fairguard.errors import ConfigError
 from fairguard.repair.journal import Journal
 from fairguard.repair.objectives import plain
-from fairguard.repair.task import Task, copied
+from fairguard.repair.task import Options, Task, copied
 from fairguard.repair.training import train
 
 STEPS = 4_000
 """Steps that a plain retraining takes; fewer rows mean more passes over them."""
 FEWEST, MOST = 8, 40
+STEPS_AN_EPOCH = 12
+"""Steps that an epoch has at least: few rows are taken in smaller batches, or a budget of epochs would end before the
+weights and the mask have settled."""
+SMALLEST_BATCH = 16
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def retraining_epochs(n_rows: int, batch_size: int) -> int:
     """Return the epochs of one plain retraining over ``n_rows``."""
     return max(FEWEST, min(MOST, math.ceil(STEPS * batch_size / max(n_rows, 1))))
+
+
+def batch_for(n_rows: int) -> int:
+    """Return how many of ``n_rows`` training rows a step takes: the usual number, or a smaller power of two."""
+    wanted = max(n_rows // STEPS_AN_EPOCH, SMALLEST_BATCH)
+    return min(Options.batch_size, 1 << (wanted.bit_length() - 1))
 
 
 def epochs_of(budget: str, task: Task, *, repairs: int = 1) -> float:

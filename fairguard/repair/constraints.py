@@ -36,6 +36,9 @@ faster than its buffer shows the effect swings from group to group."""
 EVERY = 8
 """Steps after which the answers seen are written into the buffers and the multipliers move, all at once: cheaper than
 after every step, and far quicker than a buffer fills."""
+QUICKEST = 100
+"""Steps that a multiplier takes from zero to its ceiling at least, however few rows there are: the weights need as many
+to answer, and a multiplier that does not wait for them swings from one end to the other."""
 HEARD = 0.1
 """Share of the way to the ceiling that one look at the tune rows may raise a multiplier."""
 
@@ -240,7 +243,8 @@ class Constraint:
         reference: Reference = "dense",
     ) -> None:
         """Start with multipliers of zero and empty buffers."""
-        self.cells, self.y, self.margin, self.heard = cells, y, margin, pace * HEARD
+        self.cells, self.y, self.margin = cells, y, margin
+        self.heard = pace * min(HEARD, len(y) / batch_size / QUICKEST)
         self.before = before if reference == "dense" else torch.ones_like(before)
         device, count = before.device, len(cells.cells)
         # The last place and the last line take what is no one's.
@@ -255,7 +259,7 @@ class Constraint:
         self.base_share = cells.n_base / len(cells.atom)
         self.ceiling = HEAVIEST * self.share / cells.scale
         refill = self.size[:-1] / (batch_size * self.share)  # steps
-        self.pace = pace * EVERY * self.ceiling / (REFILLS * refill.clamp_min(1.0) * STRIDE)
+        self.pace = pace * EVERY * self.ceiling / ((REFILLS * refill).clamp_min(QUICKEST) * STRIDE)
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self._set(torch.zeros(count, device=device))
 

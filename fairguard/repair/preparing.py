@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
+from fairguard.repair.budget import batch_for
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts
 from fairguard.repair.masks import Masks, Weights
@@ -109,7 +111,7 @@ def task_for(
         parts: the rows, divided.
         settings: the check's.
         classes: names of the models' classes.
-        options: how to train.
+        options: how to train; the rows decide how many of them a step takes.
         masks: what is masked; read off ``pruned`` where not given.
         only: groups to constrain, such as ``race=Black``; all where empty.
         **how: further options of :func:`fairguard.repair.task.make_task`.
@@ -136,7 +138,7 @@ def task_for(
         favourable=favourable,
         masks=masks,
         only=tuple(_group_named(name, parts) for name in only),
-        options=options,
+        options=replace(options, batch_size=batch_for(len(parts.train))),
         **how,
     )
     if only and task.cells[0] is None:
