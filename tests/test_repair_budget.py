@@ -1,5 +1,6 @@
 """What a repair may cost: no method spends more than its budget, but for rounding to whole epochs."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,12 @@ from hypothesis import strategies as st
 from test_repair_architectures import digits, mlp
 
 from fairguard.policy import Metric, Policy
-from fairguard.repair.budget import batch_for, exceeded
+from fairguard.repair.budget import batch_for, epochs_of, exceeded
 from fairguard.repair.constraints import QUICKEST, Cell, Cells, Constraint
 from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import LEAST, METHODS, lth, method_named
 from fairguard.repair.shifts import shifts_toward
-from fairguard.repair.task import Options, Status, Task, copied, make_task
+from fairguard.repair.task import Candidate, Options, Status, Task, copied, make_task
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_four_epochs_are_four_epochs(name: str, task: Task) -> None:
 def test_one_epoch_is_one_where_the_method_can_and_its_least_where_not(name: str, task: Task) -> None:
     seen: list[Status] = []
     found = method_named(name)(replace(task, epochs=1, tell=seen.append))
-    least = LEAST.get(name, 1)
+    least = max(LEAST.get(name, 1), 1)
     assert len(seen) == (least if seen else 0)
     if name not in ("mask-only", "ballot-lastlayer"):  # a vote takes 15 steps however few an epoch has: here 14
         assert found.epochs <= 1.2 * least, "an epoch under the constraint costs more than a plain one"
@@ -58,6 +59,32 @@ def test_one_epoch_is_one_where_the_method_can_and_its_least_where_not(name: str
         else [f"method {name} trains for {least} epochs at least, more than --budget 1epochs allows (1)"]
     )
     assert not exceeded("3epochs", 3, method=name, least=least)
+
+
+@pytest.mark.parametrize("seconds_an_epoch", [0.01, 0.05])
+def test_minutes_are_turned_into_epochs_by_the_methods_own_pace(task: Task, seconds_an_epoch: float) -> None:
+    asked: list[float] = []
+    start_up = 0.3
+
+    def slow(trial: Task) -> Candidate:
+        """Take so long an epoch, whatever the rows, and ten times as long to begin."""
+        asked.append(trial.epochs)
+        time.sleep(start_up + seconds_an_epoch * trial.epochs)
+        weights = copied(trial.net.state_dict())
+        return Candidate(weights, trial.masks, trial.epochs, trial.score_of(weights))
+
+    few = replace(task, train=task.train.take_first(5 * task.options.batch_size))
+    epochs = epochs_of("10s", few, slow, least=2)
+    assert 1.0 <= epochs <= 5 * 10.0 / seconds_an_epoch, "sleeping takes that long at least, however busy the machine"
+    assert asked == [2, 3, 9]
+    assert epochs_of("10s", task, slow, least=0) == 1.0
+    assert len(asked) == 3, "what does not train is not tried"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_can_be_timed_on_a_few_of_the_rows(name: str, task: Task) -> None:
+    small = replace(task, options=replace(task.options, batch_size=8))
+    assert epochs_of("1min", small, method_named(name), least=LEAST.get(name, 1)) >= 1.0
 
 
 def test_tickets_prune_more_at_a_time_where_there_are_few_epochs(task: Task) -> None:

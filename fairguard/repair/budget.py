@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from fairguard.errors import ConfigError
 from fairguard.repair.journal import Journal
-from fairguard.repair.objectives import plain
-from fairguard.repair.task import Options, Task, copied
-from fairguard.repair.training import train
+from fairguard.repair.task import Answers, Candidate, Options, Task
+from fairguard.repair.training import DivergedError
 
 STEPS = 4_000
 """Steps that a plain retraining takes; fewer rows mean more passes over them."""
@@ -21,6 +21,8 @@ STEPS_AN_EPOCH = 12
 """Steps that an epoch has at least: few rows are taken in smaller batches, or a budget of epochs would end before the
 weights and the mask have settled."""
 SMALLEST_BATCH = 16
+TRIAL_STEPS = 5
+"""Steps an epoch of the short training that a budget of minutes is turned into epochs by."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -35,12 +37,16 @@ def batch_for(n_rows: int) -> int:
     return min(Options.batch_size, 1 << (wanted.bit_length() - 1))
 
 
-def epochs_of(budget: str, task: Task, *, repairs: int = 1) -> float:
+def epochs_of(
+    budget: str, task: Task, method: Callable[[Task], Candidate], *, least: int = 1, repairs: int = 1
+) -> float:
     """Return how many passes over the training rows ``budget`` allows; a time is turned into passes by trying a few.
 
     Args:
         budget: ``1.5x``, ``20epochs`` or ``10min``.
         task: what is to be trained.
+        method: what trains it.
+        least: epochs that it trains for at least; 0: it does not train.
         repairs: how many repairs share a time; the other units are for each of them.
 
     Raises:
@@ -51,8 +57,10 @@ def epochs_of(budget: str, task: Task, *, repairs: int = 1) -> float:
         return amount * retraining_epochs(len(task.train), task.options.batch_size)
     if unit == "epochs":
         return amount
+    if not least:
+        return 1.0  # it does not train
     # Kept in the journal: a resumed repair must not measure again and plan another number of epochs.
-    measured = task.journal.stage("budget", lambda: {"seconds": _seconds_an_epoch(task)})
+    measured = task.journal.stage("budget", lambda: {"seconds": _seconds_an_epoch(task, method, least)})
     return max(1.0, 0.9 * amount * _UNITS[unit] / repairs / float(measured["seconds"]))
 
 
@@ -77,15 +85,31 @@ def parsed(budget: str) -> tuple[float, str]:
     return float(found[1]), "epochs" if unit == "e" else unit
 
 
-def _seconds_an_epoch(task: Task) -> float:
-    few = min(len(task.train), 20 * task.options.batch_size)
-    trial = replace(task, train=task.train.take_first(few), journal=Journal(None), tell=lambda status: None)
-    took = [0.0, 0.0]
-    for _ in range(2):  # the first time warms up
-        started = time.perf_counter()
-        train(trial, "budget", objective=plain(trial), epochs=1, start=copied(task.dense), masks=task.masks)
-        trained = time.perf_counter()
-        task.tune_score(task.net)
-        took = [trained - started, time.perf_counter() - trained]
-    look = took[1]  # once an epoch however many rows it has, and training looked twice
-    return max(took[0] - 2 * look, 0.2 * took[0]) * len(task.train) / few + look
+def _seconds_an_epoch(task: Task, method: Callable[[Task], Candidate], least: int) -> float:
+    """Return what an epoch of ``method`` takes, from its own training on a few of the rows: methods differ by half."""
+    few = min(len(task.train), TRIAL_STEPS * task.options.batch_size)
+    trial = replace(
+        task,
+        train=task.train.take_first(few),
+        before=(Answers(task.before[0].logits[:few], task.before[0].hits[:few]), task.before[1]),
+        journal=Journal(None),
+        tell=lambda status: None,
+    )
+    _spent(trial, method, epochs=least)  # warms up
+    short, long = (_spent(trial, method, epochs=epochs) for epochs in (least + 1, least + 7))
+    # What does not grow with the epochs, such as the last look at the tune rows, is no part of one.
+    seconds = max((long[0] - short[0]) / max(long[1] - short[1], 1.0), 0.2 * long[0] / long[1])
+    started = time.perf_counter()
+    task.tune_score(task.net)
+    look = time.perf_counter() - started  # once an epoch however many rows it has
+    return max(seconds - look, 0.2 * seconds) * len(task.train) / few + look
+
+
+def _spent(trial: Task, method: Callable[[Task], Candidate], *, epochs: int) -> tuple[float, float]:
+    """Return the seconds and the epochs that a training took."""
+    started = time.perf_counter()
+    try:
+        spent = method(replace(trial, epochs=epochs)).epochs
+    except DivergedError:  # a training as short as this cannot recover, the real one may
+        spent = epochs
+    return time.perf_counter() - started, spent

@@ -262,7 +262,7 @@ def _by_method(
     listener: Listener,
 ) -> Candidate:
     """Return what the method makes of dense, with the one-shot pruned model as its PRUNED."""
-    method = method_named(plan.method)
+    method, least = method_named(plan.method), LEAST.get(plan.method, 1)
     options = options_for(
         settings,
         lr=plan.lr,
@@ -274,8 +274,8 @@ def _by_method(
     how: dict[str, Any] = {"masks": work.masks, "only": plan.only, "journal": journal, "tell": listener}
     with repeatable(settings.seed):
         task = task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
-        task = replace(task, epochs=epochs_of(plan.budget, task))
-        listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=LEAST.get(plan.method, 1)))
+        task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
+        listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
         return method(task)
 
 

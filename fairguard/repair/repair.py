@@ -150,9 +150,10 @@ def repair(
             purpose = _purpose(files, plan, task, settings)
             task = replace(task, journal=Journal(files.journal, purpose=purpose, resume=plan.resume))
             rehearse(files, task, export=plan.export)
-            task = replace(task, epochs=epochs_of(plan.budget, task, repairs=len(TRADE_OFFS) if plan.frontier else 1))
-            listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=LEAST.get(plan.work, 1)))
-            method = method_named(plan.work)
+            method, least = method_named(plan.work), LEAST.get(plan.work, 1)
+            repairs = len(TRADE_OFFS) if plan.frontier else 1
+            task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
+            listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
             found = explored(task, method) if plan.frontier else Frontier(method(task), ())
 
         report = _proven(found, task, files, plan, models=models, parts=parts, settings=settings)

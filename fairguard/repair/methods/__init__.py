@@ -25,9 +25,12 @@ METHODS = {
     "bias-shift": "moves the last layer's biases toward equal class recall",
 }
 
-LEAST = {"ballot": 2, "keep-mask": 2, "magnitude": 2, "ceag": 2, "safecompress": 2, "lth": 3}
-"""Epochs that a method trains for at least, where one is not enough: a mask that tightens needs one to do it in and one
-to train under what is left; a ticket needs an early epoch, a round and the ticket's own."""
+LEAST = {"ballot": 2, "keep-mask": 2, "magnitude": 2, "ceag": 2, "safecompress": 2, "lth": 3} | {
+    "chita": 0,
+    "bias-shift": 0,
+}
+"""Epochs that a method trains for at least, where that is not one: a mask that tightens needs one to do it in and one
+to train under what is left; a ticket needs an early epoch, a round and the ticket's own; two methods do not train."""
 
 
 def method_named(name: str) -> Method:
