@@ -182,6 +182,7 @@ def write_table() -> None:
         "layer, one-shot or with three epochs of fine-tuning, at 80 to 98 % until a check on the other 40 % finds",
         "a regression (accuracy, recall, false positives of groups and pairs of groups; margin 2 points, images 5);",
         "then `fairguard repair` trains and tunes on the 60 %, and the verdict is on the 40 % that nothing saw.",
+        "`utkface` is gender with groups by race, `utkface-age` six age bands with groups by race and gender.",
         "CIFAR-10 gets 16 epochs instead of the default budget of up to 60, which takes too long on a CPU.",
         "`same epochs` is the pruned model fine-tuned plainly for as many epochs, by the same loop on the same rows.",
         "The worst excess is a point estimate over all groups and metrics, small groups included: noise alone makes it",
