@@ -1,7 +1,6 @@
 """A minute of coverage-guided fuzzing of the file readers: whatever the bytes are, one line and no crash."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,7 @@ SECONDS = os.environ.get("FAIRGUARD_FUZZ_SECONDS", "60")
 def test_no_bytes_crash_the_readers(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="atheris has no wheel for this platform or Python")
     script = ROOT / "benchmarks" / "fuzz_readers.py"
-    command = [sys.executable, str(script), SECONDS]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    if done.returncode == -signal.SIGALRM:
-        # The fuzzer's own clock killed it, seen once on a busy machine; an input that hangs ends with its report and
-        # another code, and is a failure.
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(script), SECONDS], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert not list(tmp_path.glob("crash-*"))
     assert "Done" in done.stderr, "the hunt did not run"

@@ -61,30 +61,34 @@ def test_one_epoch_is_one_where_the_method_can_and_its_least_where_not(name: str
     assert not exceeded("3epochs", 3, method=name, least=least)
 
 
-@pytest.mark.parametrize("seconds_an_epoch", [0.01, 0.05])
-def test_minutes_are_turned_into_epochs_by_the_methods_own_pace(task: Task, seconds_an_epoch: float) -> None:
-    asked: list[float] = []
-    start_up = 0.3
+def test_minutes_are_turned_into_epochs_by_the_methods_own_pace(task: Task) -> None:
+    took: dict[float, float] = {}
 
     def slow(trial: Task) -> Candidate:
-        """Take so long an epoch, whatever the rows, and ten times as long to begin."""
-        asked.append(trial.epochs)
-        time.sleep(start_up + seconds_an_epoch * trial.epochs)
+        """Take 0.2 seconds an epoch, whatever the rows, and 1.5 to begin."""
+        started = time.perf_counter()
+        time.sleep(1.5 + 0.2 * trial.epochs)
         weights = copied(trial.net.state_dict())
-        return Candidate(weights, trial.masks, trial.epochs, trial.score_of(weights))
+        found = Candidate(weights, trial.masks, trial.epochs, trial.score_of(weights))
+        took[trial.epochs] = time.perf_counter() - started
+        return found
 
     few = replace(task, train=task.train.take_first(5 * task.options.batch_size))
-    epochs = epochs_of("10s", few, slow, least=2)
-    assert 1.0 <= epochs <= 5 * 10.0 / seconds_an_epoch, "sleeping takes that long at least, however busy the machine"
-    assert asked == [2, 3, 9]
-    assert epochs_of("10s", task, slow, least=0) == 1.0
-    assert len(asked) == 3, "what does not train is not tried"
+    epochs = epochs_of("2min", few, slow, least=2)
+    assert list(took) == [2, 3, 9]
+    left = 0.9 * 120 - sum(took.values())
+    # By what an epoch took here, a busy machine's delays included; not by its share of the time to begin.
+    assert epochs == pytest.approx(left / ((took[9] - took[3]) / 6), rel=0.4)
+    assert epochs_of("2min", task, slow, least=0) == 1.0
+    assert len(took) == 3, "what does not train is not tried"
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_timed_on_a_few_of_the_rows(name: str, task: Task) -> None:
     small = replace(task, options=replace(task.options, batch_size=8))
-    assert epochs_of("1min", small, method_named(name), least=LEAST.get(name, 1)) >= 1.0
+    least = LEAST.get(name, 1)
+    epochs = epochs_of("1min", small, method_named(name), least=least)
+    assert epochs > 1.0 if least else epochs == 1.0
 
 
 def test_tickets_prune_more_at_a_time_where_there_are_few_epochs(task: Task) -> None:

@@ -1,5 +1,5 @@
 """How much training a repair may cost: ``1.5x`` of a plain retraining, ``20epochs`` or ``10min``, in steps of how many
-rows. Knows no method."""
+rows. Knows no method by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fairguard.errors import ConfigError
+from fairguard.repair.constraints import Cells
 from fairguard.repair.journal import Journal
 from fairguard.repair.task import Answers, Candidate, Options, Task
 from fairguard.repair.training import DivergedError
@@ -60,8 +61,9 @@ def epochs_of(
     if not least:
         return 1.0  # it does not train
     # Kept in the journal: a resumed repair must not measure again and plan another number of epochs.
-    measured = task.journal.stage("budget", lambda: {"seconds": _seconds_an_epoch(task, method, least)})
-    return max(1.0, 0.9 * amount * _UNITS[unit] / repairs / float(measured["seconds"]))
+    measured = task.journal.stage("budget", lambda: _timed(task, method, least))
+    left = 0.9 * amount * _UNITS[unit] - float(measured["trial"])
+    return max(1.0, left / repairs / float(measured["epoch"]))
 
 
 def exceeded(budget: str, epochs: float, *, method: str, least: int) -> list[str]:
@@ -85,24 +87,43 @@ def parsed(budget: str) -> tuple[float, str]:
     return float(found[1]), "epochs" if unit == "e" else unit
 
 
-def _seconds_an_epoch(task: Task, method: Callable[[Task], Candidate], least: int) -> float:
-    """Return what an epoch of ``method`` takes, from its own training on a few of the rows: methods differ by half."""
-    few = min(len(task.train), TRIAL_STEPS * task.options.batch_size)
-    trial = replace(
-        task,
-        train=task.train.take_first(few),
-        before=(Answers(task.before[0].logits[:few], task.before[0].hits[:few]), task.before[1]),
-        journal=Journal(None),
-        tell=lambda status: None,
-    )
+def _timed(task: Task, method: Callable[[Task], Candidate], least: int) -> dict[str, float]:
+    """Return the seconds that an ``epoch`` of ``method`` takes, and that the ``trial`` on a few of the rows took."""
+    started = time.perf_counter()
+    trial = _on_few_rows(task)
     _spent(trial, method, epochs=least)  # warms up
     short, long = (_spent(trial, method, epochs=epochs) for epochs in (least + 1, least + 7))
     # What does not grow with the epochs, such as the last look at the tune rows, is no part of one.
     seconds = max((long[0] - short[0]) / max(long[1] - short[1], 1.0), 0.2 * long[0] / long[1])
+    steps = max(seconds - _look(trial), 0.2 * seconds)
+    epoch = steps * len(task.train) / len(trial.train) + _look(task)
+    return {"epoch": epoch, "trial": time.perf_counter() - started}
+
+
+def _on_few_rows(task: Task) -> Task:
+    """Return the task on its first rows; the constraint still counts all rows that train, or groups would be empty."""
+    few = TRIAL_STEPS * task.options.batch_size
+    train, tune = task.train.take_first(few), task.tune.take_first(few)
+    cells = task.cells[1]
+    if cells is not None:
+        cells = Cells.over(cells.cells, tune.codes, tune.y, favourable=cells.favourable)
+    before = [Answers(answers.logits[:few], answers.hits[:few]) for answers in task.before]
+    return replace(
+        task,
+        train=train,
+        tune=tune,
+        cells=(task.cells[0], cells),
+        before=(before[0], before[1]),
+        journal=Journal(None),
+        tell=lambda status: None,
+    )
+
+
+def _look(task: Task) -> float:
+    """Return the seconds that a look at the tune rows takes, once an epoch however many rows train."""
     started = time.perf_counter()
     task.tune_score(task.net)
-    look = time.perf_counter() - started  # once an epoch however many rows it has
-    return max(seconds - look, 0.2 * seconds) * len(task.train) / few + look
+    return time.perf_counter() - started
 
 
 def _spent(trial: Task, method: Callable[[Task], Candidate], *, epochs: int) -> tuple[float, float]:

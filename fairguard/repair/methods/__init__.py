@@ -25,10 +25,8 @@ METHODS = {
     "bias-shift": "moves the last layer's biases toward equal class recall",
 }
 
-LEAST = {"ballot": 2, "keep-mask": 2, "magnitude": 2, "ceag": 2, "safecompress": 2, "lth": 3} | {
-    "chita": 0,
-    "bias-shift": 0,
-}
+LEAST = dict.fromkeys(("ballot", "keep-mask", "magnitude", "ceag", "safecompress"), 2)
+LEAST |= {"lth": 3, "chita": 0, "bias-shift": 0}
 """Epochs that a method trains for at least, where that is not one: a mask that tightens needs one to do it in and one
 to train under what is left; a ticket needs an early epoch, a round and the ticket's own; two methods do not train."""
 
