@@ -92,6 +92,50 @@ def test_the_repaired_file_needs_no_fairguard(inside: Path) -> None:
     assert done.stdout.strip() == "torch.Size([1, 10])", done.stderr
 
 
+def test_tune_rows_that_dense_knows_by_heart_are_told_and_others_are_taken(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["--data", "test.parquet", "--label", "digit", "--group", "class", "--model", "model:build"]
+    typed += ["--margin", "0.1", "--budget", "2epochs", "--keep-best", "--trust"]
+    rows = pd.read_parquet("train.parquet").sample(frac=1.0, random_state=0)
+    # Labels at random that dense then learns by heart: it is right on its own rows alone.
+    learned, fresh = rows[:400].copy(), rows[400:800].copy()
+    for part in (learned, fresh):
+        part["digit"] = np.random.default_rng(len(part)).permutation(part["digit"].to_numpy())
+    learned.to_parquet("learned.parquet")
+    fresh.to_parquet("fresh.parquet")
+    pixels = [name for name in rows if name != "digit"]
+    net = digits.build()
+    x, y = torch.tensor(learned[pixels].to_numpy("float32")), torch.tensor(learned["digit"].to_numpy("int64"))
+    torch.manual_seed(0)
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        optimiser.step()
+    torch.save(net.state_dict(), "heart.pt")
+    told = "knows the former by heart"
+    run(["repair", "heart.pt", "pruned.pt", "-o", "a.pt", "--train", "learned.parquet", *typed])
+    assert told in " ".join(capsys.readouterr().out.split())
+    run(
+        [
+            "repair",
+            "heart.pt",
+            "pruned.pt",
+            "-o",
+            "b.pt",
+            "--train",
+            "learned.parquet",
+            "--tune",
+            "fresh.parquet",
+            *typed,
+        ]
+    )
+    out = " ".join(capsys.readouterr().out.split())
+    assert told not in out
+    assert "tune 400" in out
+
+
 def test_a_preserved_model_is_left_alone(inside: Path) -> None:
     before = sorted(inside.iterdir())
     report = repair("dense.pt", "dense.pt", "other.pt", **HOW)

@@ -14,7 +14,7 @@ from fairguard.repair.masks import Masks, Pattern, masks_at
 from fairguard.repair.methods import ballot, bias_shift, bilevel, magnitude
 from fairguard.repair.methods.gates import held, takes_gates
 from fairguard.repair.shifts import WIDTH, groups_are_classes, last_bias, recalls, shifted, shifts_toward
-from fairguard.repair.task import Candidate, Options, Task, answer, copied, make_task
+from fairguard.repair.task import WITHIN, Candidate, Options, Task, answer, copied, make_task
 
 
 def task_with(net: nn.Module, *, sparsity: float = 0.85, epochs: float = 14) -> Task:
@@ -108,7 +108,7 @@ def test_a_shift_mends_violations_unless_accuracy_is_below_the_floor(task: Task,
     assert all(torch.equal(free[name], tensor) for name, tensor in asked.pruned.items() if name != bias)
     assert freed.violation < before.violation
     _, kept = shifted(replace(asked, floor=1.0), asked.pruned, bias)
-    assert kept.accuracy >= max(before.accuracy, freed.accuracy)
+    assert kept.accuracy >= max(before.accuracy, freed.accuracy) - WITHIN, "out of reach: the most accurate, nearly"
 
 
 def test_a_net_without_last_biases_is_left_as_trained_and_bias_shift_says_so() -> None:

@@ -1,6 +1,7 @@
 """Rows to train, to tune and to verify on: disjoint, alike, repeatable, whatever the files look like."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 
 from fairguard.check import open_source
 from fairguard.config import Settings
+from fairguard.errors import ConfigError, DataError
 from fairguard.repair.dividing import divided
 from fairguard.repair.rows import Rows
 from fairguard.repair.splits import apart, hashes, split
@@ -94,3 +96,33 @@ def test_groups_of_two_files_meet_by_name(tmp_path: Path) -> None:
     parts = divided(source, settings, train=train, verify=None, classes=("0", "1"), seed=0)
     assert parts.how["left_out"] == 6
     assert parts.notes == ("no training row has race=Z: nothing was learned for them",)
+
+
+def test_rows_to_tune_on_are_apart_from_those_to_train_and_to_verify_on(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": np.arange(90.0), "y": [0, 1] * 45, "race": ["B", "A", "C"] * 30})
+    for name, part in (("train", table[:50]), ("tune", table[40:70][::-1]), ("verify", table[60:])):
+        part.to_csv(tmp_path / f"{name}.csv", index=False)
+    settings = Settings(label="y", groups=("race",))
+    source = open_source(str(tmp_path / "verify.csv"), settings)
+    how: dict[str, Any] = {"verify": None, "classes": ("0", "1"), "seed": 0}
+    parts = divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "tune.csv"), **how)
+    assert sorted(parts.train.x[:, 0].tolist()) == list(range(40))
+    assert sorted(parts.tune.x[:, 0].tolist()) == list(range(40, 60))
+    races = [parts.levels[0][code] for code in parts.tune.codes[:, 0].tolist()]
+    assert races == ["BAC"[int(x) % 3] for x in parts.tune.x[:, 0].tolist()], "coded as the training rows are"
+    assert parts.how == {
+        "train": 40,
+        "tune": 20,
+        "verify": 30,
+        "left_out": 0,
+        "how": "train and tune from the rows named for each",
+    }
+    with pytest.raises(ConfigError, match="--train"):
+        divided(source, settings, train=None, tune=str(tmp_path / "tune.csv"), **how)
+    with pytest.raises(DataError, match="all rows to tune on"):
+        divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "verify.csv"), **how)
+    with pytest.raises(DataError, match="all training rows are also among the rows to tune on"):
+        divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "train.csv"), **how)
+    table.rename(columns={"race": "sex"})[:50].to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(DataError):
+        divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "other.csv"), **how)

@@ -20,7 +20,7 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import fair, plain
 from fairguard.repair.rows import Rows, shuffled
-from fairguard.repair.task import Options, Status, Task, copied, make_task
+from fairguard.repair.task import WITHIN, Options, Score, Status, Task, copied, make_task
 from fairguard.repair.training import DivergedError, train
 
 
@@ -90,6 +90,17 @@ def test_a_seed_fixes_the_weights_and_another_changes_them(task: Task) -> None:
     first = go(task)
     assert same(first, go(task))
     assert not same(first, go(replace(task, options=replace(task.options, seed=1))))
+
+
+def test_a_floor_out_of_reach_leaves_the_choice_among_the_most_accurate_to_fairness(task: Task) -> None:
+    asked = replace(task, floor=0.9)
+    scores = [Score(0.700, 0.10, 0.1, "", 0.1), Score(0.698, 0.0, 0.1, "", 0.0), Score(0.6, 0.0, 0.0, "", 0.0)]
+    assert asked.best_of(scores) == 1
+    assert replace(task, floor=0.5).best_of(scores) == 2
+    done = train(replace(task, floor=2.0), "x", objective=plain(task), epochs=6, start=task.dense, masks=task.masks)
+    assert done.score.accuracy >= max(h["accuracy"] for h in done.history) - WITHIN
+    near = [h for h in done.history if h["accuracy"] >= max(h["accuracy"] for h in done.history) - WITHIN]
+    assert -done.score.violation - done.score.harm == max(-h["violation"] - h["harm"] for h in near)
 
 
 def test_the_best_candidate_is_kept_not_the_last(task: Task) -> None:

@@ -14,6 +14,7 @@ REPAIR = (
     click.option("-o", "--output", metavar="FAIR", help="File to write; default PRUNED with .fair in its name."),
     click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
     click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
+    click.option("--tune", metavar="FILE|MODULE:CALLABLE", help="Rows to choose by, best some that DENSE never saw."),
     click.option(
         "--method",
         metavar="NAME",
@@ -59,8 +60,8 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
 
     Exit codes: 0 preserved (or nothing to do), 1 not repaired, 2 not possible, 3 improved but unproven.
     """
-    names = ("train", "verify", "method", "budget", "sparsity", "keep_mask", "only", "accuracy_floor", "lr", "amp")
-    flags = ("compile", "frontier", "resume", "keep_best", "export", "output")
+    names = ("train", "verify", "tune", "method", "budget", "sparsity", "keep_mask", "only", "accuracy_floor", "lr")
+    flags = ("amp", "compile", "frontier", "resume", "keep_best", "export", "output")
     own = {name: typed.pop(name) for name in (*names, *flags)}
     settings = settings_from(config, **typed)
     from fairguard.repair.repair import repair  # torch loads here

@@ -10,7 +10,7 @@ import torch
 
 from fairguard.check import open_source
 from fairguard.config import Settings
-from fairguard.errors import DataError
+from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.repair.rows import Rows, read_rows
@@ -45,9 +45,16 @@ MANY = 0.1
 
 
 def divided(
-    source: Source, settings: Settings, *, train: Any, verify: Any, classes: tuple[str, ...], seed: int
+    source: Source,
+    settings: Settings,
+    *,
+    train: Any,
+    verify: Any,
+    classes: tuple[str, ...],
+    seed: int,
+    tune: Any = None,
 ) -> Parts:
-    """Return the rows of the one, two or three sources given.
+    """Return the rows of the one to four sources given.
 
     Args:
         source: the rows of ``--data``.
@@ -56,31 +63,68 @@ def divided(
         verify: other rows for the verdict, or ``None``; with neither, ``source`` is divided in three.
         classes: names of the models' classes.
         seed: of the division.
+        tune: other rows to choose by, or ``None``: then a part of the rows to train on.
 
     Raises:
+        ConfigError: rows to tune on, but neither rows to train nor to verify on.
         DataError: too few rows, or sources with other groups or labels.
     """
     if train is None and verify is None:
+        if tune is not None:
+            raise ConfigError("--tune names the rows to choose by: name those to train on (--train) or verify on too.")
         return _in_three(source, classes, seed)
     taught = source if train is None else open_source(train, settings)
     proof = source if verify is None else open_source(verify, settings)
-    if taught.columns != proof.columns:
-        raise DataError(f"the training rows have groups {taught.columns}, the verify rows {proof.columns}.")
-    learning, proving = _rows(taught, classes), _coded_as(taught, proof, _rows(proof, classes))
-    fresh = apart(learning, proving, by_id=settings.id is not None or settings.cluster is not None)
+    learning, proving = _rows(taught, classes), _rows_like(taught, proof, classes, "verify")
+    by_id = settings.id is not None or settings.cluster is not None
+    fresh = apart(learning, proving, by_id=by_id)
     kept, left_out = learning.take(fresh), len(learning) - len(fresh)
     if not len(fresh):
         raise DataError(
             f"all {len(learning):,} training rows are also among the rows to verify on: give --train and --data (or "
             f"--verify) different rows, or --data alone, which is then divided."
         )
-    parts = split(kept, seed=seed, verify=False)
-    sentence = "train and tune from the training rows"
+    if tune is None:
+        parts = split(kept, seed=seed, verify=False)
+        pair = kept.take(parts.train), kept.take(parts.tune)
+        sentence = "train and tune from the training rows"
+    else:
+        choosing = _rows_like(taught, open_source(tune, settings), classes, "tune")
+        pair = _tuned_apart(kept, choosing, proving, by_id=by_id)
+        sentence = "train and tune from the rows named for each"
     if left_out:
         sentence += f", without {left_out:,} that are also among the rows to verify on"
-    how = parts.sizes | {"verify": len(proving), "left_out": left_out, "how": sentence}
+    how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
     notes = _left_out(left_out, len(learning)) + _unseen(taught, proof)
-    return Parts(kept.take(parts.train), kept.take(parts.tune), proof, taught.columns, _levels(taught), how, notes)
+    return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
+
+
+def _rows_like(taught: Source, other: Source, classes: tuple[str, ...], part: str) -> Rows:
+    """Return the rows of another source, their groups coded as the training rows' are.
+
+    Raises:
+        DataError: it has other groups.
+    """
+    if taught.columns != other.columns:
+        raise DataError(f"the training rows have groups {taught.columns}, the {part} rows {other.columns}.")
+    return _coded_as(taught, other, _rows(other, classes))
+
+
+def _tuned_apart(learning: Rows, choosing: Rows, proving: Rows, *, by_id: bool) -> tuple[Rows, Rows]:
+    """Return the rows to train and to tune on, without what is also among the rows to tune or to verify on.
+
+    Raises:
+        DataError: that leaves none.
+    """
+    choosing = choosing.take(apart(choosing, proving, by_id=by_id))
+    if not len(choosing):
+        raise DataError(
+            "all rows to tune on (--tune) are also among the rows to verify on: name others, or leave it out."
+        )
+    learning = learning.take(apart(learning, choosing, by_id=by_id))
+    if not len(learning):
+        raise DataError("all training rows are also among the rows to tune on (--tune): name others, or leave it out.")
+    return learning, choosing
 
 
 def _left_out(left_out: int, rows: int) -> tuple[str, ...]:
@@ -104,7 +148,7 @@ def _unseen(taught: Source, proof: Source) -> tuple[str, ...]:
 
 
 def _coded_as(taught: Source, proof: Source, rows: Rows) -> Rows:
-    """Return the verify rows with their groups coded as the training rows' are."""
+    """Return the rows of ``proof`` with their groups coded as the training rows' are."""
     codes = rows.codes.clone()
     for place, (known, names) in enumerate(zip(taught.levels, proof.levels, strict=True)):
         place_of = {name: i for i, name in enumerate(known)}

@@ -37,9 +37,7 @@ def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
         found = method(replace(task, journal=task.journal.within(f"trade-off-{place}"), **how))
         # All points by the same yardstick: the task's own tolerance.
         candidates.append(replace(found, score=task.score_of(found.weights)))
-    best = candidates[0]
-    for candidate in candidates[1:]:
-        best = candidate if candidate.score.better_than(best.score, task.floor) else best
+    best = candidates[task.best_of([candidate.score for candidate in candidates])]
     points = [
         {"letter": letter, "trade_off": name, **change, **asdict(candidate.score), "chosen": candidate is best}
         for letter, (name, change), candidate in zip(LETTERS, TRADE_OFFS.items(), candidates, strict=True)

@@ -95,30 +95,31 @@ def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
     if task.options.reference == "equal":
         shifts = shifts_toward(torch.zeros_like(logits[0]), logits, y, width=WIDTH, look=1)
         scale = WIDTH * float(margins(logits, y).std())
-        best = max(shifts, key=lambda shift: _equality(task, logits + shift, scale))
+        scores = [_equality(task, logits + shift, scale) for shift in shifts]
     else:  # counted: both models answer the same rows and agree on most, which leaves little noise
         shifts = shifts_toward(recalls(task.before[1].logits, y), logits, y)
-        best = max(shifts, key=lambda shift: _closeness(task, logits + shift))
+        scores = [_closeness(task, logits + shift) for shift in shifts]
+    best = shifts[task.best_of(scores)]
     moved = weights | {bias: weights[bias] + best.to(weights[bias])}
     return moved, task.score_of(moved)
 
 
-def _equality(task: Task, logits: Tensor, scale: float) -> tuple[float, float]:
-    """Return how equally right these answers are, the best highest: the accuracy floor first.
+def _equality(task: Task, logits: Tensor, scale: float) -> Score:
+    """Return how equally right these answers are: how few are wrong.
 
-    Then as few wrong answers, and as little of the last class's smoothed recall further behind than training aims at.
+    A violation is what the last class's smoothed recall is further behind than training aims at.
     """
     y = task.tune.y
     accuracy = float((logits.argmax(1) == y).float().mean())
     tolerance = task.options.aim * float(task.margins.min()) if len(task.margins) else 0.0
-    over = max(0.0, _furthest_behind(recalls(logits, y, scale), y) - tolerance)
-    return min(0.0, accuracy - task.floor), accuracy - over
+    behind = _furthest_behind(recalls(logits, y, scale), y)
+    return Score(accuracy, max(0.0, behind - tolerance), 1.0 - accuracy, "", behind)
 
 
-def _closeness(task: Task, logits: Tensor) -> tuple[float, float]:
-    """Return how closely these answers keep to dense's, class by class, the best highest."""
+def _closeness(task: Task, logits: Tensor) -> Score:
+    """Return how closely these answers keep to dense's, class by class."""
     hits = hits_of(logits.argmax(1), task.tune, task.cells[1])
-    return task.score(Answers(logits, hits), noise=NOISE).key(task.floor)
+    return task.score(Answers(logits, hits), noise=NOISE)
 
 
 def _furthest_behind(recall: Tensor, y: Tensor) -> float:

@@ -24,6 +24,8 @@ from fairguard.repair.rows import Rows, fetched, mapped
 EQUAL_AIM = 0.25
 """Share of the margin that training aims at where groups are to be equally right: with the usual half, classes stayed
 further apart than accuracy asked for (CIFAR-10, rows to train and tune on only)."""
+WITHIN = 0.005
+"""Where no candidate reaches the accuracy floor, those within so much of the most accurate one are taken to."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,19 @@ class Task:
     def device(self) -> torch.device:
         """Return where training runs."""
         return self.train.y.device
+
+    def reachable(self, highest: float) -> float:
+        """Return the accuracy floor, no higher than candidates come whose accuracy is ``highest`` at most.
+
+        PRUNED has often learned the tune rows by heart, as dense has: then no candidate, which never sees them, reaches
+        its accuracy there, and a floor out of reach would let accuracy alone choose.
+        """
+        return min(self.floor, highest - WITHIN)
+
+    def best_of(self, scores: Sequence[Score]) -> int:
+        """Return the place of the best of several scores."""
+        floor = self.reachable(max(score.accuracy for score in scores))
+        return max(range(len(scores)), key=lambda place: scores[place].key(floor))
 
     def logits(self, net: Callable[..., Any], x: Any) -> Tensor:
         """Return the net's logits for the rows ``x``, shape (n, K), float32."""

@@ -69,6 +69,8 @@ class Run:
     """Masks that move during training, as they are now."""
     best_keep: dict[str, Tensor] = field(default_factory=dict)
     """These masks when the best candidate was found."""
+    highest: float = 0.0
+    """Accuracy of the most accurate candidate so far, on the tune rows."""
     best: Score | None = None
     best_weights: Weights = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -218,7 +220,10 @@ def _look(
         answers = answer(net, task.head, task.tune, task.cells[1])
         score = task.score(answers)
         objective.hear(task.measure(answers))
-    better = score is not None and run.epoch >= keep_from and score.better_than(run.best, task.floor)
+    better = False
+    if score is not None and run.epoch >= keep_from:
+        run.highest = max(run.highest, score.accuracy)
+        better = score.better_than(run.best, task.reachable(run.highest))
     if score is not None and better:
         run.best, run.best_weights, run.best_keep, run.stale = score, copied(net.state_dict()), run.keep, 0
     else:

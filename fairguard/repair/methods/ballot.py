@@ -27,7 +27,7 @@ from fairguard.repair.methods.magnitude import tightened
 from fairguard.repair.methods.votes import ETA, select
 from fairguard.repair.objectives import Objective, fair
 from fairguard.repair.shifts import groups_are_classes, last_bias, shifted
-from fairguard.repair.task import Candidate, Score, Task, copied
+from fairguard.repair.task import Candidate, Task, copied
 from fairguard.repair.training import Trained, train
 
 TRIAL = 0.15
@@ -91,13 +91,11 @@ def _run_off(task: Task, candidates: dict[str, Masks], recipe: Recipe) -> tuple[
     moving weights would only cost.
     """
     epochs = max(2, round(TRIAL * task.epochs))
-    best: tuple[Score, str] | None = None
-    for name, masks in candidates.items():
-        score = task.score_of(_trained(task, f"trial-{name}", epochs, masks, recipe)["weights"])
-        if best is None or score.better_than(best[0], task.floor):
-            best = score, name
-    assert best is not None  # noqa: S101 - there are candidates
-    return candidates[best[1]], OVERHEAD * epochs * len(candidates)
+    scores = [
+        task.score_of(_trained(task, f"trial-{name}", epochs, masks, recipe)["weights"])
+        for name, masks in candidates.items()
+    ]
+    return list(candidates.values())[task.best_of(scores)], OVERHEAD * epochs * len(candidates)
 
 
 def retrain(task: Task, masks: Masks | None, spent: float, recipe: Recipe = DEFAULT) -> Candidate:

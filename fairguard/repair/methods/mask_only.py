@@ -28,9 +28,8 @@ def select_and_train(task: Task) -> Candidate:
     found["largest"] = task.masks.select({name: task.dense[name].abs() for name in task.masks.keep})
     candidates = {name: _masked(task, masks) for name, masks in found.items()}
     trials = tuple({"mask": name, **asdict(candidate.score)} for name, candidate in candidates.items())
-    best = next(iter(candidates.values()))
-    for candidate in candidates.values():
-        best = candidate if candidate.score.better_than(best.score, task.floor) else best
+    tried = list(candidates.values())
+    best = tried[task.best_of([candidate.score for candidate in tried])]
     return Candidate(best.weights, best.masks, spent, best.score, trials)
 
 
