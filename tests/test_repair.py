@@ -96,7 +96,7 @@ def test_tune_rows_that_dense_knows_by_heart_are_told_and_others_are_taken(
     inside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = ["--data", "test.parquet", "--label", "digit", "--group", "class", "--model", "model:build"]
-    typed += ["--margin", "0.1", "--budget", "2epochs", "--keep-best", "--trust"]
+    typed += ["--margin", "0.1", "--method", "bias-shift", "--keep-best", "--trust"]
     rows = pd.read_parquet("train.parquet").sample(frac=1.0, random_state=0)
     # Labels at random that dense then learns by heart: it is right on its own rows alone.
     learned, fresh = rows[:400].copy(), rows[400:800].copy()
