@@ -148,8 +148,8 @@ def repair(
         if check.outcome is Outcome.PRESERVED:
             return RepairReport(Result.NOTHING_TO_DO, check, files=named)
 
-        named_rows: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
-        parts = divided(source, settings, **named_rows, classes=check.classes, seed=settings.seed)
+        others: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
+        parts = divided(source, settings, **others, classes=check.classes, seed=settings.seed)
         listener = Listener(tell)
         with repeatable(settings.seed):
             task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
@@ -167,13 +167,7 @@ def repair(
             report,
             check=check,
             files=replace(named, output=str(files.output)),
-            notes=(
-                *task.journal.notes,
-                *parts.notes,
-                *_notes(task, plan, settings),
-                *listener.notes,
-                *report.notes,
-            ),
+            notes=(*_notes(task, parts, plan, settings), *listener.notes, *report.notes),
             settings=purpose | {"device": str(task.device)},
             seconds=time.monotonic() - started,
         )
@@ -202,9 +196,9 @@ def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[
     return files.hashes() | how | {"torch": torch.__version__}
 
 
-def _notes(task: Task, plan: Plan, settings: Settings) -> tuple[str, ...]:
-    """Return what the user should know of the task, one sentence each."""
-    notes = []
+def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings) -> tuple[str, ...]:
+    """Return what the user should know of the task and its rows, one sentence each."""
+    notes = [*task.journal.notes, *parts.notes]
     if task.cells[0] is None:
         notes.append("no group has the training rows that a constraint needs (--min-group): trained without one")
     if settings.weight is not None:
