@@ -5,8 +5,8 @@
     python -m benchmarks.repair --table             only benchmarks/repair.md, from the results
 
 Needs the data folder (environment variable FAIRGUARD_DATA). Each cell is a JSON file of its own, so a stopped run goes
-on where it was. Dense nets see 60 % of the rows, repair trains and tunes on the same 60 %, and every verdict is on the
-other 40 %.
+on where it was. Dense nets see 60 % of the rows (``...-tune``: 42 %), repair trains and tunes on the same 60 %, and
+every verdict is on the other 40 %.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def test_tune_rows_that_dense_knows_by_heart_are_told_and_others_are_taken(
     inside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = ["--data", "test.parquet", "--label", "digit", "--group", "class", "--model", "model:build"]
-    typed += ["--margin", "0.1", "--method", "bias-shift", "--keep-best", "--trust"]
+    typed += ["--margin", "0.1", "--method", "bias-shift", "--keep-best"]
     rows = pd.read_parquet("train.parquet").sample(frac=1.0, random_state=0)
     # Labels at random that dense then learns by heart: it is right on its own rows alone.
     learned, fresh = rows[:400].copy(), rows[400:800].copy()
@@ -115,22 +115,10 @@ def test_tune_rows_that_dense_knows_by_heart_are_told_and_others_are_taken(
         optimiser.step()
     torch.save(net.state_dict(), "heart.pt")
     told = "knows the former by heart"
-    run(["repair", "heart.pt", "pruned.pt", "-o", "a.pt", "--train", "learned.parquet", *typed])
+    command = ["repair", "heart.pt", "pruned.pt", "--train", "learned.parquet", *typed]
+    run([*command, "-o", "a.pt"])
     assert told in " ".join(capsys.readouterr().out.split())
-    run(
-        [
-            "repair",
-            "heart.pt",
-            "pruned.pt",
-            "-o",
-            "b.pt",
-            "--train",
-            "learned.parquet",
-            "--tune",
-            "fresh.parquet",
-            *typed,
-        ]
-    )
+    run([*command, "-o", "b.pt", "--tune", "fresh.parquet"])
     out = " ".join(capsys.readouterr().out.split())
     assert told not in out
     assert "tune 400" in out

@@ -117,6 +117,13 @@ def test_rows_to_tune_on_are_apart_from_those_to_train_and_to_verify_on(tmp_path
         "left_out": 0,
         "how": "train and tune from the rows named for each",
     }
+    assert parts.notes == (
+        "10 rows to tune on are also among the rows to verify on and were left out",
+        "10 training rows are also among the rows to tune on and were left out",
+    )
+    table[50:60].query("race != 'C'").to_csv(tmp_path / "few.csv", index=False)
+    parts = divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "few.csv"), **how)
+    assert parts.notes == ("no row to tune on has race=C: nothing was chosen for them",)
     with pytest.raises(ConfigError, match="--train"):
         divided(source, settings, train=None, tune=str(tmp_path / "tune.csv"), **how)
     with pytest.raises(DataError, match="all rows to tune on"):
@@ -124,5 +131,5 @@ def test_rows_to_tune_on_are_apart_from_those_to_train_and_to_verify_on(tmp_path
     with pytest.raises(DataError, match="all training rows are also among the rows to tune on"):
         divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "train.csv"), **how)
     table.rename(columns={"race": "sex"})[:50].to_csv(tmp_path / "other.csv", index=False)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="race"):
         divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "other.csv"), **how)

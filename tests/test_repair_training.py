@@ -97,6 +97,7 @@ def test_a_floor_out_of_reach_leaves_the_choice_among_the_most_accurate_to_fairn
     scores = [Score(0.700, 0.10, 0.1, "", 0.1), Score(0.698, 0.0, 0.1, "", 0.0), Score(0.6, 0.0, 0.0, "", 0.0)]
     assert asked.best_of(scores) == 1
     assert replace(task, floor=0.5).best_of(scores) == 2
+    assert replace(task, floor=0.699).best_of(scores) == 0, "a floor that one reaches holds for all"
     done = train(replace(task, floor=2.0), "x", objective=plain(task), epochs=6, start=task.dense, masks=task.masks)
     assert done.score.accuracy >= max(h["accuracy"] for h in done.history) - WITHIN
     near = [h for h in done.history if h["accuracy"] >= max(h["accuracy"] for h in done.history) - WITHIN]

@@ -84,6 +84,7 @@ def divided(
             f"all {len(learning):,} training rows are also among the rows to verify on: give --train and --data (or "
             f"--verify) different rows, or --data alone, which is then divided."
         )
+    notes = _left_out(left_out, len(learning)) + _unseen(taught, proof)
     if tune is None:
         parts = split(kept, seed=seed, verify=False)
         pair = kept.take(parts.train), kept.take(parts.tune)
@@ -92,10 +93,10 @@ def divided(
         choosing = _rows_like(taught, open_source(tune, settings), classes, "tune")
         pair = _tuned_apart(kept, choosing, proving, by_id=by_id)
         sentence = "train and tune from the rows named for each"
+        notes += _of_tune(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
     if left_out:
         sentence += f", without {left_out:,} that are also among the rows to verify on"
     how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
-    notes = _left_out(left_out, len(learning)) + _unseen(taught, proof)
     return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
 
 
@@ -125,6 +126,31 @@ def _tuned_apart(learning: Rows, choosing: Rows, proving: Rows, *, by_id: bool) 
     if not len(learning):
         raise DataError("all training rows are also among the rows to tune on (--tune): name others, or leave it out.")
     return learning, choosing
+
+
+def _of_tune(taught: Source, rows: Rows, *, train: int, tune: int) -> tuple[str, ...]:
+    """Return what the user should know of the rows to tune on, one sentence each.
+
+    Args:
+        taught: the training rows, which name the groups.
+        rows: those to tune on.
+        train: how many rows to train on were left out for them.
+        tune: how many of them were left out themselves.
+    """
+    notes = []
+    if tune:
+        notes.append(f"{tune:,} rows to tune on are also among the rows to verify on and were left out")
+    if train:
+        notes.append(f"{train:,} training rows are also among the rows to tune on and were left out")
+    missing = [
+        f"{column}={name}"
+        for place, (column, names) in enumerate(zip(taught.columns, taught.levels, strict=True))
+        for code, name in enumerate(names)
+        if not bool((rows.codes[:, place] == code).any())
+    ]
+    if missing:
+        notes.append(f"no row to tune on has {', '.join(missing[:5])}: nothing was chosen for them")
+    return tuple(notes)
 
 
 def _left_out(left_out: int, rows: int) -> tuple[str, ...]:

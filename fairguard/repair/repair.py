@@ -237,7 +237,7 @@ def _proven(
     how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
     how["named"] = files.output
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
-    exported, notes = None, _by_heart(task, proof.before)
+    exported, notes = None, [] if proof.result is Result.REPAIRED else _by_heart(task, proof.before)
     if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
         publish(file, files.output)
         if plan.export is not None:

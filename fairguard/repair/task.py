@@ -154,12 +154,12 @@ class Task:
         return self.train.y.device
 
     def reachable(self, highest: float) -> float:
-        """Return the accuracy floor, no higher than candidates come whose accuracy is ``highest`` at most.
+        """Return the accuracy floor, or one just below ``highest``, the best accuracy of all, where that is below it.
 
         PRUNED has often learned the tune rows by heart, as dense has: then no candidate, which never sees them, reaches
         its accuracy there, and a floor out of reach would let accuracy alone choose.
         """
-        return min(self.floor, highest - WITHIN)
+        return self.floor if highest >= self.floor else highest - WITHIN
 
     def best_of(self, scores: Sequence[Score]) -> int:
         """Return the place of the best of several scores."""
