@@ -9,6 +9,7 @@ from fairguard.repair.methods.ballot import Recipe, select_and_train
 from fairguard.repair.task import Candidate, Task
 
 RECIPES = {
+    "default-again": Recipe(),
     "without-constraint": Recipe(constrained=False),
     "from-dense": Recipe(rewind=True),
     "from-pruned": Recipe(rewind=False),
@@ -27,10 +28,11 @@ RECIPES = {
     "votes-eta-1": Recipe(mask="votes", run_off=False, eta=1.0),
     "votes-eta-2": Recipe(mask="votes", run_off=False, eta=2.0),
 }
-"""One of the two starts is the default: dense's weights where its answers are to be kept, PRUNED's where classes are to
-be equally right, where there is no distillation to leave out either. Magnitude mask: tightened by the weights' sizes
-while they train, instead of learned. Shift alone: gradual magnitude pruning with the last biases moved as the default
-moves them, where groups are classes. Votes: one shot at dense's weights."""
+"""Default again: nothing is left out; it tells what rounding and another dense net are worth, where parts were measured
+on another machine. One of the two starts is the default: dense's weights where its answers are to be kept, PRUNED's
+where classes are to be equally right, where there is no distillation to leave out either. Magnitude mask: tightened by
+the weights' sizes while they train, instead of learned. Shift alone: gradual magnitude pruning with the last biases
+moved as the default moves them, where groups are classes. Votes: one shot at dense's weights."""
 
 ABLATIONS: dict[str, Callable[[Task], Candidate]] = {
     name: partial(select_and_train, recipe=recipe) for name, recipe in RECIPES.items()
