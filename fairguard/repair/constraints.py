@@ -271,8 +271,9 @@ class Constraint:
         The gradient of ``sum_g lambda_g (L_g - L)``: rows of a group weigh ``lambda_g`` over the group's share of all
         rows. A fixed share instead of the batch's own count keeps a group of one row a batch from shouting.
         """
-        atoms = self.cells.atom[index]
-        return self.on_label[atoms], self.on_favourable[atoms] if self.cells.about_selection else None
+        atoms = self.cells.atom.index_select(0, index)  # costs a third of indexing
+        on_favourable = self.on_favourable.index_select(0, atoms) if self.cells.about_selection else None
+        return self.on_label.index_select(0, atoms), on_favourable
 
     @torch.no_grad()
     def observe(self, index: Tensor, answers: Tensor) -> None:
@@ -284,8 +285,9 @@ class Constraint:
             self._move(index, answers)
 
     def _move(self, index: Tensor, answers: Tensor) -> None:
-        change = self.before[index] - self.cells.hits(answers, self.y[index])  # (b, 2)
-        atoms = self.cells.atom[index]
+        hits = self.cells.hits(answers, self.y.index_select(0, index))
+        change = self.before.index_select(0, index) - hits  # (b, 2)
+        atoms = self.cells.atom.index_select(0, index)
         self._remember(atoms, change)
         by_atom = torch.zeros(len(self.cells.member), 3, device=change.device)
         by_atom.index_add_(0, atoms, torch.cat([change, torch.ones_like(change[:, :1])], dim=1))

@@ -61,7 +61,7 @@ class Objective:
             loss = F.cross_entropy(logits, self.y[index], reduction="none")
             total = (loss if on_label is None else loss * on_label).mean()
         else:
-            target = self.target[index] / len(index)
+            target = self.target.index_select(0, index) / len(index)
             weighed = target if on_label is None else target * on_label[:, None]
             total = -(weighed * logits.log_softmax(1)).sum()
         if on_favourable is not None and self.constraint is not None:

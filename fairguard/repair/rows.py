@@ -26,7 +26,7 @@ class Rows:
     """Labelled rows with their groups.
 
     Attributes:
-        x: what the model takes: a tensor of shape (n, ...), or a dict or tuple of such.
+        x: what the model takes: a tensor of shape (n, ...), a dict or tuple of such, or ``None`` if answers are enough.
         y: shape (n,), int64 class codes.
         codes: shape (n, C), int64 level codes of the sensitive features.
         ids: shape (n,), what says which rows belong together: identifiers, or clusters where there are some.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fairguard.repair.masks import Weights
 from fairguard.repair.task import Answers, Score, Task, answer, copied, hits_of
+from fairguard.repair.translations import knows_by_heart, on_moved_images
 
 STEPS = 200
 RATE = 0.5
@@ -91,15 +92,18 @@ def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
         bias: the name of the last biases, from :func:`last_bias`.
     """
     task.net.load_state_dict(weights)
-    logits, y = answer(task.net, task.head, task.tune, None).logits, task.tune.y
+    by, logits = task, answer(task.net, task.head, task.tune, None).logits
+    if task.options.reference == "dense" and knows_by_heart(task, weights):
+        by, logits = on_moved_images(task, weights)
+    y = by.tune.y
     if task.options.reference == "equal":
         shifts = shifts_toward(torch.zeros_like(logits[0]), logits, y, width=WIDTH, look=1)
         scale = WIDTH * float(margins(logits, y).std())
-        scores = [_equality(task, logits + shift, scale) for shift in shifts]
+        scores = [_equality(by, logits + shift, scale) for shift in shifts]
     else:  # counted: both models answer the same rows and agree on most, which leaves little noise
-        shifts = shifts_toward(recalls(task.before[1].logits, y), logits, y)
-        scores = [_closeness(task, logits + shift) for shift in shifts]
-    best = shifts[task.best_of(scores)]
+        shifts = shifts_toward(recalls(by.before[1].logits, y), logits, y)
+        scores = [_closeness(by, logits + shift) for shift in shifts]
+    best = shifts[by.best_of(scores)]
     moved = weights | {bias: weights[bias] + best.to(weights[bias])}
     return moved, task.score_of(moved)
 

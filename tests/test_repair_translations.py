@@ -1,0 +1,127 @@
+"""Images moved a little, where dense knows them as they are by heart: digits, put anywhere on a field."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_repair_architectures import digits
+from torch import Tensor, nn
+
+from fairguard.policy import Policy
+from fairguard.repair.masks import masks_at
+from fairguard.repair.objectives import plain
+from fairguard.repair.rows import Rows, shuffled
+from fairguard.repair.shifts import last_bias, recalls, shifted
+from fairguard.repair.task import Options, Task, answer, copied, make_task
+from fairguard.repair.training import train
+from fairguard.repair.translations import knows_by_heart, on_moved_images, sees_images, translated
+
+FIELD = 16
+
+
+def on_field(rows: Rows, seed: int, *, anywhere: bool = True) -> Rows:
+    """Put each digit somewhere on a noisy field, or blow it up to fill the field."""
+    generator = torch.Generator().manual_seed(seed)
+    if anywhere:
+        x = torch.zeros(len(rows), 1, FIELD, FIELD)
+        places = torch.randint(0, 9, (len(rows), 2), generator=generator).tolist()
+        for image, digit, (top, left) in zip(x, rows.x, places, strict=True):
+            image[:, top : top + 8, left : left + 8] = digit
+    else:
+        x = rows.x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return replace(rows, x=x + 0.3 * torch.randn(x.shape, generator=generator))
+
+
+def together(parts: list[Rows]) -> Rows:
+    x, y, codes = (torch.cat([getattr(part, name) for part in parts]) for name in ("x", "y", "codes"))
+    return Rows(x, y, codes, np.concatenate([part.ids for part in parts]))
+
+
+def learned(rows: Rows) -> nn.Module:
+    torch.manual_seed(1)
+    convolutions = [nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    convolutions += [nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    net = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(24 * 16, 10))
+    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for epoch in range(25):
+        for index in shuffled(len(rows), 64, seed=1, epoch=epoch):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(net(rows.x[index]), rows.y[index]).backward()
+            optimiser.step()
+    return net.eval()
+
+
+def retrained(rows: tuple[Rows, Rows], dense: nn.Module) -> tuple[Task, dict[str, Tensor]]:
+    """Return the task of repairing ``dense`` pruned, and the weights of a plain retraining."""
+    task = make_task(
+        dense,
+        masks_at(dense, 0.8, scope="layer").on(copied(dense.state_dict())),
+        *rows,
+        columns=("class",),
+        levels=(tuple(map(str, range(10))),),
+        policy=Policy(margin=0.05, min_group=5),
+        epochs=8,
+        options=Options(lr=3e-3, batch_size=64, seed=1),
+    )
+    found = train(task, "plain", objective=plain(task), epochs=8, start=task.pruned, masks=task.masks)
+    return task, found.weights
+
+
+def logits(task: Task, weights: dict[str, Tensor], rows: Rows) -> Tensor:
+    task.net.load_state_dict(weights)
+    return answer(task.net, task.head, rows, None).logits
+
+
+def excess(dense: Tensor, after: Tensor, y: Tensor) -> Tensor:
+    drop = recalls(dense, y) - recalls(after, y)
+    return drop - drop.mean()
+
+
+def test_what_dense_knows_by_heart_is_measured_and_mended_on_moved_images() -> None:
+    rows, tune, other = digits("image")
+    pair = on_field(rows, 0), on_field(tune, 1)
+    unseen = together([on_field(other, seed) for seed in range(10, 16)])
+    task, weights = retrained(pair, learned(together(list(pair))))
+    assert knows_by_heart(task, weights)
+    assert not knows_by_heart(task, task.dense), "it knows them as well as dense does"
+    moved, found = on_moved_images(task, weights)
+    dense = logits(task, task.dense, unseen)
+    true = excess(dense, logits(task, weights, unseen), unseen.y)
+    seen = excess(logits(task, task.dense, tune := pair[1]), logits(task, weights, tune), tune.y)
+    told = excess(moved.before[1].logits, found, moved.tune.y)
+    assert (told - true).norm() < 0.6 * (seen - true).norm()
+    bias = last_bias(task, weights)
+    assert bias is not None
+    mended, _ = shifted(task, weights, bias)
+    assert excess(dense, logits(task, mended, unseen), unseen.y).max() < 0.5 * true.max()
+
+
+@pytest.mark.parametrize("anywhere", [True, False])
+def test_images_that_dense_has_not_learned_or_that_have_one_place_stay_as_they_are(anywhere: bool) -> None:
+    rows, tune, _ = digits("image")
+    pair = on_field(rows, 0, anywhere=anywhere), on_field(tune, 1, anywhere=anywhere)
+    dense = learned(pair[0] if anywhere else together(list(pair)))
+    assert not knows_by_heart(*retrained(pair, dense))
+
+
+def test_every_image_is_moved_by_a_pixel_or_two_and_nothing_else_is() -> None:
+    images = torch.rand(50, 3, 64, 32)
+    moved = translated(images, seed=0)
+    steps = [(down, right) for down in range(-2, 3) for right in range(-1, 2) if (down, right) != (0, 0)]
+    for before, after in zip(images, moved, strict=True):
+        inside = after[:, 2:-2, 1:-1]
+        found = [s for s in steps if torch.equal(inside, before[:, 2 + s[0] : 62 + s[0], 1 + s[1] : 31 + s[1]])]
+        assert len(found) == 1
+    assert torch.equal(moved, translated(images, seed=0))
+    assert not torch.equal(moved, translated(images, seed=1))
+    others = {"small": torch.rand(4, 1, 8, 8), "table": torch.rand(4, 9), "bytes": torch.ones(4, 3, 32, 32).byte()}
+    assert all(torch.equal(t, others[name]) for name, t in translated(others, seed=0).items())
+
+
+def test_only_convolutions_see_images() -> None:
+    images = torch.rand(2, 3, 32, 32)
+    assert sees_images(nn.Conv2d(3, 4, 3), images)
+    assert sees_images(nn.Conv2d(3, 4, 3), {"pixel_values": images})
+    assert not sees_images(nn.Linear(3072, 4), images)
+    assert not sees_images(nn.Conv2d(3, 4, 3), torch.rand(2, 3, 8, 8))
