@@ -6,12 +6,14 @@ method.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from fairguard.repair.masks import Weights
 from fairguard.repair.task import Answers, Score, Task, answer, copied, hits_of
-from fairguard.repair.translations import knows_by_heart, on_moved_images
+from fairguard.repair.translations import bears_moving, with_moved_images
 
 STEPS = 200
 RATE = 0.5
@@ -21,6 +23,8 @@ SMOOTH_RATE = 2.0
 WIDTH = 1.0
 """Width of the smoothing, in standard deviations of the margin. A counted recall of few rows is mostly noise: moved
 by smoothed ones, unseen classes come out more alike (simulated in ``tests/test_repair_ballot.py``)."""
+WIDTH_OF_MANY = 0.5
+"""The same where images can be moved: there are many then, and they are aimed at with no tolerance."""
 NOISE = 0.5
 """Standard errors of noise that a class is allowed against dense when a shift is chosen: fewer than an epoch gets,
 because so few numbers cannot fit themselves to the noise of all tune rows."""
@@ -92,13 +96,14 @@ def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
         bias: the name of the last biases, from :func:`last_bias`.
     """
     task.net.load_state_dict(weights)
-    by, logits = task, answer(task.net, task.head, task.tune, None).logits
-    if task.options.reference == "dense" and knows_by_heart(task, weights):
-        by, logits = on_moved_images(task, weights)
+    by, logits, width = task, answer(task.net, task.head, task.tune, None).logits, WIDTH
+    if bears_moving(task, weights):
+        by, logits = with_moved_images(task, weights)
+        by, width = replace(by, options=replace(by.options, aim=0.0)), WIDTH_OF_MANY
     y = by.tune.y
     if task.options.reference == "equal":
-        shifts = shifts_toward(torch.zeros_like(logits[0]), logits, y, width=WIDTH, look=1)
-        scale = WIDTH * float(margins(logits, y).std())
+        shifts = shifts_toward(torch.zeros_like(logits[0]), logits, y, width=width, look=1)
+        scale = width * float(margins(logits, y).std())
         scores = [_equality(by, logits + shift, scale) for shift in shifts]
     else:  # counted: both models answer the same rows and agree on most, which leaves little noise
         shifts = shifts_toward(recalls(by.before[1].logits, y), logits, y)

@@ -1,10 +1,10 @@
-"""Images moved a little: what a net that has learned the images themselves by heart has not seen.
+"""Images moved a little: what a net that has learned the images themselves by heart has not seen as such.
 
 Rows to train and to tune on were often dense's own training rows. There it is right for having seen them, and so is
 PRUNED, while no candidate is as much: what classes lose against dense cannot be told from what it remembers. Moved by a
-few pixels an image keeps its label and loses that memory: accuracy on it is close to that on unseen rows (the idea of
-Aithal et al., "Robustness to Augmentations as a Generalization Metric", arXiv 2101.06459), and so is the difference of
-two nets, class by class. Knows no method.
+few pixels an image keeps its label and loses much of that memory: accuracy on it is closer to that on unseen rows (the
+idea of Aithal et al., "Robustness to Augmentations as a Generalization Metric", arXiv 2101.06459), and so is the
+difference of two nets, class by class. Rows to train on count too then, which are many more. Knows no method.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ SHARE = 1 / 32
 nets that know where a face is their accuracy."""
 SMALLEST = 16
 """Pixels of a side from which on an image is one: moved by a pixel, a smaller one is another picture."""
-MEMORY = 0.03
-"""Accuracy that moving the images to tune on must cost dense at least for it to have known them by heart."""
-MOVED_AIM = 0.5
-"""Share of training's own aim that is aimed at where biases are chosen on moved images: being many, they tell more."""
+BEARABLE = 0.1
+"""Share of its right answers that moving may cost a net. What costs more is another picture: faces that all look out of
+the same place lose a quarter, CIFAR-10 3 to 4 %."""
 MOST_MOVED = 20_000
 """Images that are moved at most: more would tell recalls no better than these do."""
 AT_ONCE = 1024
@@ -47,52 +46,49 @@ def is_images(t: Tensor) -> bool:
     return t.dim() == 4 and t.is_floating_point() and min(t.shape[2:]) >= SMALLEST
 
 
-def knows_by_heart(task: Task, weights: Weights) -> bool:
-    """Return whether dense knows the images to tune on as they are, which the net with these ``weights`` does not.
-
-    Moved a little, images cost a net accuracy that knew them, and hardly one that did not. Where that one loses half as
-    much, it is the moving that costs: faces and digits in the middle of their images are other pictures elsewhere.
-    """
+def bears_moving(task: Task, weights: Weights) -> bool:
+    """Return whether the rows to tune on are images that a net with these weights answers nearly as well when moved."""
     if not sees_images(task.net, task.tune.x):
         return False
-    y = task.tune.y
-    lost = []
-    for of in (task.dense, weights):
-        right, moved = (_logits(task, [task.tune], of, moved=m).argmax(1) == y for m in (False, True))
-        lost.append(float(right.float().mean() - moved.float().mean()))
-    return lost[0] > max(MEMORY, 2 * lost[1])
+    as_they_are, moved = (
+        float((_logits(task, [(task.tune, m)], weights).argmax(1) == task.tune.y).float().mean()) for m in (False, True)
+    )
+    return as_they_are - moved <= BEARABLE * as_they_are
 
 
-def on_moved_images(task: Task, weights: Weights) -> tuple[Task, Tensor]:
-    """Return the task with images to choose by that no net has seen as they are, and the net's logits for them.
+def with_moved_images(task: Task, weights: Weights) -> tuple[Task, Tensor]:
+    """Return the task with many more images to choose by, and the net's logits for them.
 
-    They are the rows to tune and to train on, moved a little.
+    They are the rows to tune and to train on, moved. Where groups are to be equally right, so that what dense remembers
+    does not matter, the rows to tune on count as they are too.
     """
-    parts = (task.tune.take_first(MOST_MOVED), task.train.take_first(max(0, MOST_MOVED - len(task.tune))))
-    dense, pruned, own = (_logits(task, parts, w, moved=True) for w in (task.dense, task.pruned, weights))
-    y, codes = (torch.cat([getattr(part, name) for part in parts]) for name in ("y", "codes"))
-    rows = Rows(None, y, codes, np.concatenate([part.ids for part in parts]))  # answers to them are all that is needed
+    equal = task.options.reference == "equal"
+    few, more = task.tune.take_first(MOST_MOVED), task.train.take_first(max(0, MOST_MOVED - len(task.tune)))
+    parts = [(few, False)] * equal + [(few, True), (more, True)]
+    dense, pruned, own = (_logits(task, parts, w) for w in (task.dense, task.pruned, weights))
+    y, codes = (torch.cat([getattr(rows, name) for rows, _ in parts]) for name in ("y", "codes"))
+    ids = np.concatenate([rows.ids for rows, _ in parts])
+    rows = Rows(None, y, codes, ids)  # answers to them are all that is needed
     known = task.cells[1]
     cells = None if known is None else Cells.over(known.cells, rows.codes, rows.y, favourable=known.favourable)
     before = Answers(dense, hits_of(dense.argmax(1), rows, cells))
-    kept = _logits(task, [task.tune], task.pruned).argmax(1) == task.tune.y
+    kept = _logits(task, [(task.tune, False)], task.pruned).argmax(1) == task.tune.y
     allowed = float(kept.float().mean()) - task.floor
-    moved = replace(
+    many = replace(
         task,
         tune=rows,
         cells=(task.cells[0], cells),
         before=(task.before[0], before),
         floor=float((pruned.argmax(1) == rows.y).float().mean()) - allowed,
-        options=replace(task.options, aim=MOVED_AIM * task.options.aim),
     )
-    return moved, own
+    return many, own
 
 
-def _logits(task: Task, parts: Sequence[Rows], weights: Weights, *, moved: bool = False) -> Tensor:
-    """Return the logits of a net with these weights for all parts, their images moved when their turn comes."""
+def _logits(task: Task, parts: Sequence[tuple[Rows, bool]], weights: Weights) -> Tensor:
+    """Return the logits of a net with these weights for all parts; the images of some are moved when they are due."""
     task.net.load_state_dict(weights)
     found = []
-    for rows in parts:
+    for rows, moved in parts:
         for place in range(0, len(rows), AT_ONCE):
             some = rows.take(np.arange(place, min(place + AT_ONCE, len(rows))))
             x = translated(some.x, seed=task.options.seed + place) if moved else some.x
