@@ -9,6 +9,7 @@ from test_repair_architectures import digits, trained
 from torch import Tensor, nn
 
 from fairguard.policy import Policy
+from fairguard.repair import translations
 from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import plain
 from fairguard.repair.rows import Rows, shuffled
@@ -126,6 +127,17 @@ def test_equal_recall_is_chosen_on_many_more_images_and_comes_out_more_equal(
         float(recalls(answers, unseen.y).std()) for answers in (after, by_few, logits(task, mended, unseen))
     )
     assert more < 0.75 * few < before
+
+
+def test_of_more_images_than_are_moved_each_class_gives_its_share(
+    found: tuple[Task, dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, weights = found
+    by_class = task.train.take(np.argsort(task.train.y.numpy(), kind="stable"))
+    monkeypatch.setattr(translations, "MOST_MOVED", len(task.tune) + 300)
+    many, _ = with_moved_images(replace(task, train=by_class), weights)
+    assert len(many.tune) == len(task.tune) + 300
+    assert torch.bincount(many.tune.y[len(task.tune) :], minlength=10).min() > 15
 
 
 def test_images_that_are_known_by_their_place_stay_where_they_are() -> None:

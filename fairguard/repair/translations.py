@@ -63,7 +63,8 @@ def with_moved_images(task: Task, weights: Weights) -> tuple[Task, Tensor]:
     does not matter, the rows to tune on count as they are too.
     """
     equal = task.options.reference == "equal"
-    few, more = task.tune.take_first(MOST_MOVED), task.train.take_first(max(0, MOST_MOVED - len(task.tune)))
+    few = _some(task.tune, MOST_MOVED, task.options.seed)
+    more = _some(task.train, MOST_MOVED - len(few), task.options.seed)
     parts = [(few, False)] * equal + [(few, True), (more, True)]
     dense, pruned, own = (_logits(task, parts, w) for w in (task.dense, task.pruned, weights))
     y, codes = (torch.cat([getattr(rows, name) for rows, _ in parts]) for name in ("y", "codes"))
@@ -82,6 +83,13 @@ def with_moved_images(task: Task, weights: Weights) -> tuple[Task, Tensor]:
         floor=float((pruned.argmax(1) == rows.y).float().mean()) - allowed,
     )
     return many, own
+
+
+def _some(rows: Rows, most: int, seed: int) -> Rows:
+    """Return at most so many rows, drawn at random: a file may be in the order of its classes."""
+    if len(rows) <= most:
+        return rows
+    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
 
 
 def _logits(task: Task, parts: Sequence[tuple[Rows, bool]], weights: Weights) -> Tensor:
