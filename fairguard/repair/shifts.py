@@ -6,8 +6,6 @@ method.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -24,7 +22,7 @@ WIDTH = 1.0
 """Width of the smoothing, in standard deviations of the margin. A counted recall of few rows is mostly noise: moved
 by smoothed ones, unseen classes come out more alike (simulated in ``tests/test_repair_ballot.py``)."""
 WIDTH_OF_MANY = 0.5
-"""The same where images can be moved: there are many then, and they are aimed at with no tolerance."""
+"""The same where moved images count too: of so many a counted recall is less noise."""
 NOISE = 0.5
 """Standard errors of noise that a class is allowed against dense when a shift is chosen: fewer than an epoch gets,
 because so few numbers cannot fit themselves to the noise of all tune rows."""
@@ -98,8 +96,7 @@ def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
     task.net.load_state_dict(weights)
     by, logits, width = task, answer(task.net, task.head, task.tune, None).logits, WIDTH
     if bears_moving(task, weights):
-        by, logits = with_moved_images(task, weights)
-        by, width = replace(by, options=replace(by.options, aim=0.0)), WIDTH_OF_MANY
+        (by, logits), width = with_moved_images(task, weights), WIDTH_OF_MANY
     y = by.tune.y
     if task.options.reference == "equal":
         shifts = shifts_toward(torch.zeros_like(logits[0]), logits, y, width=width, look=1)

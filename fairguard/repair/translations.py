@@ -60,7 +60,7 @@ def with_moved_images(task: Task, weights: Weights) -> tuple[Task, Tensor]:
     """Return the task with many more images to choose by, and the net's logits for them.
 
     They are the rows to tune and to train on, moved. Where groups are to be equally right, so that what dense remembers
-    does not matter, the rows to tune on count as they are too.
+    does not matter, the rows to tune on count as they are too. So many need no tolerance: what is aimed at is none.
     """
     equal = task.options.reference == "equal"
     few = _some(task.tune, MOST_MOVED, task.options.seed)
@@ -81,6 +81,7 @@ def with_moved_images(task: Task, weights: Weights) -> tuple[Task, Tensor]:
         cells=(task.cells[0], cells),
         before=(task.before[0], before),
         floor=float((pruned.argmax(1) == rows.y).float().mean()) - allowed,
+        options=replace(task.options, aim=0.0),
     )
     return many, own
 

@@ -155,13 +155,10 @@ class HeldGates(nn.Module):
     def choose(self) -> None:
         """Let the ``counts`` highest scores live in the net."""
         for place, (scores, mask) in enumerate(zip(self.scores, self.masks, strict=True)):
-            count = int(self.counts[place])
-            best = scores.flatten().topk(count, sorted=False)
-            self.thresholds[place] = best.values.min() if count else torch.inf  # pruning emptied the layer
-            torch.ge(scores, self.thresholds[place], out=mask)
-            if int(mask.sum(dtype=torch.float64)) != count:  # equal scores at the threshold: not all of them live
-                chosen = torch.zeros_like(mask).flatten().index_fill_(0, best.indices, 1.0)
-                mask.copy_(chosen.view(mask.shape))
+            best = scores.flatten().topk(int(self.counts[place]), sorted=False)
+            self.thresholds[place] = best.values.min() if len(best.values) else torch.inf  # pruning emptied the layer
+            chosen = best.values.new_zeros(mask.numel()).index_fill_(0, best.indices, 1.0)
+            mask.copy_(chosen.view(mask.shape))
         torch._foreach_copy_(self.weights, torch._foreach_mul(self.hidden, self.masks))
 
     @torch.no_grad()
