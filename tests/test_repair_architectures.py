@@ -108,9 +108,9 @@ def digits(form: str) -> tuple[Rows, Rows, Rows]:
     return every.take(order[:900]), every.take(order[900:1300]), every.take(order[1300:])
 
 
-def trained(net: nn.Module, rows: Rows) -> nn.Module:
-    optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
-    for epoch in range(12):
+def trained(net: nn.Module, rows: Rows, *, epochs: int = 12, lr: float = 5e-3) -> nn.Module:
+    optimiser = torch.optim.Adam(net.parameters(), lr=lr)
+    for epoch in range(epochs):
         for index in shuffled(len(rows), 64, seed=0, epoch=epoch):
             optimiser.zero_grad()
             nn.functional.cross_entropy(net(rows.x[index]), rows.y[index]).backward()

@@ -12,7 +12,7 @@ from fairguard.policy import Policy
 from fairguard.repair import translations
 from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import plain
-from fairguard.repair.rows import Rows, shuffled
+from fairguard.repair.rows import Rows
 from fairguard.repair.shifts import WIDTH, last_bias, recalls, shifted, shifts_toward
 from fairguard.repair.task import Options, Task, answer, copied, make_task
 from fairguard.repair.training import train
@@ -43,14 +43,7 @@ def learned(rows: Rows) -> nn.Module:
     torch.manual_seed(1)
     layers = [nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 24, 3, padding=1, stride=2), nn.ReLU()]
     layers += [nn.Conv2d(24, 48, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(48, 10)]
-    net = nn.Sequential(*layers)
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for epoch in range(30):
-        for index in shuffled(len(rows), 64, seed=1, epoch=epoch):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(net(rows.x[index]), rows.y[index]).backward()
-            optimiser.step()
-    return net.eval()
+    return trained(nn.Sequential(*layers), rows, epochs=30, lr=3e-3)
 
 
 def retrained(rows: tuple[Rows, Rows], dense: nn.Module, *, epochs: int = 25) -> tuple[Task, dict[str, Tensor]]:

@@ -88,6 +88,8 @@ def recalls(logits: Tensor, y: Tensor, scale: float = 0.0) -> Tensor:
 def shifted(task: Task, weights: Weights, bias: str) -> tuple[Weights, Score]:
     """Return ``weights`` with the last biases moved as the tune rows like best (perhaps not at all), and their score.
 
+    Where a net with these weights bears its images moved, those are asked instead, of the rows to train on too.
+
     Args:
         task: the tune rows, and what is asked of them.
         weights: a state dict.

@@ -1,7 +1,7 @@
 """``bias-shift``: PRUNED with its last layer's biases moved toward equal class recall. The control of every other row.
 
-Post-hoc, on the tune rows, and only where the groups are the classes. Whatever claims to be fairer must beat a model
-with it.
+Post-hoc, on the tune rows (on moved images where the net bears that, see ``shifts``), and only where the groups are the
+classes. Whatever claims to be fairer must beat a model with it.
 """
 
 from __future__ import annotations
