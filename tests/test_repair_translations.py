@@ -39,8 +39,8 @@ def together(parts: list[Rows]) -> Rows:
     return Rows(x, y, codes, np.concatenate([part.ids for part in parts]))
 
 
-def learned(rows: Rows) -> nn.Module:
-    torch.manual_seed(1)
+def learned(rows: Rows, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
     layers = [nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 24, 3, padding=1, stride=2), nn.ReLU()]
     layers += [nn.Conv2d(24, 48, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(48, 10)]
     return trained(nn.Sequential(*layers), rows, epochs=30, lr=3e-3)
@@ -84,48 +84,58 @@ def unseen() -> Rows:
 
 
 @pytest.fixture(scope="module")
-def found() -> tuple[Task, dict[str, Tensor]]:
-    """The task where dense knows all rows by heart, and a retrained net."""
+def found() -> list[tuple[Task, dict[str, Tensor]]]:
+    """Three tasks where dense knows all rows by heart, each with a retrained net."""
     rows, tune, _ = digits("image")
     pair = on_field(rows, 0), on_field(tune, 1)
-    return retrained(pair, learned(together(list(pair))))
+    return [retrained(pair, learned(together(list(pair)), seed)) for seed in range(3)]
 
 
 def test_what_dense_knows_by_heart_is_measured_and_mended_on_moved_images(
-    found: tuple[Task, dict[str, Tensor]], unseen: Rows
+    found: list[tuple[Task, dict[str, Tensor]]], unseen: Rows
 ) -> None:
-    task, weights = found
-    assert bears_moving(task, weights)
-    many, moved = with_moved_images(task, weights)
-    dense = logits(task, task.dense, unseen)
-    true = excess(dense, logits(task, weights, unseen), unseen.y)
-    seen = excess(logits(task, task.dense, task.tune), logits(task, weights, task.tune), task.tune.y)
-    told = excess(many.before[1].logits, moved, many.tune.y)
-    assert (told - true).norm() < 0.6 * (seen - true).norm()
-    mended, _ = shifted(task, weights, bias_of(task, weights))
-    assert excess(dense, logits(task, mended, unseen), unseen.y).max() < 0.6 * true.max()
+    """In the mean of three: one net's classes may look the same on either rows."""
+    errors, worst = [], []
+    for task, weights in found:
+        assert bears_moving(task, weights)
+        many, moved = with_moved_images(task, weights)
+        dense, after, answers = (
+            logits(task, w, rows) for w, rows in ((task.dense, unseen), (weights, unseen), (weights, task.tune))
+        )
+        true = excess(dense, after, unseen.y)
+        seen = excess(task.before[1].logits, answers, task.tune.y)
+        told = excess(many.before[1].logits, moved, many.tune.y)
+        errors.append([float((told - true).norm()), float((seen - true).norm())])
+        by_seen = after + shifts_toward(recalls(task.before[1].logits, task.tune.y), answers, task.tune.y)[-1]
+        mended = logits(task, shifted(task, weights, bias_of(task, weights))[0], unseen)
+        worst.append([float(excess(dense, found, unseen.y).max()) for found in (mended, by_seen, after)])
+    told_off, seen_off = np.mean(errors, axis=0)
+    assert told_off < 0.75 * seen_off
+    by_moved, by_tune, before = np.mean(worst, axis=0)
+    assert by_moved < 0.75 * min(by_tune, before)
 
 
 def test_equal_recall_is_chosen_on_many_more_images_and_comes_out_more_equal(
-    found: tuple[Task, dict[str, Tensor]], unseen: Rows
+    found: list[tuple[Task, dict[str, Tensor]]], unseen: Rows
 ) -> None:
-    task, weights = found
-    asked = replace(task, options=replace(task.options, reference="equal"), floor=0.0)
-    many, _ = with_moved_images(asked, weights)
-    assert len(many.tune) == 2 * len(task.tune) + len(task.train)
-    mended, _ = shifted(asked, weights, bias_of(task, weights))
-    seen, after = (logits(task, weights, rows) for rows in (task.tune, unseen))
-    by_few = after + shifts_toward(torch.zeros(10), seen, task.tune.y, width=WIDTH)[-1]
-    before, few, more = (
-        float(recalls(answers, unseen.y).std()) for answers in (after, by_few, logits(task, mended, unseen))
-    )
-    assert more < 0.75 * few < before
+    spreads = []
+    for task, weights in found:
+        asked = replace(task, options=replace(task.options, reference="equal"), floor=0.0)
+        many, _ = with_moved_images(asked, weights)
+        assert len(many.tune) == 2 * len(task.tune) + len(task.train)
+        mended, _ = shifted(asked, weights, bias_of(task, weights))
+        seen, after = (logits(task, weights, rows) for rows in (task.tune, unseen))
+        by_few = after + shifts_toward(torch.zeros(10), seen, task.tune.y, width=WIDTH)[-1]
+        answers = (logits(task, mended, unseen), by_few, after)
+        spreads.append([float(recalls(found, unseen.y).std()) for found in answers])
+    more, few, before = np.mean(spreads, axis=0)
+    assert more < 0.9 * few < before
 
 
 def test_of_more_images_than_are_moved_each_class_gives_its_share(
-    found: tuple[Task, dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+    found: list[tuple[Task, dict[str, Tensor]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, weights = found
+    task, weights = found[0]
     by_class = task.train.take(np.argsort(task.train.y.numpy(), kind="stable"))
     monkeypatch.setattr(translations, "MOST_MOVED", len(task.tune) + 300)
     many, _ = with_moved_images(replace(task, train=by_class), weights)
