@@ -81,7 +81,7 @@ def step_times(task: Task, *, rounds: int, steps: int) -> dict[str, list[float]]
             task.net.load_state_dict(task.dense)
             if kind == "learned":
                 with held(task.net, task.masks) as gates:
-                    gates.tightened(task.masks, 0)(0, task.net)
+                    gates.tightened(task.masks, 1)(1, task.net)
                     optimiser = torch.optim.AdamW(gates.groups(1e-3)(task.net), lr=1e-3, fused=True)
                     seconds = _run(
                         task, objectives[kind], optimiser, partial(gates.follow, task.net), gates.settle, steps

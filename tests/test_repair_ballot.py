@@ -153,6 +153,55 @@ def test_held_gates_let_their_counts_live_and_hear_from_the_dead() -> None:
     assert int((net.weight != 0).sum()) == 5
 
 
+def test_held_gates_let_exactly_their_counts_live_where_scores_are_equal() -> None:
+    net = nn.Linear(6, 3)
+    with held(net, Masks({"weight": torch.zeros(3, 6, dtype=torch.bool)}, {"weight": Pattern()})) as gates:
+        gates.scores[0].data.fill_(1.0)
+        gates.counts.fill_(5)
+        net.eval()
+        assert net.weight.detach().flatten().nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4], "the first among equals"
+
+
+def test_a_frozen_weight_behind_a_gate_stays_as_it_is() -> None:
+    torch.manual_seed(0)
+    net = mlp()
+    first = next(name for name, p in net.named_parameters() if p.dim() > 1)
+    net.get_parameter(first).requires_grad_(False)
+    frozen = task_with(net, epochs=3)
+    found = ballot.select_and_train(frozen).weights[first]
+    living = found != 0
+    assert 0 < int(living.sum()) <= int(frozen.masks.keep[first].sum())
+    assert torch.equal(found[living], frozen.dense[first][living])
+
+
+class Flaky(nn.Module):
+    """Has memory for 32 rows; for the second such piece of the first batch it has none, as beside another program."""
+
+    def __init__(self, net: nn.Module, *, flaky: bool) -> None:
+        super().__init__()
+        self.net, self.flaky, self.pieces = net, flaky, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.flaky and self.training:
+            self.pieces += len(x) == 32
+            if len(x) > 32 or (len(x) == 32 and self.pieces == 2):
+                raise torch.OutOfMemoryError("too many rows")
+        return self.net(x)
+
+
+def test_out_of_memory_within_a_batch_leaves_nothing_of_it_behind_gates() -> None:
+    torch.manual_seed(0)
+    net = mlp()
+    done = []
+    for flaky in (False, True):
+        one = task_with(Flaky(net, flaky=flaky), epochs=2)
+        one = replace(one, options=replace(one.options, distil=0.0))
+        done.append(ballot.select_and_train(one, ballot.Recipe(constrained=False, averaged=False)).weights)
+        net.load_state_dict({name.removeprefix("net."): tensor for name, tensor in one.dense.items()})
+    for name, tensor in done[0].items():
+        torch.testing.assert_close(done[1][name], tensor, atol=2e-3, rtol=1e-2)
+
+
 class Cell(nn.Module):
     """A layer of the user's own, whose parts have the names that they like."""
 

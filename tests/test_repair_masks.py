@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fairguard.errors import ModelError
-from fairguard.repair.masks import Masks, masks_at, read_masks, resized
+from fairguard.repair.masks import Masks, highest, masks_at, read_masks, resized
 
 
 def mlp() -> nn.Sequential:
@@ -58,6 +58,18 @@ def test_the_highest_scores_live_beside_each_outputs_floor() -> None:
         floor = (0.2 * masks.keep[name].sum(1)).ceil()
         assert bool((out_of_turn.sum(1) <= floor).all())
         assert bool((keep.sum(1) >= floor).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_highest_are_those_of_a_stable_sort(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for n, levels in ((1, 1), (7, 2), (500, 9), (500, 10**6)):
+        scores = torch.randint(levels, (n,), generator=generator).to(dtype)
+        scores[torch.rand(n, generator=generator) < 0.2] = torch.inf
+        for count in (0, 1, n // 3, n - 1, n):
+            wanted = torch.zeros(n, dtype=torch.bool)
+            wanted[scores.sort(descending=True, stable=True).indices[:count]] = True
+            assert torch.equal(highest(scores, count), wanted), (n, levels, count)
 
 
 def test_no_class_dies_when_its_outputs_score_nothing() -> None:

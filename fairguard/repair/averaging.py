@@ -23,9 +23,11 @@ class Average:
     """
 
     def __init__(self, net: nn.Module, horizon: int) -> None:
-        """Start the mean at the net's own state."""
+        """Start the mean at the net's own state, without what its parts make of the rest (``fairguard_derived``)."""
         self.horizon, self.steps = horizon, 0
-        self.live = [t.detach() for t in net.state_dict().values() if t.is_floating_point()] if horizon else []
+        left_out = {t.data_ptr() for module in net.modules() for t in getattr(module, "fairguard_derived", ())}
+        state = [t.detach() for t in net.state_dict().values() if t.is_floating_point()]
+        self.live = [t for t in state if t.data_ptr() not in left_out] if horizon else []
         self.mean = [t.clone() for t in self.live]
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -125,7 +126,7 @@ class Masks:
         safe = {name: _safe(scores[name], self.keep[name]) for name in names}
         if self.scope == "layer" or len(names) < 2:
             lifted = {name: scores[name].masked_fill(safe[name], torch.inf) for name in names}
-            return {name: _top(lifted[name], living[name]) for name in names}
+            return {name: highest(lifted[name], living[name]) for name in names}
         return _top_together({name: scores[name] for name in names}, sum(living.values()), safe)
 
 
@@ -202,7 +203,7 @@ def masks_at(net: nn.Module, sparsity: float, *, scope: Literal["global", "layer
     every = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
     patterns = dict.fromkeys(weights, Pattern())
     if scope == "layer":
-        keep = {name: _top(w, max(1, round(w.numel() * (1 - sparsity)))) for name, w in weights.items()}
+        keep = {name: highest(w, max(1, round(w.numel() * (1 - sparsity)))) for name, w in weights.items()}
     else:
         keep = _top_together(weights, round(Masks(every, patterns).total * (1 - sparsity)))
     return Masks(keep, patterns, scope)
@@ -221,7 +222,7 @@ def resized(masks: Masks, weights: Weights, sparsity: float) -> Masks:
         )
     sizes = {name: weights[name].abs() for name in masks.keep}
     if masks.scope == "layer":
-        keep = {name: _top(size, max(1, round(size.numel() * (1 - sparsity)))) for name, size in sizes.items()}
+        keep = {name: highest(size, max(1, round(size.numel() * (1 - sparsity)))) for name, size in sizes.items()}
     else:
         keep = _top_together(sizes, round(masks.total * (1 - sparsity)))
     return Masks(keep, masks.patterns, masks.scope)
@@ -253,12 +254,24 @@ def _loosened(kept: int, total: int, loosen: float) -> int:
     return kept + round(loosen * (total - kept))
 
 
-def _top(scores: Tensor, count: int) -> Tensor:
+def nth_highest(scores: Tensor, count: int) -> Tensor:
+    """Return the ``count``-th highest score, a scalar."""
+    flat = scores.detach().flatten()
+    place = len(flat) - count
+    if flat.dtype == torch.float32 and flat.device.type == "cpu":  # faster than torch there
+        return torch.from_numpy(np.partition(flat.numpy(), place)[place : place + 1])[0]
+    return flat.kthvalue(place + 1).values
+
+
+def highest(scores: Tensor, count: int) -> Tensor:
     """Return a mask of the ``count`` highest scores; among equals the first, so that the choice is repeatable."""
-    order = torch.sort(scores.flatten(), descending=True, stable=True).indices[:count]
-    keep = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    keep[order] = True
-    return keep.view(scores.shape)
+    flat = scores.flatten()
+    if not 0 < count < len(flat):
+        return torch.full_like(scores, count > 0, dtype=torch.bool)
+    lowest = nth_highest(flat, count)
+    keep = flat > lowest
+    equals = (flat == lowest).nonzero()[: count - int(keep.sum()), 0]
+    return keep.index_fill_(0, equals, value=True).view(scores.shape)
 
 
 def _top_together(
@@ -269,7 +282,7 @@ def _top_together(
         safe = {name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()}
     left = count - sum(int(mask.sum()) for mask in safe.values())
     flat = torch.cat([s.float().masked_fill(safe[name], -torch.inf).flatten() for name, s in scores.items()])
-    chosen = torch.split(_top(flat, left), [s.numel() for s in scores.values()])
+    chosen = torch.split(highest(flat, left), [s.numel() for s in scores.values()])
     return {name: safe[name] | part.view(s.shape) for (name, s), part in zip(scores.items(), chosen, strict=True)}
 
 
@@ -277,14 +290,16 @@ def _safe(scores: Tensor, keep: Tensor) -> Tensor:
     """Return the entries that live whatever the others score: each output's best, a share of what it has now."""
     rows = keep.flatten(1).sum(1, keepdim=True)
     if not bool(rows.any()):  # an emptied layer: one weight, so that it is a layer again
-        return _top(scores, 1)
-    rank = torch.sort(scores.flatten(1), dim=1, descending=True, stable=True).indices.argsort(1)
+        return highest(scores, 1)
+    order = torch.sort(scores.flatten(1), dim=1, descending=True, stable=True).indices
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
     return (rank < (FLOOR * rows).ceil()).view(keep.shape)
 
 
 def _best_rows(scores: Tensor, keep: Tensor, loosen: float) -> Tensor:
     living = _loosened(int(keep.flatten(1).any(1).sum()), len(keep), loosen)
-    rows = _top(scores.flatten(1).sum(1), living)
+    rows = highest(scores.flatten(1).sum(1), living)
     return rows.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores).clone()
 
 
@@ -302,5 +317,5 @@ def _best_of_neighbours(scores: Tensor, keep: Tensor, pattern: Pattern, loosen: 
     inputs_last = scores.movedim(1, -1).shape
     moved = chosen.reshape(scores.shape) if pattern.flat else chosen.reshape(inputs_last).movedim(-1, 1)
     if loosen == 0.0 and int(moved.sum()) > int(keep.sum()):  # PRUNED had runs with fewer: never be less sparse
-        moved = _top(scores.masked_fill(~moved, -torch.inf), int(keep.sum()))
+        moved = highest(scores.masked_fill(~moved, -torch.inf), int(keep.sum()))
     return moved.contiguous()

@@ -138,7 +138,7 @@ def train(
         for index, x in fetched(task.train.x, order[run.step :], task.device):
             _set_rate(optimiser, run.rate * _schedule((run.epoch * steps + run.step) / (epochs * steps)))
             optimiser.zero_grad(set_to_none=True)
-            run.loss = run.loss + _gradients(task, forward, objective, index, x, run, optimiser, mixing)
+            run.loss = run.loss + _gradients(task, forward, objective, index, x, run, mixing)
             after_backward(net)
             optimiser.step()
             enforce()
@@ -166,7 +166,6 @@ def _gradients(
     index: Tensor,
     x: Any,
     run: Run,
-    optimiser: torch.optim.Optimizer,
     mixing: float,
 ) -> Tensor:
     """Leave the batch's gradients in the weights and return its loss; out of memory, in smaller and smaller pieces."""
@@ -191,7 +190,7 @@ def _gradients(
                 total += loss.detach()
             return total
         except torch.OutOfMemoryError:
-            optimiser.zero_grad(set_to_none=True)
+            task.net.zero_grad(set_to_none=True)
             if run.micro == 1:
                 raise ModelError("out of memory with a single row: use a larger device, or --device cpu.") from None
             run.micro = (run.micro + 1) // 2

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fairguard.errors import ModelError
-from fairguard.repair.masks import Masks
+from fairguard.repair.masks import Masks, highest, nth_highest
 from fairguard.repair.training import BeforeEpoch
 
 SCORE_RATE = 10.0
@@ -103,11 +103,11 @@ class HeldGates(nn.Module):
     """Scores beside a net's weights that say which of them live; a part of the net while it trains.
 
     The net's own parameters are what lives, zeros included; the weights behind them, which a dead weight comes back
-    with, are kept here. One fused operation for all layers where a gate in every layer would cost a small net as much
-    as its training. After a backward pass (:meth:`follow`) scores get the gradient of all weights as if each lived,
-    weights that of the living; after the optimiser's step (:meth:`settle`) the net is what lives again. While it
-    trains, a mask is what lies above a threshold that is looked up now and then; whenever the net changes to
-    evaluation, exactly ``counts`` live.
+    with, are kept here and are what the optimiser moves. One operation for all layers where a gate in every layer
+    would cost a small net as much as its training. After a backward pass (:meth:`follow`) scores get the gradient of
+    all weights as if each lived, weights that of the living; after the optimiser's step (:meth:`settle`) the net is
+    what lives again. While it trains, a mask is what lies above a threshold that is looked up now and then; whenever
+    the net changes to evaluation, exactly ``counts`` live.
 
     Args:
         net: whose parameters are gated; scores begin as the ranks of their sizes, and everything lives.
@@ -123,30 +123,30 @@ class HeldGates(nn.Module):
         super().__init__()
         parameters = dict(net.named_parameters())
         self.names = list(masks.keep)
+        # Lists of the tensors themselves: a module looks its parts up by name, three times a step and layer.
         self.weights: list[Any] = [parameters[name] for name in self.names]
         like = [w.detach() for w in self.weights]
-        self.scores = nn.ParameterList(nn.Parameter(torch.empty_like(w).copy_(ranks(w.abs()))) for w in like)
-        for place, weight in enumerate(like):
-            self.register_buffer(f"hidden{place}", weight.clone())
-            self.register_buffer(f"mask{place}", torch.ones_like(weight))
+        self.scores: list[Any] = [nn.Parameter(torch.empty_like(w).copy_(ranks(w.abs()))) for w in like]
+        self.hidden: list[Any] = [nn.Parameter(w.detach().clone(), w.requires_grad) for w in self.weights]
+        self.masks: list[Any] = [torch.ones_like(w) for w in like]  # in the weights' own type: a fast product
+        for place in range(len(like)):
+            self.register_parameter(f"scores{place}", self.scores[place])
+            self.register_parameter(f"hidden{place}", self.hidden[place])
+            self.register_buffer(f"mask{place}", self.masks[place])
         self.register_buffer("thresholds", torch.zeros(len(like), device=like[0].device))
+        self.cuts: list[Any] = list(self.thresholds)
         # On the host, so that nothing waits for them.
         self.register_buffer("counts", torch.tensor([w.numel() for w in like]))
         self.register_buffer("age", torch.zeros((), dtype=torch.long))
 
     @property
-    def hidden(self) -> list[Any]:
-        """Return the weights behind the net's, dead ones included."""
-        return [getattr(self, f"hidden{place}") for place in range(len(self.names))]
-
-    @property
-    def masks(self) -> list[Any]:
-        """Return the masks, of ones and zeros in the weights' own type: a product with them is fast."""
-        return [getattr(self, f"mask{place}") for place in range(len(self.names))]
+    def fairguard_derived(self) -> list[Any]:
+        """Return the tensors that a change to evaluation makes of the others, so that no mean of them is taken."""
+        return [*self.weights, *self.masks]
 
     def train(self, mode: bool = True) -> HeldGates:
-        """Change between training and evaluation, with exactly ``counts`` living weights."""
-        if mode != self.training:  # else a resumed training would choose where the uninterrupted one does not
+        """Change between training and evaluation, which sees exactly ``counts`` living weights."""
+        if self.training and not mode:
             self.choose()
         super().train(mode)
         return self
@@ -154,44 +154,58 @@ class HeldGates(nn.Module):
     @torch.no_grad()
     def choose(self) -> None:
         """Let the ``counts`` highest scores live in the net."""
-        for place, (scores, mask) in enumerate(zip(self.scores, self.masks, strict=True)):
-            best = scores.flatten().topk(int(self.counts[place]), sorted=False)
-            self.thresholds[place] = best.values.min() if len(best.values) else torch.inf  # pruning emptied the layer
-            chosen = best.values.new_zeros(mask.numel()).index_fill_(0, best.indices, 1.0)
-            mask.copy_(chosen.view(mask.shape))
-        torch._foreach_copy_(self.weights, torch._foreach_mul(self.hidden, self.masks))
+        self._look_up()
+        self._cut()
+        for scores, mask, count in zip(self.scores, self.masks, self.counts.tolist(), strict=True):
+            if int(mask.sum(dtype=torch.long)) != count:  # equal scores at the threshold
+                mask.copy_(highest(scores, count))
+        self.settle()
 
     @torch.no_grad()
     def follow(self, _: nn.Module) -> None:
         """Hand on the gradients and let the masks follow the scores; called after every backward pass."""
-        masks, hidden = self.masks, self.hidden
         grads: list[Any] = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights]
-        for scores, gradient in zip(self.scores, torch._foreach_mul(grads, hidden), strict=True):
+        for scores, gradient in zip(self.scores, torch._foreach_mul(grads, self.hidden), strict=True):
             scores.grad = gradient
-        torch._foreach_mul_(grads, masks)
+        torch._foreach_mul_(grads, self.masks)
+        for weight, hidden, gradient in zip(self.weights, self.hidden, grads, strict=True):
+            weight.grad, hidden.grad = None, gradient
         self.age += 1
         if int(self.age) % EVERY == 0:
-            self.choose()
-        else:
-            for scores, threshold, mask in zip(self.scores, self.thresholds, masks, strict=True):
-                torch.ge(scores, threshold, out=mask)
-        torch._foreach_copy_(self.weights, hidden)
+            self._look_up()
+        self._cut()
+
+    def _look_up(self) -> None:
+        """Look up the thresholds above which ``counts`` scores lie."""
+        for scores, cut, count in zip(self.scores, self.cuts, self.counts.tolist(), strict=True):
+            if count:
+                cut.copy_(nth_highest(scores, count))
+            else:
+                cut.fill_(torch.inf)  # pruning emptied the layer
+
+    def _cut(self) -> None:
+        """Let live what lies above the thresholds."""
+        for scores, cut, mask in zip(self.scores, self.cuts, self.masks, strict=True):
+            torch.ge(scores, cut, out=mask)
 
     @torch.no_grad()
     def settle(self) -> None:
         """Let the net be what lives; called after every step of the optimiser."""
-        torch._foreach_copy_(self.hidden, self.weights)
+        torch._foreach_copy_(self.weights, self.hidden)
         torch._foreach_mul_(self.weights, self.masks)
 
     def groups(self, lr: float) -> Callable[[nn.Module], list[dict[str, Any]]]:
-        """Return what splits the parameters for the optimiser: scores learn faster than ``lr`` and do not decay."""
-        chosen = {id(p) for p in self.scores}
+        """Return what splits the parameters for the optimiser: scores learn faster than ``lr`` and do not decay.
+
+        The weights behind the net's stand for the net's own, which :meth:`settle` makes of them.
+        """
+        left_out = {id(p) for p in (*self.weights, *self.scores)}
 
         def apart(net: nn.Module) -> list[dict[str, Any]]:
-            others = [p for p in net.parameters() if p.requires_grad and id(p) not in chosen]
+            others = [p for p in net.parameters() if p.requires_grad and id(p) not in left_out]
             return [
                 {"params": others},
-                {"params": list(self.scores), "lr": SCORE_RATE * lr, "weight_decay": 0.0},
+                {"params": self.scores, "lr": SCORE_RATE * lr, "weight_decay": 0.0},
             ]
 
         return apart
