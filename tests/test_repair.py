@@ -124,6 +124,11 @@ def test_tune_rows_that_dense_knows_by_heart_are_told_and_others_are_taken(
     assert "tune 400" in out
 
 
+def test_rows_to_tune_on_alone_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--train"):
+        repair("none.pt", "none.pt", tmp_path / "fair.pt", data="none.csv", tune="none.csv")
+
+
 def test_a_preserved_model_is_left_alone(inside: Path) -> None:
     before = sorted(inside.iterdir())
     report = repair("dense.pt", "dense.pt", "other.pt", **HOW)

@@ -10,7 +10,7 @@ import torch
 
 from fairguard.check import open_source
 from fairguard.config import Settings
-from fairguard.errors import ConfigError, DataError
+from fairguard.errors import DataError
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.repair.rows import Rows, read_rows
@@ -63,15 +63,12 @@ def divided(
         verify: other rows for the verdict, or ``None``; with neither, ``source`` is divided in three.
         classes: names of the models' classes.
         seed: of the division.
-        tune: other rows to choose by, or ``None``: then a part of the rows to train on.
+        tune: other rows to choose by, beside ``train`` or ``verify``; ``None``: a part of the rows to train on.
 
     Raises:
-        ConfigError: rows to tune on, but neither rows to train nor to verify on.
         DataError: too few rows, or sources with other groups or labels.
     """
     if train is None and verify is None:
-        if tune is not None:
-            raise ConfigError("--tune names the rows to choose by: name those to train on (--train) or verify on too.")
         return _in_three(source, classes, seed)
     taught = source if train is None else open_source(train, settings)
     proof = source if verify is None else open_source(verify, settings)

@@ -136,6 +136,8 @@ def repair(
     started = time.monotonic()
     plan = Plan(**{f.name: options.pop(f.name) for f in fields(Plan) if f.name in options})
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
+    if tune is not None and train is None and verify is None:
+        raise ConfigError("--tune names the rows to choose by: name those to train on (--train) or verify on too.")
     rows = {"train": train, "data": settings.data, "verify": verify, "tune": tune}
     files = Places.of(output, like="pruned", work="repair", added="fair", dense=dense, pruned=pruned, **rows)
     outputs(files, export=plan.export, frontier=plan.frontier)
