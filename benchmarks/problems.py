@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -37,6 +38,8 @@ class Problem:
         build: makes the untrained network.
         epochs: of the dense network's training.
         margin: excess drop that a check of these rows allows, a fraction.
+        published: weights of a dense network that others trained; ``None``: it is trained here.
+        unseen: shape (n,), the rows that it was not trained on.
     """
 
     x: Tensor
@@ -45,6 +48,8 @@ class Problem:
     build: Callable[[], nn.Module]
     epochs: int
     margin: float = 0.02
+    published: dict[str, Tensor] | None = None
+    unseen: NDArray[np.bool_] | None = None
 
     @property
     def classwise(self) -> bool:
@@ -93,6 +98,59 @@ def resnet(classes: int) -> nn.Module:
     )
 
 
+class ResNet20(nn.Module):
+    """The network of pytorch_resnet_cifar10, for 32x32 images of ten classes."""
+
+    def __init__(self) -> None:
+        """Build the layers, named as in the published state dict."""
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        for number, (wide, narrow) in enumerate(((16, 16), (16, 32), (32, 64)), 1):
+            blocks = (Padded(wide, narrow), Padded(narrow, narrow), Padded(narrow, narrow))
+            setattr(self, f"layer{number}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, shape (n, 10)."""
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
+
+
+class Padded(nn.Module):
+    """Two convolutions and a shortcut that is padded with zeros where the block narrows the image."""
+
+    def __init__(self, wide: int, narrow: int) -> None:
+        """Build the block; it strides where it widens."""
+        super().__init__()
+        self.stride, self.pad = narrow // wide, (narrow - wide) // 2
+        self.conv1, self.bn1 = nn.Conv2d(wide, narrow, 3, self.stride, 1, bias=False), nn.BatchNorm2d(narrow)
+        self.conv2, self.bn2 = nn.Conv2d(narrow, narrow, 3, padding=1, bias=False), nn.BatchNorm2d(narrow)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        inside = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(inside + F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad)))
+
+
+class Reader(nn.Module):
+    """A small transformer encoder over token ids, 0 for padding."""
+
+    def __init__(self, vocabulary: int, length: int, classes: int, width: int = 64) -> None:
+        """Build embeddings, two layers and the classifier over their mean."""
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width, padding_idx=0)
+        self.places = nn.Parameter(torch.zeros(length, width))
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.1, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits for token ids of shape (n, length)."""
+        here = (x != 0)[..., None]
+        seen = self.encoder(self.words(x) + self.places, src_key_padding_mask=~here[..., 0])
+        return self.out((seen * here).sum(1) / here.sum(1).clamp_min(1))
+
+
 def _conv(wide: int, narrow: int, *, stride: int = 1) -> list[nn.Module]:
     convolution = nn.Conv2d(wide, narrow, 3, stride=stride, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(narrow), nn.ReLU()]
@@ -130,6 +188,34 @@ def cifar(*, build: Callable[[int], nn.Module]) -> Problem:
     """Return CIFAR-10, groups by class."""
     arrays = np.load(DATA / "cifar10.npz", allow_pickle=False)
     return images(arrays["X"], arrays["label"], {"class": arrays["label"]}, build)
+
+
+def published() -> Problem:
+    """Return CIFAR-10 and a ResNet-20 of 91.7 % that others trained on all 50,000 of its training images.
+
+    20,000 of these are here to repair with, and 5,000 of the test images to judge on.
+    """
+    arrays = np.load(DATA / "cifar10.npz", allow_pickle=False)
+    weights = np.load(DATA / "cifar10_resnet20_weights.npz", allow_pickle=False)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    rows = cifar(build=lambda _: ResNet20())
+    return replace(
+        rows,
+        x=((rows.x + 1) / 2 - mean) / std,
+        published={name: torch.from_numpy(weights[name]) for name in weights.files},
+        unseen=arrays["split"] == 2,
+    )
+
+
+def tweets() -> Problem:
+    """Return tweets to tell hate in, by inferred gender, age, ethnicity; who wrote one to judge on wrote no other."""
+    arrays = np.load(DATA / "tweets_hate_english.npz", allow_pickle=False)
+    keep = arrays["split_user"] != 255
+    groups = {column: arrays[column][keep].astype(str) for column in ("gender", "age", "ethnicity")}
+    x = torch.from_numpy(arrays["tokens"][keep].astype(np.int64))
+    y = torch.from_numpy(arrays["label"][keep].astype(np.int64))
+    unseen = arrays["split_user"][keep] == 2
+    return Problem(x, y, groups, lambda: Reader(15_000, x.shape[1], 2), epochs=4, unseen=unseen)
 
 
 def mnist() -> Problem:

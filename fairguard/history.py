@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fairguard.errors import FairguardError
 from fairguard.files import write_text
+from fairguard.report.wording import percent
 from fairguard.verdict import Verdict
 
 MOST = 10_000
@@ -28,8 +29,8 @@ def with_runs(verdict: Verdict) -> Verdict:
     bound = false_alarm_bound(runs, verdict.policy.alpha)
     seen = {"models_judged": runs, "false_alarm_bound": round(bound, 4)}
     line = (
-        f"{runs} models were judged on these rows, each with a {verdict.policy.alpha:.0%} chance of a false alarm: "
-        f"{bound:.0%} for one among them. Use --alpha 0.01 for many, or rows of their own for a release."
+        f"{runs} models were judged on these rows, each with a {percent(verdict.policy.alpha, 0)} chance of a false "
+        f"alarm: {percent(bound, 0)} for one among them. Use --alpha 0.01 for many, or rows of their own for a release."
     )
     return verdict.model_copy(
         update={

@@ -23,6 +23,7 @@ from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
 from fairguard.judge.counts import CountTable
 from fairguard.judge.responsibility import SEEDS
+from fairguard.report.wording import percent
 from fairguard.verdict import Noise
 
 SAMPLE = 1_024
@@ -345,8 +346,8 @@ def _answer_warnings(comparison: Comparison, flips: int) -> list[str]:
         if accuracy <= majority:
             usual = table.classes[int(by_class.argmax())]
             warnings.append(
-                f"dense is right on {accuracy:.1%} of the rows, always saying {usual!r} would be on "
-                f"{majority:.1%}: {_other_order(table) or 'is the preprocessing right?'}"
+                f"dense is right on {percent(accuracy)} of the rows, always saying {usual!r} would be on "
+                f"{percent(majority)}: {_other_order(table) or 'is the preprocessing right?'}"
             )
     answers = np.unique(table.pruned)
     if len(answers) == 1 and len(np.unique(table.dense)) > 1:
@@ -368,4 +369,6 @@ def _other_order(table: CountTable) -> str | None:
         return None
     right = answers.max(axis=1).sum() / table.n
     order = ",".join(table.classes[int(label)] for label in np.argsort(usual))
-    return f"with its outputs in the order {order} it would be right on {right:.1%}. Name the classes with --classes."
+    return (
+        f"with its outputs in the order {order} it would be right on {percent(right)}. Name the classes with --classes."
+    )

@@ -135,7 +135,7 @@ def test_classes_in_another_order_are_recognised(project: pd.DataFrame) -> None:
     project.assign(label=np.where(project["label"] == 1, "bad", "good")).to_csv("rows.csv", index=False)
     model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
     warned = " ".join(check(model, model, **ROWS, features=["a", "b"]).warnings)
-    order = re.search(r"in the order (\S+) it would be right on 100\.0%\. Name the classes with --classes", warned)
+    order = re.search(r"in the order (\S+) it would be right on 100\.0 %\. Name the classes with --classes", warned)
     assert order is not None, warned
     verdict = check(model, model, **ROWS, features=["a", "b"], classes=order[1].split(","))
     assert verdict.overall.accuracy.dense == 1

@@ -50,7 +50,7 @@ def test_inspect_says_what_a_file_is(said) -> None:
     code, out, _ = said("inspect", "dense.pt", "pruned_regressed.pt", "--model", "model.py:build")
     assert code == 0
     assert "state dict" in out
-    assert re.search(r"parameters, 75\.0% of the weights zero", out)
+    assert re.search(r"parameters, 75\.0 % of the weights zero", out)
 
 
 def test_plan_without_models_assumes_a_churn(said) -> None:

@@ -265,7 +265,7 @@ def test_the_kind_of_file_that_dense_was(
     assert kinds[0] == kinds[1]
     types = [re.findall(r"(\S+weight\S*) +(\S+) +(\S+)", text) for text in (before, after)]
     assert types[0] == types[1] != [], "names, shapes and dtypes stay"
-    assert "60.0% of the weights zero" in after
+    assert "60.0 % of the weights zero" in after
 
 
 def test_a_module_in_memory_is_left_as_it_is(inside: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_prunings_shown_write_sparse_models(
         code = run(shlex.split(line, comments=True)[1:])
         assert code in (0, 1, 3), capsys.readouterr().err
         assert run(["check", "dense.pt", "sparse.pt"]) == code
-        assert "90.0% of " in capsys.readouterr().out
+        assert "90.0 % of " in capsys.readouterr().out
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -35,13 +35,13 @@ def test_overall_accuracy_may_fall_to_the_floor_only() -> None:
     dense = answers(0.9, 0.9, 0.9, 0.9)
     assert broken(dense, dense, answers(0.9, 0.9, 0.9, 0.89)) == ()
     (sentence,) = broken(dense, dense, answers(0.89, 0.89, 0.89, 0.89))
-    assert "overall accuracy fell by 1.0% against pruned" in sentence
+    assert "overall accuracy fell by 1.0 points against pruned" in sentence
 
 
 def test_a_group_levelled_down_is_named() -> None:
     dense, pruned = answers(0.9, 0.9, 0.9, 0.9), answers(0.9, 0.5, 0.9, 0.9)
     (sentence,) = broken(dense, pruned, answers(0.8, 0.9, 0.9, 0.9))
-    assert "lost 10.0% accuracy against pruned" in sentence
+    assert "lost 10.0 points of accuracy against pruned" in sentence
     assert "=0 " in sentence
 
 

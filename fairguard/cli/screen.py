@@ -57,6 +57,8 @@ def epochs_shown(*, quiet: bool = False, every: float = EVERY) -> Callable[[Stat
         return None
     from time import monotonic
 
+    from fairguard.report.wording import percent, points  # --help does without
+
     terminal = sys.stderr.isatty()
     began = last = monotonic()
     done = 0
@@ -69,11 +71,11 @@ def epochs_shown(*, quiet: bool = False, every: float = EVERY) -> Callable[[Stat
             return
         last = now
         left = (now - began) / done * (status.epochs - status.epoch + status.later)
-        worst = f"{status.worst} {status.excess:+.1%}" if status.worst else "no groups"
+        worst = f"{status.worst} {points(status.excess)} points" if status.worst else "no groups"
         parts = (
             f"{status.stage} {status.epoch}/{status.epochs}",
             f"loss {status.loss:.3f}",
-            f"accuracy {status.accuracy:.1%}",
+            f"accuracy {percent(status.accuracy)}",
             f"worst {worst}",
             f"multiplier {status.multiplier:.2f}",
             f"{duration(left)} left" if left > 0 else "",

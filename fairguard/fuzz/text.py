@@ -7,6 +7,7 @@ from typing import Any
 from fairguard.fuzz.asking import Answers, Said
 from fairguard.fuzz.hunt import Hunt, TippedPair
 from fairguard.inputs.groups import name_of
+from fairguard.report.wording import percent
 
 SHOWN = 12
 """Columns shown that are alike in both rows and in the real one."""
@@ -27,7 +28,7 @@ def render(hunt: Hunt, *, data: str, hint: str) -> str:
         )
     pair, answers = hunt.pair, hunt.pair.answers
     said = [*_said("dense", answers.dense, answers), *_said("pruned", answers.pruned, answers)]
-    share = f"{hunt.tipped:,} of {hunt.candidates:,} candidates ({hunt.tipped / hunt.candidates:.1%})"
+    share = f"{hunt.tipped:,} of {hunt.candidates:,} candidates ({percent(hunt.tipped / hunt.candidates)})"
     lines = [
         f"{hunt.swap}: dense treats these two alike, pruned does not",
         _origin(pair, data),

@@ -91,12 +91,12 @@ class Inspection:
     def _weights(self) -> str | None:
         if self.parameters is None:
             return None
-        zero = f", {self.sparsity:.1%} of the weights zero" if self.layers else ""
+        zero = f", {100 * self.sparsity:.1f} % of the weights zero" if self.layers else ""
         return f"{self.parameters:,} parameters{zero}"
 
     def _table(self) -> list[str]:
         rows = [
-            (layer.name, "x".join(map(str, layer.shape)), layer.dtype, f"{layer.sparsity:.1%}", layer.pattern)
+            (layer.name, "x".join(map(str, layer.shape)), layer.dtype, f"{100 * layer.sparsity:.1f} %", layer.pattern)
             for layer in self.layers
         ]
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]

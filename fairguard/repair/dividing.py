@@ -15,6 +15,7 @@ from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.repair.rows import Rows, read_rows
 from fairguard.repair.splits import Picked, apart, split
+from fairguard.report.wording import percent
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +155,8 @@ def _left_out(left_out: int, rows: int) -> tuple[str, ...]:
     if left_out <= MANY * rows:
         return ()
     return (
-        f"{left_out:,} of {rows:,} training rows ({left_out / rows:.0%}) equal a row to verify on in features, label "
-        f"and groups and were left out, so that the proof is on rows that nothing saw",
+        f"{left_out:,} of {rows:,} training rows ({percent(left_out / rows, 0)}) equal a row to verify on in features, "
+        f"label and groups and were left out, so that the proof is on rows that nothing saw",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+from fairguard.report.wording import points
 from fairguard.verdict import GroupRow, Verdict
 
 LEVEL = 0.05
@@ -25,12 +26,13 @@ def broken_guards(against_pruned: Verdict, against_dense: Verdict, *, floor: flo
     overall = against_pruned.overall
     found = []
     if overall.drop > floor:
-        found.append(f"overall accuracy fell by {overall.drop:.1%} against pruned, more than the {floor:.1%} allowed")
+        lost, allowed = _points(overall.drop), _points(floor)
+        found.append(f"overall accuracy fell by {lost} points against pruned, more than the {allowed} allowed")
     groups = [row for row in against_pruned.groups if row.n > 0]
     limit = NormalDist().inv_cdf(1 - LEVEL / max(len(groups), 1))
     below_dense = {row.group for row in against_dense.groups if row.n > 0 and _beyond_noise(row, limit)}
     found += [
-        f"{row.group} lost {row.drop:.1%} accuracy against pruned"
+        f"{row.group} lost {_points(row.drop)} points of accuracy against pruned"
         for row in groups
         if row.group in below_dense and _beyond_noise(row, limit)
     ]
@@ -41,3 +43,7 @@ def _beyond_noise(row: GroupRow, limit: float) -> bool:
     """Return whether the group lost more rows than it gained, by McNemar's test with continuity correction."""
     lost, gained = row.harmful_flips, row.beneficial_flips
     return lost > gained and (lost - gained - 1) / math.sqrt(lost + gained) > limit
+
+
+def _points(share: float) -> str:
+    return points(share, signed=False, digits=1)

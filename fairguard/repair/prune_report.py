@@ -8,6 +8,7 @@ from typing import Any
 
 from fairguard.judge.everybody import fell
 from fairguard.report.text import render
+from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
 EXIT_CODES = {Outcome.PRESERVED: 0, Outcome.REGRESSED: 1, Outcome.INCONCLUSIVE: 3}
@@ -75,7 +76,7 @@ class PruneReport:
         """Return the report for a terminal; ``how`` goes to :func:`fairguard.report.text.render`."""
         rows = ", ".join(f"{name} {self.splits[name]:,}" for name in ("train", "tune", "verify") if name in self.splits)
         lines = [
-            f"sparsity {self.sparsity:.1%} of {self.weights:,} weights in {self.tensors} tensors   "
+            f"sparsity {percent(self.sparsity)} of {self.weights:,} weights in {self.tensors} tensors   "
             f"method {self.method}, {self.scope}   {self.epochs:.0f} epochs, {self.seconds:.0f} s",
             *([f"rows: {rows} ({self.splits['how']})"] if rows else []),
             *(f"note: {note}" for note in self.notes),

@@ -33,6 +33,7 @@ from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
 from fairguard.repair.task import Options, Status, Task
 from fairguard.repair.writing import count_zeros
+from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
 BY_HEART = 0.03
@@ -206,7 +207,7 @@ def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings) -> tuple[st
     if settings.weight is not None:
         notes.append("row weights count in the verdict, not in training")
     if plan.sparsity is not None:
-        notes.append(f"--sparsity asked for {task.masks.sparsity:.1%} instead of PRUNED's own")
+        notes.append(f"--sparsity asked for {percent(task.masks.sparsity)} instead of PRUNED's own")
     return tuple(notes)
 
 
@@ -218,8 +219,8 @@ def _by_heart(task: Task, before: Verdict) -> list[str]:
     if tuned - unseen <= max(BY_HEART, 4 * noise):
         return []
     return [
-        f"dense is right on {tuned:.1%} of the rows to tune on and on {unseen:.1%} of those to verify on: it knows the "
-        "former by heart, which hides what groups lose; tune on rows that it never saw (--tune FILE)"
+        f"dense is right on {percent(tuned)} of the rows to tune on and on {percent(unseen)} of those to verify on: it "
+        "knows the former by heart, which hides what groups lose; tune on rows that it never saw (--tune FILE)"
     ]
 
 

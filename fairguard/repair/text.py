@@ -32,8 +32,8 @@ def render(report: Record) -> str:
         return f"{report.check.headline}\nnext: {next_step(report)}\n{NOTHING}\n"
     blocks = [
         [
-            f"sparsity {percent(report.sparsity[0])} -> {percent(report.sparsity[1])} "
-            f"({percent(report.moved)} of the kept weights moved) · method {report.method} · "
+            f"sparsity of the pruned tensors {percent(report.sparsity[0])} -> {percent(report.sparsity[1])} · "
+            f"{percent(report.moved)} of the kept weights moved · method {report.method} · "
             f"{report.epochs:.0f} epochs · {report.seconds:.0f} s",
             f"rows: {rows_line(report)}",
             *(f"note: {note}" for note in report.notes),
