@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,21 @@ def test_tune_rows_that_dense_knows_by_heart_are_told_and_others_are_taken(
     out = " ".join(capsys.readouterr().out.split())
     assert told not in out
     assert "tune 400" in out
+
+
+def test_the_next_command_that_a_check_names_runs_as_it_stands(
+    inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["--data", "test.parquet", "--label", "digit", "--group", "class", "--model", "model:build"]
+    typed += ["--margin", "0.1", "--device", "cpu"]
+    assert run(["check", "dense.pt", "pruned.pt", *typed, "--output", str(tmp_path / "report.txt")]) == 1
+    line = (tmp_path / "report.txt").read_text().splitlines()[-1]
+    command = shlex.split(line.removeprefix("next: ").split("   |   ")[0])
+    assert command[:6] == ["fairguard", "repair", "dense.pt", "pruned.pt", "-o", "fair.pt"]
+    assert sorted(command[6:]) == sorted(typed), "what was typed, without what means something else to a repair"
+    capsys.readouterr()
+    assert run([*command[1:5], str(tmp_path / "fair.pt"), *command[6:], "--budget", "2epochs"]) in (0, 1, 3)
+    assert "rows: train" in capsys.readouterr().out
 
 
 def test_rows_to_tune_on_alone_are_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
-from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from, typed_again
 from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import Settings
 from fairguard.errors import OutputError
@@ -95,12 +96,21 @@ def _print(text: str) -> None:
         raise OutputError(f"cannot write the report to stdout: {error.strerror}. Name a file with --output.") from None
 
 
+def _repair(dense: str, pruned: str) -> str:
+    """Return the command that repairs PRUNED, with what was typed here."""
+    from fairguard.cli.repair_command import command as repair
+
+    typed = typed_again(repair, leave_out=("output", "format", "quiet"))
+    output = f"fair{Path(pruned).suffix or '.pt'}"
+    return f"{shlex.join(['fairguard', 'repair', dense, pruned, '-o', output])} {typed}".rstrip()
+
+
 def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) -> str:
     """Return what one would do now: look, repair, find more rows, or keep it so."""
     if verdict.outcome is Outcome.REGRESSED:
         steps = [] if settings.flips else ["see the samples: add --flips flips.csv"]
         if not any(model.kind == "ONNX" or model.kind.endswith("predictions") for model in verdict.models):
-            steps.insert(0, f"fairguard repair {dense} {pruned} -o fair.pt")
+            steps.insert(0, _repair(dense, pruned))
         return "   |   ".join(steps) or "repair the model from its weights: fairguard repair"
     if verdict.outcome is Outcome.INCONCLUSIVE:
         worst = next((f for f in verdict.findings if f.rows_needed and f.outcome is Outcome.INCONCLUSIVE), None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fairguard.config import Settings, load_settings, merged
 from fairguard.errors import ConfigError
@@ -135,6 +137,25 @@ def settings_from(config: Path | None, **typed: Any) -> Settings:
             given[name] = tuple(part.strip() for part in given[name].split(","))
     given |= _margins(given.pop("margin", ()))
     return merged(load_settings(config), given)
+
+
+def typed_again(other: click.Command, *, leave_out: Collection[str]) -> str:
+    """Return the options typed to the running command that ``other`` takes as well, as one would type them to it.
+
+    Args:
+        other: the command that comes next.
+        leave_out: names of options that mean something else there.
+    """
+    context = click.get_current_context()
+    known = {param.name for param in other.params} - set(leave_out)
+    words: list[str] = []
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if isinstance(param, click.Option) and param.name in known and source is ParameterSource.COMMANDLINE:
+            value = context.params[param.name]
+            values = value if param.multiple else [value]
+            words += [w for v in values for w in ([param.opts[0]] if param.is_flag else [param.opts[0], str(v)])]
+    return shlex.join(words)
 
 
 def _margins(typed: tuple[str, ...]) -> dict[str, Any]:
