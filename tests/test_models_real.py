@@ -9,44 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.problems import ResNet20
 from fairguard import Outcome, check
 from fairguard.inputs.models import load_model
 
 MARGIN = 0.02
-
-
-class Block(nn.Module):
-    """A residual block whose shortcut drops every second pixel and pads with empty channels."""
-
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.stride = after // before
-        self.conv1 = nn.Conv2d(before, after, 3, stride=self.stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        missing = (out.shape[1] - x.shape[1]) // 2
-        return F.relu(out + F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, missing, missing)))
-
-
-class ResNet20(nn.Module):
-    """The network of pytorch_resnet_cifar10."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-        widths = ((16, 16), (16, 32), (32, 64))
-        for number, (before, after) in enumerate(widths, 1):
-            blocks = (Block(before, after), Block(after, after), Block(after, after))
-            setattr(self, f"layer{number}", nn.Sequential(*blocks))
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
 class Digits(nn.Module):
