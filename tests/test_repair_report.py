@@ -145,6 +145,22 @@ def test_better_is_what_the_rows_prove() -> None:
     assert "no better than pruned on the verify rows:" in report.to_text()
 
 
+def test_groups_that_pruned_favours_are_no_better_proof() -> None:
+    """PRUNED gives one group what it takes from the other: what it favours is proven, and yet it is further off."""
+    rng = np.random.default_rng(4)
+    group, y = rng.choice(["a", "b"], 400, p=[0.3, 0.7]), (rng.random(400) < 0.7).astype(int)
+    dense = np.where(rng.random(400) < 0.78, y, 1 - y)
+    skewed = np.where((group == "b") & (rng.random(400) < 0.12), 1, dense)
+    skewed = np.where((group == "a") & (rng.random(400) < 0.08), 0, skewed)
+    alike = np.where(rng.random(400) < 0.03, 1 - dense, dense)
+    before, after = (check_predictions(y, dense, answers, {"group": group}) for answers in (skewed, alike))
+    assert before.outcome is after.outcome is Outcome.INCONCLUSIVE
+    assert [sum(f.outcome is Outcome.PRESERVED for f in v.findings) for v in (before, after)] == [2, 0]
+    proof = Proof(before, after, (), 0.9, opened=None)  # type: ignore[arg-type]
+    assert proof.result is Result.UNPROVEN
+    assert replace(proof, before=after, after=before).result is Result.NOT_REPAIRED
+
+
 def test_before_and_after_stand_in_columns() -> None:
     lines = report_of(Result.REPAIRED).to_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("excess drop on the verify rows"))

@@ -51,7 +51,7 @@ class Proof:
             return Result.NOT_REPAIRED
         if self.after.outcome is Outcome.PRESERVED:
             return Result.REPAIRED
-        better = self.before.outcome is Outcome.REGRESSED or _standing(self.after) > _standing(self.before)
+        better = self.before.outcome is Outcome.REGRESSED or _missing(self.after) < _missing(self.before)
         return Result.UNPROVEN if better else Result.NOT_REPAIRED
 
 
@@ -110,10 +110,10 @@ def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> Tor
     return opened
 
 
-def _standing(verdict: Verdict) -> tuple[int, float]:
-    """Return how many findings are proven preserved, then how near to it the others are.
+def _missing(verdict: Verdict) -> float:
+    """Return how far all findings together are from being proven preserved: 0 where all are.
 
-    The worst estimate would be that of whatever group has the fewest rows; bounds know how much noise is in them.
+    Not how many are proven: those that PRUNED favours are, at the cost of the others. Not the worst estimate: it would
+    be that of whatever group has the fewest rows, and bounds know how much noise is in them.
     """
-    missing = [max(0.0, f.interval[1] - f.margin) for f in verdict.findings if f.tested and not isnan(f.interval[1])]
-    return sum(f.outcome is Outcome.PRESERVED for f in verdict.findings), -sum(missing)
+    return sum(max(0.0, f.interval[1] - f.margin) for f in verdict.findings if f.tested and not isnan(f.interval[1]))

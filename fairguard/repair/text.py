@@ -93,8 +93,8 @@ def why_not(report: Record) -> list[str]:
     if not lines:
         proven = [sum(f.outcome is Outcome.PRESERVED for f in v.findings) for v in (report.before, report.after)]
         lines.append(
-            f"no better than pruned on the verify rows: {proven[0]} findings preserved before, {proven[1]} after, and "
-            "the others no nearer to it"
+            "no better than pruned on the verify rows: the findings' upper bounds are in sum no nearer to the margin "
+            f"({proven[0]} findings preserved before, {proven[1]} after)"
         )
     return lines
 
