@@ -100,9 +100,9 @@ def test_the_text(tmp_path: Path) -> None:
         f"  sha256        {seen.sha256}",
         "  runs code     no",
         "  needs         the function that builds the architecture: --model pkg.module:build",
-        "  weights       259 parameters, 40.0% of the weights zero",
-        "    fc1.weight  16x12  float32  50.0%  unstructured",
-        "    fc2.weight  3x16   float32   0.0%  dense",
+        "  weights       259 parameters, 40.0 % of the weights zero",
+        "    fc1.weight  16x12  float32  50.0 %  unstructured",
+        "    fc2.weight  3x16   float32   0.0 %  dense",
     ]
 
 
