@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fairguard.errors import ModelError
-from fairguard.repair.masks import Masks, highest, nth_highest
+from fairguard.repair.masks import Masks, nth_highest
 from fairguard.repair.training import BeforeEpoch
 
 SCORE_RATE = 10.0
@@ -155,10 +155,6 @@ class HeldGates(nn.Module):
     def choose(self) -> None:
         """Let the ``counts`` highest scores live in the net."""
         self._look_up()
-        self._cut()
-        for scores, mask, count in zip(self.scores, self.masks, self.counts.tolist(), strict=True):
-            if int(mask.sum(dtype=torch.long)) != count:  # equal scores at the threshold
-                mask.copy_(highest(scores, count))
         self.settle()
 
     @torch.no_grad()
@@ -173,20 +169,21 @@ class HeldGates(nn.Module):
         self.age += 1
         if int(self.age) % EVERY == 0:
             self._look_up()
-        self._cut()
+        else:
+            for scores, cut, mask in zip(self.scores, self.cuts, self.masks, strict=True):
+                torch.ge(scores, cut, out=mask)
 
     def _look_up(self) -> None:
-        """Look up the thresholds above which ``counts`` scores lie."""
-        for scores, cut, count in zip(self.scores, self.cuts, self.counts.tolist(), strict=True):
-            if count:
+        """Look up the thresholds, and let exactly ``counts`` live, whichever of those that are equal at them."""
+        for scores, cut, mask, count in zip(self.scores, self.cuts, self.masks, self.counts.tolist(), strict=True):
+            if scores.device.type == "cpu" and count:  # elsewhere one would wait for the sum
                 cut.copy_(nth_highest(scores, count))
-            else:
-                cut.fill_(torch.inf)  # pruning emptied the layer
-
-    def _cut(self) -> None:
-        """Let live what lies above the thresholds."""
-        for scores, cut, mask in zip(self.scores, self.cuts, self.masks, strict=True):
-            torch.ge(scores, cut, out=mask)
+                if int(torch.ge(scores, cut, out=mask).sum(dtype=torch.long)) == count:
+                    continue
+            best = scores.flatten().topk(count, sorted=False)
+            cut.copy_(best.values.min() if count else torch.tensor(torch.inf))  # inf: pruning emptied the layer
+            chosen = best.values.new_zeros(mask.numel()).index_fill_(0, best.indices, 1.0)
+            mask.copy_(chosen.view(mask.shape))
 
     @torch.no_grad()
     def settle(self) -> None:
