@@ -241,7 +241,8 @@ def write_table() -> None:
     kept = {key: cell for key, cell in cells.items() if key.split("--")[0].endswith(KEPT)}
     lines += ["", _summary({key: cell for key, cell in cells.items() if key not in tuned | others | kept})]
     lines += ["", f"With `--tune`: {_summary(tuned)}"] if tuned else []
-    lines += ["", f"COMPAS with `--keep-mask`: {_summary(kept)}"] if kept else []
+    alike = {key: cells[key.replace(KEPT, "")] for key in kept if key.replace(KEPT, "") in cells}
+    lines += ["", f"COMPAS with `--keep-mask`: {_summary(kept)} By default: {_means(alike)}."] if kept else []
     lines += ["", f"The published ResNet-20, and tweets: {_summary(others)}"] if others else []
     lines += ["", f"Not run yet ({len(missing)}): " + "; ".join(missing) + "."] if missing else []
     write_text(HERE / "repair.md", "\n".join(lines) + "\n")
@@ -279,8 +280,21 @@ def _summary(cells: dict[str, Any]) -> str:
         f"Of {len(cells)} cells, {len(done)} showed a regression: "
         + ", ".join(f"{count} {name}" for name, count in counts.items())
         + f". Overall accuracy is at least that of plain fine-tuning minus half a point in {held} of {len(done)}. "
-        + f"Worst excess over findings of {LARGE} rows or more, mean: {large}."
+        + f"Worst excess over findings of {LARGE} rows or more, mean: {large}. Means: {_means(cells)}."
     )
+
+
+def _means(cells: dict[str, Any]) -> str:
+    done = [cell for cell in cells.values() if "after" in cell]
+    accuracy, plainly, flips = (
+        np.mean([found(cell) for cell in done])
+        for found in (
+            lambda cell: cell["after"]["pruned"],
+            lambda cell: cell["fine_tuned_accuracy"],
+            lambda cell: cell["after"]["harmful_flips"],
+        )
+    )
+    return f"accuracy {accuracy:.1%}, plainly fine-tuned {plainly:.1%}, harmful flips {flips:.1%}"
 
 
 def main() -> None:
