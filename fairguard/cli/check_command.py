@@ -110,7 +110,7 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
     if verdict.outcome is Outcome.REGRESSED:
         steps = [] if settings.flips else ["see the samples: add --flips flips.csv"]
         if not any(model.kind == "ONNX" or model.kind.endswith("predictions") for model in verdict.models):
-            steps.insert(0, _repair(dense, pruned))
+            steps = [_repair(dense, pruned), "with rows to train on: add --train ROWS", *steps]
         return "   |   ".join(steps) or "repair the model from its weights: fairguard repair"
     if verdict.outcome is Outcome.INCONCLUSIVE:
         worst = next((f for f in verdict.findings if f.rows_needed and f.outcome is Outcome.INCONCLUSIVE), None)
