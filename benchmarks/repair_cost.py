@@ -3,9 +3,10 @@
     python -m benchmarks.repair_cost
 
 A plain masked step (forward, cross-entropy, backward, optimiser, mask) against the same step with what fairness adds
-(dense's answers as targets, row weights from the multipliers, replay buffers), turn and turn about on the same rows.
-Target: 1.15. The step of the default repair, whose mask is learned too, beside them. And the whole default repair (tune
-rows, mean of weights, checkpoints) against one plain retraining, and against one of as many passes. Target: 1.5.
+(dense's answers as targets, on rows and beside them, row weights from the multipliers, replay buffers), turn and turn
+about. Target: 1.15. The step of the default repair, whose mask is learned too, beside them. And the whole default
+repair (tune rows, mean of weights, checkpoints) against one plain retraining, and against one of as many passes.
+Target: 1.5.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fairguard.repair.budget import epochs_of, retraining_epochs
 from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot
 from fairguard.repair.methods.gates import held
+from fairguard.repair.neighbours import Neighbours, neighbours_of
 from fairguard.repair.objectives import Objective, fair, plain
 from fairguard.repair.rows import Rows
 from fairguard.repair.task import Options, Task, copied, make_task
@@ -75,7 +77,9 @@ KINDS = ("plain", "again", "fair", "learned")
 def step_times(task: Task, *, rounds: int, steps: int) -> dict[str, list[float]]:
     """Return seconds a step of each kind of training, turn and turn about; the first round warms up."""
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    objectives = {kind: fair(task) if kind in ("fair", "learned") else plain(task) for kind in KINDS}
+    beside = neighbours_of(task)
+    fairly = {"fair", "learned"}
+    objectives = {kind: fair(task, neighbours=beside) if kind in fairly else plain(task) for kind in KINDS}
     for round_ in range(rounds + 1):
         for kind in KINDS:
             task.net.load_state_dict(task.dense)
@@ -84,12 +88,13 @@ def step_times(task: Task, *, rounds: int, steps: int) -> dict[str, list[float]]
                     gates.tightened(task.masks, 1)(1, task.net)
                     optimiser = torch.optim.AdamW(gates.groups(1e-3)(task.net), lr=1e-3, fused=True)
                     seconds = _run(
-                        task, objectives[kind], optimiser, partial(gates.follow, task.net), gates.settle, steps
+                        task, objectives[kind], optimiser, partial(gates.follow, task.net), gates.settle, steps, beside
                     )
             else:
                 optimiser = torch.optim.AdamW(task.net.parameters(), lr=1e-3, fused=True)
                 enforce = task.masks.enforcer(task.net)
-                seconds = _run(task, objectives[kind], optimiser, _nothing, enforce, steps)
+                asked = beside if kind in fairly else None
+                seconds = _run(task, objectives[kind], optimiser, _nothing, enforce, steps, asked)
             if round_:
                 times[kind].append(seconds)
     return times
@@ -102,15 +107,19 @@ def _run(
     after_backward: Callable[[], None],
     after_step: Callable[[], None],
     steps: int,
+    beside: Neighbours | None,
 ) -> float:
     task.net.train()
     index = torch.arange(128, device=DEVICE)
+    x = (beside or task.train).x
     _wait()
     started = _clock()
     for step in range(steps):
         rows = (index + 128 * step) % len(task.train)
+        if beside:
+            rows[64:] += len(task.train)
         optimiser.zero_grad(set_to_none=True)
-        logits = task.logits(task.net, task.train.x.index_select(0, rows))
+        logits = task.logits(task.net, x.index_select(0, rows))
         objective(logits, rows).backward()
         objective.observe(logits, rows)
         after_backward()

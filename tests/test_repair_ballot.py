@@ -49,7 +49,7 @@ def test_equal_reference_makes_classes_more_alike_than_plain_pruning_leaves_them
     assert spread(task, ballot.select_and_train(equal)) < spread(task, magnitude.select_and_train(task))
 
 
-@pytest.mark.parametrize("part", ["rewind", "constrained", "distilled", "averaged", "shifted"])
+@pytest.mark.parametrize("part", ["rewind", "constrained", "distilled", "matched", "averaged", "shifted"])
 def test_every_part_can_be_left_out(task: Task, part: str) -> None:
     left = ballot.select_and_train(replace(task, epochs=3), ballot.Recipe(**{part: False}))
     assert sum(int((left.weights[n] == 0).sum()) for n in task.masks.keep) >= task.masks.total - task.masks.kept

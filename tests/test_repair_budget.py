@@ -120,7 +120,8 @@ def test_a_multiplier_waits_for_the_weights_however_few_rows_there_are(n_rows: i
     group = Cell("g=1", Metric.ACCURACY, where=((0, 1),))
     cells = Cells.over([group], codes, y)
     batch = 32
-    constraint = Constraint(cells, torch.ones(n_rows, 2), y, margin=torch.zeros(1), batch_size=batch)
+    how = {"margin": torch.zeros(1), "batch_size": batch, "steps": n_rows // batch}
+    constraint = Constraint(cells, torch.ones(n_rows, 2), y, **how)
     generator = torch.Generator().manual_seed(0)
     shown: list[float] = []
     for step in range(2_000):
@@ -130,7 +131,7 @@ def test_a_multiplier_waits_for_the_weights_however_few_rows_there_are(n_rows: i
         assert shown[-1] <= (step + 1) / QUICKEST + 1e-6
     assert shown[-1] == pytest.approx(1.0), "it gets there in the end"
     epochs = 0
-    constraint = Constraint(cells, torch.ones(n_rows, 2), y, margin=torch.zeros(1), batch_size=batch)
+    constraint = Constraint(cells, torch.ones(n_rows, 2), y, **how)
     while float(constraint.multipliers) < float(constraint.ceiling) - 1e-6:
         constraint.hear(cells.measure(cells.hits(codes[:, 0], y), torch.ones(n_rows, 2)))
         epochs += 1

@@ -14,6 +14,7 @@ RECIPES = {
     "from-dense": Recipe(rewind=True),
     "from-pruned": Recipe(rewind=False),
     "without-distillation": Recipe(distilled=False),
+    "without-neighbours": Recipe(matched=False),
     "without-averaging": Recipe(averaged=False),
     "without-mixing": Recipe(mixed=False),
     "without-shift": Recipe(shifted=False),
@@ -30,9 +31,10 @@ RECIPES = {
 }
 """Default again: nothing is left out; it tells what rounding and another dense net are worth, where parts were measured
 on another machine. One of the two starts is the default: dense's weights where its answers are to be kept, PRUNED's
-where classes are to be equally right, where there is no distillation to leave out either. Magnitude mask: tightened by
-the weights' sizes while they train, instead of learned. Shift alone: gradual magnitude pruning with the last biases
-moved as the default moves them, where groups are classes. Votes: one shot at dense's weights."""
+where classes are to be equally right, where there is no distillation to leave out either. Without distillation there
+are no neighbours; images have none. Magnitude mask: tightened by the weights' sizes while they train, instead of
+learned. Shift alone: gradual magnitude pruning with the last biases moved as the default moves them, where groups are
+classes. Votes: one shot at dense's weights."""
 
 ABLATIONS: dict[str, Callable[[Task], Candidate]] = {
     name: partial(select_and_train, recipe=recipe) for name, recipe in RECIPES.items()

@@ -12,7 +12,7 @@ Everything here lives on the training device and never waits for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Literal
 
@@ -119,6 +119,13 @@ class Cells:
         selects = torch.tensor(chosen, device=y.device)
         size = counts.float()
         return cls(tuple(cells), atom, member, base, size @ member, size @ base, selects, favourable, any(chosen))
+
+    def twice(self, n: int) -> Cells:
+        """Return the cells over their first ``n`` rows, after them these rows once more, and what is left twice."""
+        first, rest = self.atom[:n], self.atom[n:]
+        return replace(
+            self, atom=torch.cat([first, first, rest, rest]), n_member=2 * self.n_member, n_base=2 * self.n_base
+        )
 
     @property
     def scale(self) -> Tensor:
@@ -227,6 +234,7 @@ class Constraint:
         y: shape (n,), their labels.
         margin: shape (C,), excess drop that is tolerated, a fraction.
         batch_size: rows a step.
+        steps: steps an epoch.
         pace: how fast multipliers move, relative to their usual pace.
         reference: what a group's accuracy is compared with.
     """
@@ -239,12 +247,13 @@ class Constraint:
         *,
         margin: Tensor,
         batch_size: int,
+        steps: int,
         pace: float = 1.0,
         reference: Reference = "dense",
     ) -> None:
         """Start with multipliers of zero and empty buffers."""
         self.cells, self.y, self.margin = cells, y, margin
-        self.heard = pace * min(HEARD, len(y) / batch_size / QUICKEST)
+        self.heard = pace * min(HEARD, steps / QUICKEST)
         self.before = before if reference == "dense" else torch.ones_like(before)
         device, count = before.device, len(cells.cells)
         # The last place and the last line take what is no one's.

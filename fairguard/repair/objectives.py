@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairguard.repair.constraints import Constraint, Measured
+from fairguard.repair.neighbours import Neighbours, trust
 from fairguard.repair.task import Answers, Task
 
 Penalty = Callable[[Tensor, Tensor], Tensor]
@@ -31,6 +32,7 @@ class Objective:
         distil: its weight.
         constraint: moves the rows' weights; ``None`` for plain training.
         penalty: an extra term.
+        labelled: how many rows, the first ones, have labels to learn; the others learn dense's answers alone.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Objective:
         distil: float = 0.0,
         constraint: Constraint | None = None,
         penalty: Penalty | None = None,
+        labelled: int | None = None,
     ) -> None:
         """Compute the targets of all rows once."""
         self.y, self.constraint, self.penalty = y, constraint, penalty
@@ -48,6 +51,8 @@ class Objective:
         if before is not None and distil:
             one = F.one_hot(y, before.logits.shape[1]).float()
             self.target = one + distil * before.hits[:, :1] * before.logits.softmax(1)
+            if labelled is not None:
+                self.target[labelled:] = trust(one.shape[1]) * before.logits[labelled:].softmax(1)
 
     def __call__(self, logits: Tensor, index: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar, up to the entropy of dense's answers, which no weight changes.
@@ -94,24 +99,31 @@ def plain(task: Task) -> Objective:
     return Objective(task.train.y)
 
 
-def fair(task: Task, *, constrained: bool = True, distil: float | None = None) -> Objective:
+def fair(
+    task: Task, *, constrained: bool = True, distil: float | None = None, neighbours: Neighbours | None = None
+) -> Objective:
     """Return the objective of a repair: distillation where dense is right, under the policy's constraint.
 
     Where groups are to be equally right dense does not teach: it would hand its own inequality on, and shifted until it
     recalls every class alike it did not pay either (CIFAR-10 and MNIST, rows to train and tune on only).
     """
-    options, cells = task.options, task.cells[0]
+    options, labelled = task.options, len(task.train) if neighbours else None
+    y, cells, before = task.train.y, task.cells[0], task.before[0]
+    if neighbours:
+        y, cells, before = neighbours.y, neighbours.cells, neighbours.before
+    batch = min(options.batch_size, len(task.train))
     constraint = None
     if constrained and cells is not None:
         constraint = Constraint(
             cells,
-            task.before[0].hits,
-            task.train.y,
+            before.hits,
+            y,
             margin=options.aim * task.margins,
-            batch_size=min(options.batch_size, len(task.train)),
+            batch_size=batch,
+            steps=len(task.train) // batch,
             pace=options.dual,
             reference=options.reference,
         )
     weight = options.distil if distil is None else distil
     weight = weight if options.reference == "dense" else 0.0
-    return Objective(task.train.y, before=task.before[0], distil=weight, constraint=constraint)
+    return Objective(y, before=before, distil=weight, constraint=constraint, labelled=labelled)

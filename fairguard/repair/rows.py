@@ -111,14 +111,24 @@ def joined(parts: Sequence[Any]) -> Any:
     return tuple(joined([part[i] for part in parts]) for i in range(len(first)))
 
 
-def shuffled(n: int, batch_size: int, *, seed: int, epoch: int) -> Tensor:
+def shuffled(n: int, batch_size: int, *, seed: int, epoch: int, beside: bool = False) -> Tensor:
     """Return the row numbers of one epoch's full batches, shape (steps, batch_size), a function of its arguments only.
 
     The rows left over come first in no epoch and last in none: each epoch leaves out others.
+
+    Args:
+        n: how many rows there are.
+        batch_size: rows a step.
+        seed: of all epochs.
+        epoch: its number.
+        beside: half of every batch are the rows' neighbours, whose numbers are higher by ``n``.
     """
     size = min(batch_size, n)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-    return order[: n // size * size].view(-1, size)
+    batches = order[: n // size * size].view(-1, size)
+    if beside:
+        batches[:, (size + 1) // 2 :] += n
+    return batches
 
 
 def fetched(x: Any, batches: Tensor, device: torch.device) -> Iterator[tuple[Tensor, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fairguard.errors import FairguardError, ModelError
 from fairguard.repair.averaging import Average
 from fairguard.repair.masks import Masks, Weights
+from fairguard.repair.neighbours import Neighbours
 from fairguard.repair.objectives import Objective
 from fairguard.repair.rows import fetched, mapped, shuffled, tensors_of
 from fairguard.repair.task import Score, Status, Task, answer, copied, refresh_batch_norm, trainable
@@ -91,6 +92,7 @@ def train(
     keep_from: int = 0,
     averaged: bool = False,
     mixing: float = 0.0,
+    neighbours: Neighbours | None = None,
 ) -> Trained:
     """Return the best candidate of ``epochs`` passes over the training rows.
 
@@ -108,6 +110,7 @@ def train(
         keep_from: first epoch whose candidate may be chosen (masks still moving before it).
         averaged: candidates are running means of the weights, not the weights of one step.
         mixing: parameter of mixup, where rows are numbers; 0: rows are not mixed.
+        neighbours: of the training rows, which then stand for half of them in every batch; the objective knows them.
 
     Raises:
         DivergedError: nan or an exploding loss three times.
@@ -133,9 +136,8 @@ def train(
         if run.keep:
             enforce = Masks(run.keep, {}).enforcer(net)
         net.train()
-        order = shuffled(len(task.train), batch, seed=options.seed, epoch=run.epoch)
         run.loss = torch.zeros((), device=task.device) if run.loss is None else run.loss
-        for index, x in fetched(task.train.x, order[run.step :], task.device):
+        for index, x in _batches(task, run, batch, neighbours):
             _set_rate(optimiser, run.rate * _schedule((run.epoch * steps + run.step) / (epochs * steps)))
             optimiser.zero_grad(set_to_none=True)
             run.loss = run.loss + _gradients(task, forward, objective, index, x, run, mixing)
@@ -157,6 +159,13 @@ def train(
     net.load_state_dict(run.best_weights)
     refresh_batch_norm(task, net)
     return Trained(copied(net.state_dict()), task.tune_score(net), tuple(run.history))
+
+
+def _batches(task: Task, run: Run, size: int, neighbours: Neighbours | None) -> Iterator[tuple[Tensor, Any]]:
+    """Return the row numbers and features of the batches that are left of the epoch."""
+    beside = neighbours is not None
+    order = shuffled(len(task.train), size, seed=task.options.seed, epoch=run.epoch, beside=beside)
+    return fetched((neighbours or task.train).x, order[run.step :], task.device)
 
 
 def _gradients(

@@ -10,10 +10,10 @@ filters) and nets that take no gates are tightened by size instead, under the sa
 
 Training starts from dense's weights with the rate rewound to its start (Renda et al., ICLR 2020: as good as rewinding
 the weights, and the one form that needs no checkpoint of dense's own training), learns dense's answers where they are
-right, and hands back a mean of weights. Where groups are to be equally right whatever dense does, it starts from
-PRUNED's weights, mixes rows and leaves dense's answers alone: what dense has learned by heart, and unequally, it would
-have to unlearn (chosen on rows of MNIST and CIFAR-10 to train and tune on). Where groups are classes, the last biases
-are moved at the end.
+right and, for tables and tokens, beside the rows too (``neighbours``), and hands back a mean of weights. Where groups
+are to be equally right whatever dense does, it starts from PRUNED's weights, mixes rows and leaves dense's answers
+alone: what dense has learned by heart, and unequally, it would have to unlearn (chosen on rows of MNIST and CIFAR-10 to
+train and tune on). Where groups are classes, the last biases are moved at the end.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fairguard.repair.masks import Masks
 from fairguard.repair.methods.gates import held, takes_gates
 from fairguard.repair.methods.magnitude import tightened
 from fairguard.repair.methods.votes import ETA, select
+from fairguard.repair.neighbours import neighbours_of
 from fairguard.repair.objectives import Objective, fair
 from fairguard.repair.shifts import groups_are_classes, last_bias, shifted
 from fairguard.repair.task import Candidate, Task, copied
@@ -53,6 +54,7 @@ class Recipe:
             its answers are to be kept, and at PRUNED's where groups are to be equally right.
         constrained: whether the constraint moves the rows' weights.
         distilled: whether dense's answers are targets too, where they are to be kept.
+        matched: whether its answers beside the training rows are as well, where these are a table of numbers.
         averaged: whether candidates are running means of the weights.
         mixed: whether rows are mixed, where groups are to be equally right.
         shifted: whether the last biases are moved at the end, where groups are classes.
@@ -65,6 +67,7 @@ class Recipe:
     rewind: bool | None = None
     constrained: bool = True
     distilled: bool = True
+    matched: bool = True
     averaged: bool = True
     mixed: bool = True
     shifted: bool = True
@@ -123,14 +126,18 @@ def _trained(task: Task, stage: str, epochs: int, masks: Masks | None, recipe: R
     equal = task.options.reference == "equal"
     rewind = not equal if recipe.rewind is None else recipe.rewind
     start = task.dense if rewind else task.pruned
+    distilled = recipe.distilled and task.options.distil > 0 and not equal
+    beside = neighbours_of(task) if recipe.matched and distilled else None
     how: dict[str, Any] = {
         "epochs": epochs,
         "averaged": recipe.averaged,
         "mixing": MIXING if recipe.mixed and equal else 0.0,
+        "neighbours": beside,
     }
 
     def objective() -> Objective:
-        return fair(task, constrained=recipe.constrained, distil=None if recipe.distilled else 0.0)
+        distil = None if recipe.distilled else 0.0
+        return fair(task, constrained=recipe.constrained, distil=distil, neighbours=beside)
 
     def work() -> dict[str, Any]:
         ramp = epochs // 2

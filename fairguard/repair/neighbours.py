@@ -1,0 +1,79 @@
+"""Rows beside the training rows, and what dense answers to them: dense's function, not only what it learned by heart.
+
+FAIR is judged against dense on rows that neither saw. On the training rows dense's answers are the labels, more or
+less; what it does elsewhere it tells where it is asked: each training row is changed a little, and dense's answer to
+the change is a target, with no label beside it. Matching a teacher's function instead of its answers to the training
+rows is Beyer et al., "Knowledge distillation: A good teacher is patient and consistent" (CVPR 2022, arXiv 2106.05237);
+changing a row of a table by another row's values is Yoon et al., "VIME" (NeurIPS 2020). Knows no method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairguard.repair.constraints import Cells
+from fairguard.repair.rows import joined, mapped, tensors_of
+from fairguard.repair.task import Answers, Task, answer
+
+TAKEN = 0.15
+"""Share of a row's entries that another row's stand for. Twice as many did as well, and so did normal noise, which may
+leave what a column can hold (this and what follows: rows to train and tune on only)."""
+TRUST, TRUST_OF_MANY = 10.0, 3.0
+"""Weight of dense's answer to a neighbour, where a label's is one, with two classes and with more: with ten and more
+classes labels tell so much that a sparse net with fewer of them was up to two points less accurate than dense."""
+DIMENSIONS = 2
+"""Of features that are changed: tables and tokens (n, F). Images, whether mixed, moved or noisy, were not repaired any
+fairer with neighbours."""
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The n training rows and after them a neighbour of each, numbers n to 2n - 1.
+
+    Attributes:
+        x: features of both, as the net takes them.
+        y: shape (2n,), a neighbour's label is that of its row.
+        cells: constrained cells over both; a neighbour is in its row's.
+        before: dense's answers to both.
+    """
+
+    x: Any
+    y: Tensor
+    cells: Cells | None
+    before: Answers
+
+
+def neighbours_of(task: Task) -> Neighbours | None:
+    """Return the training rows with their neighbours; ``None`` where a row's features are no list of entries."""
+    rows, cells = task.train, task.cells[0]
+    if any(t.dim() != DIMENSIONS for t in tensors_of(rows.x)):
+        return None
+    generator = torch.Generator().manual_seed(task.options.seed)
+    beside = replace(rows, x=mapped(rows.x, lambda t: changed(t, generator)))
+    task.net.load_state_dict(task.dense)
+    answers = [task.before[0], answer(task.net, task.head, beside, cells)]
+    return Neighbours(
+        joined([rows.x, beside.x]),
+        rows.y.repeat(2),
+        cells.twice(len(rows)) if cells else None,
+        Answers(torch.cat([a.logits for a in answers]), torch.cat([a.hits for a in answers])),
+    )
+
+
+def trust(n_classes: int) -> float:
+    """Return the weight of dense's answer to a neighbour, where a label's is one."""
+    return TRUST if n_classes == 2 else TRUST_OF_MANY
+
+
+def changed(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a table (n, F) some of whose entries are another row's, drawn anew for every row and column.
+
+    A flag, a code or an amount stays one that its column holds, however the net reads it.
+    """
+    taken = (torch.rand(x.shape, generator=generator) < TAKEN).to(x.device)
+    other = torch.randperm(len(x), generator=generator).to(x.device)
+    return torch.where(taken, x[other], x)
