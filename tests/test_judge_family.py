@@ -107,6 +107,40 @@ def test_an_intersection_that_is_its_own_factor_is_formed_once() -> None:
     assert len(family_of(table, Policy(metrics="accuracy")).grouping.groups) == 4
 
 
+@pytest.mark.parametrize("column", ["class", "digit"])
+@pytest.mark.parametrize("others", [(), ("g",)])
+def test_a_class_is_compared_on_accuracy_which_is_its_recall(column: str, others: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    y, dense, pruned, group = (rng.integers(0, k, 900) for k in (3, 3, 3, 2))
+    codes = np.column_stack([y, group])
+    table = CountTable.of(
+        [column, "g"], [["x", "y", "z"], ["a", "b"]], ["0", "1", "2"], codes=codes, y=y, dense=dense, pruned=pruned
+    )
+    recall, both = (
+        family_of(table, Policy(metrics=m), groups=[column, *others]) for m in ("recall", ("accuracy", "recall"))
+    )
+    for family in (recall, both):
+        assert (family.n > 0).all()
+        assert (family.n_rest > 0).all(), "nothing is formed that no rows could ever decide"
+        for value, k in (("x", 0), ("y", 1), ("z", 2)):
+            lost, gained = (dense == k) & (pruned != k), (dense != k) & (pruned == k)
+            counts = [int((what & (y == k)).sum()) for what in (lost, gained, y == k)]
+            assert contrast(family, f"{column}={value}", Metric.ACCURACY)[:3] == tuple(counts)
+    single = [i for i, g in enumerate(recall.group) if recall.grouping.groups[g].name == "g=a"]
+    assert [recall.estimands[recall.estimand[i]].metric for i in single] == [Metric.RECALL] * 3 * len(others)
+    if not others:
+        with pytest.raises(ConfigError, match=f"fpr cannot compare the classes of column '{column}'.*use accuracy"):
+            family_of(table, Policy(metrics="fpr"), groups=[column])
+
+
+def test_a_sensitive_feature_called_class_is_one_like_any_other() -> None:
+    rng = np.random.default_rng(0)
+    y, ticket = rng.integers(0, 2, 300), rng.integers(0, 3, 300)
+    table = CountTable.of(["class"], [["1", "2", "3"]], ["0", "1"], codes=ticket, y=y, dense=y, pruned=1 - y)
+    assert {e.metric for e in family_of(table, Policy()).estimands} == {Metric.ACCURACY, Metric.RECALL, Metric.FPR}
+    assert len(family_of(table, Policy())) == 9
+
+
 def test_unknown_and_missing_columns() -> None:
     table = draw(50, 2, labels=False)
     with pytest.raises(DataError, match=r"no group column 'clas'. Did you mean 'class'\? Columns: c0, class."):

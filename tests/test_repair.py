@@ -285,6 +285,13 @@ def test_the_frontier_shows_every_trade_off(inside: Path) -> None:
     assert all(torch.equal(tensor, best[name]) for name, tensor in build[chosen[0][0]].items())
 
 
+@pytest.mark.parametrize("metrics", ["recall", ("accuracy", "recall"), "accuracy"])
+def test_classes_are_constrained_on_accuracy_which_is_their_recall(metrics: Any) -> None:
+    y = torch.arange(300) % 3
+    cells = cells_of(("class",), (("x", "y", "z"),), y[:, None], y, n_classes=3, policy=Policy(metrics=metrics))
+    assert [(cell.group, cell.metric) for cell in cells] == [(f"class={k}", Metric.ACCURACY) for k in "xyz"]
+
+
 def test_excess_drops_equal_a_plain_computation() -> None:
     rng = np.random.default_rng(0)
     n = 500

@@ -157,7 +157,19 @@ def family_of(
     """
     columns = judged_columns(table, groups)
     grouping = grouping_of(table, columns, depth=policy.intersections, min_group=policy.min_group)
-    return contrasts(table, grouping, estimands=estimands_of(table, policy) if estimands is None else estimands)
+    if estimands is None:
+        estimands = estimands_of(table, policy)
+        metrics = {e.metric for e in estimands}
+        recalled = Metric.RECALL in metrics and Metric.ACCURACY not in metrics
+        if recalled and any(tells_label(table, column) for column in columns):
+            estimands = (*estimands, Estimand(Metric.ACCURACY, classes_only=True))  # a class's recall, by another name
+    family = contrasts(table, grouping, estimands=estimands)
+    if not len(family) and len(grouping.groups):
+        raise ConfigError(
+            f"metric {estimands[0].metric} cannot compare the classes of column {columns[0]!r} with each other: use "
+            "accuracy (a class's recall) there, or name another group."
+        )
+    return family
 
 
 def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Estimand]) -> Family:
@@ -165,19 +177,32 @@ def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Esti
     effects, kind = _kinds(table, estimands)
     shape = grouping.member.shape[1], len(effects)
     atoms = np.bincount(grouping.place * shape[1] + kind, table.counts, shape[0] * shape[1]).reshape(shape)
-    by_class = np.array([is_label(table, *g.columns) for g in grouping.groups], dtype=bool)
-    comparable = np.array([e.metric in OVER_CLASSES for e in estimands], dtype=bool)
-    group, estimand = np.nonzero(~by_class[:, None] | comparable)
+    asked = _comparable(table, grouping, [e.metric for e in estimands])
+    asked[:, [e.classes_only for e in estimands]] &= ~_comparable(table, grouping, [Metric.RECALL])
+    group, estimand = np.nonzero(asked)
     # Sums in floats: exact below 2^53 rows, and far faster than in integers.
-    rows, everywhere = grouping.member.astype(np.float64) @ atoms, atoms.sum(axis=0)
+    rows, total = grouping.member.astype(np.float64) @ atoms, atoms.sum(axis=0)
     pairs = []
     for what in (effects == HARMED, effects == HELPED, effects != OUTSIDE):
         inside = _summed(rows, what)[group, estimand]
-        outside = _summed(everywhere[None], what)[0, estimand] - inside
+        outside = _summed(total[None], what)[0, estimand] - inside
         pairs.append((inside.astype(np.int64), outside.astype(np.int64)))
     (b, b_rest), (c, c_rest), (n, n_rest) = pairs
     counts = (b, c, n, b_rest, c_rest, n_rest)
     return Family(grouping, tuple(estimands), effects, atoms.astype(np.int64), group, estimand, *counts)
+
+
+def _comparable(table: CountTable, grouping: Grouping, metrics: Sequence[Metric]) -> NDArray[np.bool_]:
+    """Return whether each group can be compared with its rest on each metric, shape (S, number of metrics)."""
+    labels = {column for column in grouping.columns if is_label(table, column)}
+    alike = {column for column in grouping.columns if tells_label(table, column)}
+    of_classes, of_one = (
+        np.array([not found.isdisjoint(group.columns) for group in grouping.groups], dtype=bool)[:, None]
+        for found in (labels, alike)
+    )
+    over_classes = np.array([metric in OVER_CLASSES for metric in metrics], dtype=bool)
+    of_a_class = np.array([metric in (Metric.RECALL, Metric.FPR) for metric in metrics], dtype=bool)
+    return np.asarray(np.where(of_classes, over_classes, True) & ~(of_one & of_a_class))
 
 
 def _kinds(table: CountTable, estimands: Sequence[Estimand]) -> tuple[NDArray[np.int8], IntArray]:
@@ -205,7 +230,7 @@ def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_gr
     """Return the groups: every value of every column, and the cells of products of up to ``depth`` columns.
 
     A product that holds the very rows of one of its own factors is that factor, and not formed again. Products with
-    ``class`` are not formed: recall per class says the same.
+    the label itself are not formed where it is no column of the table: recall per class says the same.
 
     Args:
         table: the counts.
@@ -221,7 +246,7 @@ def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_gr
     members: list[NDArray[np.bool_]] = []
     rows: dict[Cell, float] = {}
     unformed = 0
-    label = next((i for i, name in enumerate(columns) if is_label(table, name)), None)
+    label = next((i for i, name in enumerate(columns) if name not in table.columns), None)
     for cell, inside in _cells(atoms, depth, label):
         n = rows[cell] = sizes[inside].sum()
         if len(cell) > 1:
@@ -252,9 +277,20 @@ def judged_columns(table: CountTable, groups: Sequence[str] | None) -> tuple[str
     return asked
 
 
-def is_label(table: CountTable, *columns: str) -> bool:
-    """Return whether ``columns`` are the label alone: a sensitive feature called ``class`` is one like any other."""
-    return columns == (CLASS,) and CLASS not in table.columns
+def is_label(table: CountTable, column: str) -> bool:
+    """Return whether a column is the label itself; a sensitive feature may happen to be called ``class``."""
+    return column == CLASS and (column not in table.columns or tells_label(table, column))
+
+
+def tells_label(table: CountTable, column: str) -> bool:
+    """Return whether the values of a column and the classes are one to one, whatever it is called."""
+    if column not in table.columns:
+        return column == CLASS
+    if not table.labelled:
+        return False
+    pairs = distinct(np.column_stack([table.codes(column), table.y]))[0]
+    values, classes = np.unique(table.codes(column)[pairs]), np.unique(table.y[pairs])
+    return len(pairs) == len(values) == len(classes) > 1
 
 
 def column_codes(table: CountTable, name: str) -> IntArray:

@@ -38,6 +38,8 @@ class Estimand:
     metric: Metric
     label: int | None = None
     """Code of the class that it is about."""
+    classes_only: bool = False
+    """Whether it compares classes and no other groups."""
 
     def effects(self, table: CountTable) -> NDArray[np.int8]:
         """Return what the rows of each cell are to this estimand, shape (M,)."""

@@ -87,7 +87,11 @@ class _Limits:
         family = contrasts(self.table, self.grouping, estimands=[Estimand(metric, about)])
         place = np.full(len(self.grouping.groups), -1)
         place[family.group] = np.arange(len(family))
-        return family.only(place[at]).counts
+        if not len(family):
+            return (np.zeros(len(at), dtype=np.int64),) * 6
+        known = (place[at] >= 0).astype(np.int64)  # a group that cannot be compared with its rest counts no row
+        b, c, n, b_rest, c_rest, n_rest = (known * counts for counts in family.only(place[at]).counts)
+        return b, c, n, b_rest, c_rest, n_rest
 
 
 def _about_accuracy(column: str, at: NDArray[np.intp], rates: Rates, limits: _Limits) -> Iterator[Summary]:

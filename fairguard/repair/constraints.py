@@ -194,6 +194,8 @@ def cells_of(
         only: names of the groups to constrain, such as ``race=Black``; all where empty.
     """
     metrics = policy.metrics or ((Metric.ACCURACY, Metric.RECALL, Metric.FPR) if n_classes == 2 else (Metric.ACCURACY,))
+    labels = {c for c in range(len(columns)) if _tells_label(codes[:, c], y)}
+    between_classes = tuple(dict.fromkeys(Metric.ACCURACY if m is Metric.RECALL else m for m in metrics))
     found = []
     for depth in range(1, min(policy.intersections, len(columns)) + 1):
         for chosen in combinations(range(len(columns)), depth):
@@ -201,8 +203,15 @@ def cells_of(
                 where = tuple(zip(chosen, values, strict=True))
                 name = " & ".join(f"{columns[c]}={levels[c][v]}" for c, v in where)
                 if not only or name in only:
-                    found += _cells_of_group(name, where, metrics, n_classes, favourable)
+                    asked = metrics if labels.isdisjoint(chosen) else between_classes
+                    found += _cells_of_group(name, where, asked, n_classes, favourable)
     return tuple(cell for cell in found if _large_enough(cell, codes, y, policy.min_group))
+
+
+def _tells_label(codes: Tensor, y: Tensor) -> bool:
+    """Return whether a column's values and the classes are one to one: a class's recall is then its accuracy."""
+    pairs = torch.unique(torch.stack([codes, y], dim=1), dim=0)
+    return len(pairs) == len(torch.unique(codes)) == len(torch.unique(y)) > 1
 
 
 def _cells_of_group(
