@@ -149,7 +149,7 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
         f"repaired {percent(other.accuracy.pruned)} · harmful flips {one.harmful_flips:,} -> {other.harmful_flips:,} "
         f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {len(after.findings)} findings",
         *(table if rows else []),
-        f"{hidden}{kept} findings preserved or untested on both sides",
+        f"{hidden}{kept} finding{'s' * (kept != 1)} preserved or untested on both sides",
     ]
 
 
