@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairguard.repair.methods import ballot
-from fairguard.repair.neighbours import TRUST, TRUST_OF_MANY, changed, neighbours_of
+from fairguard.repair.neighbours import AT_ONCE, TAKEN, TRUST, TRUST_OF_MANY, changed, neighbours_of
 from fairguard.repair.objectives import Objective, fair
 from fairguard.repair.rows import Rows, shuffled
 from fairguard.repair.task import Answers, Task, answer
@@ -36,6 +36,14 @@ def test_a_changed_entry_is_one_that_its_column_holds(kind: torch.dtype) -> None
         assert 0.05 < float(differ[0]) < 0.1, "a third of the 15 % taken, half of which are the same value"
     assert torch.equal(moved, changed(x, torch.Generator().manual_seed(1)))
     assert kind is torch.bool or not torch.equal(moved, changed(x, torch.Generator().manual_seed(2)))
+
+
+def test_many_rows_are_changed_alike() -> None:
+    x = torch.arange(2 * (AT_ONCE + 5_000)).view(-1, 2)
+    moved = changed(x, torch.Generator().manual_seed(0))
+    assert torch.equal(moved % 2, x % 2), "an entry stays in its column"
+    for part in ((moved != x)[:AT_ONCE], (moved != x)[AT_ONCE:]):
+        assert float(part.float().mean()) == pytest.approx(TAKEN, abs=0.01)
 
 
 def test_a_neighbour_has_its_rows_label_and_groups_and_denses_own_answer(task: Task) -> None:
