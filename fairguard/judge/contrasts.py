@@ -288,9 +288,10 @@ def tells_label(table: CountTable, column: str) -> bool:
         return column == CLASS
     if not table.labelled:
         return False
-    pairs = distinct(np.column_stack([table.codes(column), table.y]))[0]
-    values, classes = np.unique(table.codes(column)[pairs]), np.unique(table.y[pairs])
-    return len(pairs) == len(values) == len(classes) > 1
+    values, classes = (len(np.unique(codes)) for codes in (table.codes(column), table.y))
+    if not values == classes > 1:
+        return False  # most columns, without counting pairs
+    return len(distinct(np.column_stack([table.codes(column), table.y]))[0]) == values
 
 
 def column_codes(table: CountTable, name: str) -> IntArray:

@@ -54,7 +54,7 @@ class Recipe:
             its answers are to be kept, and at PRUNED's where groups are to be equally right.
         constrained: whether the constraint moves the rows' weights.
         distilled: whether dense's answers are targets too, where they are to be kept.
-        matched: whether its answers beside the training rows are as well, where these are a table of numbers.
+        matched: whether its answers beside the training rows are as well, where these are tables or tokens.
         averaged: whether candidates are running means of the weights.
         mixed: whether rows are mixed, where groups are to be equally right.
         shifted: whether the last biases are moved at the end, where groups are classes.
