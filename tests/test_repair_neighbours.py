@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fairguard.repair.methods import ballot
 from fairguard.repair.neighbours import AT_ONCE, TAKEN, TRUST, TRUST_OF_MANY, changed, neighbours_of
 from fairguard.repair.objectives import Objective, fair
-from fairguard.repair.rows import Rows, shuffled
+from fairguard.repair.rows import Rows, has_room, nbytes, shuffled
 from fairguard.repair.task import Answers, Task, answer
 
 
@@ -81,6 +81,15 @@ def test_images_and_sequences_have_no_neighbours(task: Task) -> None:
     assert neighbours_of(fed(torch.zeros(1200, 1, 4, 4))) is None
     assert neighbours_of(fed(torch.zeros(1200, 5, 2))) is None
     assert neighbours_of(fed(torch.zeros(1200))) is None, "a length belongs to its own row"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_neighbours_stay_in_main_memory_where_a_gpu_has_no_room(monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+    x = task.train.x.cuda()
+    assert has_room(x, copies=3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * nbytes(x), 0))
+    assert not has_room(x, copies=3)
+    assert has_room(task.train.x, copies=3)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 32])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fairguard.repair.constraints import Cells
-from fairguard.repair.rows import joined, mapped, tensors_of
+from fairguard.repair.rows import has_room, joined, mapped, tensors_of
 from fairguard.repair.task import Answers, Task, answer
 
 TAKEN = 0.15
@@ -55,11 +55,12 @@ def neighbours_of(task: Task) -> Neighbours | None:
     if any(t.dim() != DIMENSIONS for t in tensors_of(rows.x)):
         return None
     generator = torch.Generator().manual_seed(task.options.seed)
-    beside = replace(rows, x=mapped(rows.x, lambda t: changed(t, generator)))
+    x = rows.x if has_room(rows.x, copies=3) else mapped(rows.x, Tensor.cpu)
+    beside = replace(rows, x=mapped(x, lambda t: changed(t, generator)))
     task.net.load_state_dict(task.dense)
     answers = [task.before[0], answer(task.net, task.head, beside, cells)]
     return Neighbours(
-        joined([rows.x, beside.x]),
+        joined([x, beside.x]),
         rows.y.repeat(2),
         cells.twice(len(rows)) if cells else None,
         Answers(torch.cat([a.logits for a in answers]), torch.cat([a.hits for a in answers])),

@@ -75,6 +75,12 @@ def nbytes(x: Any) -> int:
     return sum(nbytes(value) for value in (x.values() if isinstance(x, dict) else x))
 
 
+def has_room(x: Any, copies: int) -> bool:
+    """Return whether the accelerator that ``x`` lives on can take so many copies of it; main memory always can."""
+    where = next(tensors_of(x)).device
+    return where.type != "cuda" or copies * nbytes(x) < DEVICE_SHARE * torch.cuda.mem_get_info(where)[0]
+
+
 def read_rows(source: Source, prepare: Callable[[Any], Any], *, batch_size: int = 4096) -> Rows:
     """Return all rows of ``source`` in memory.
 
