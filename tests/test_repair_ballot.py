@@ -159,7 +159,11 @@ def test_held_gates_let_exactly_their_counts_live_where_scores_are_equal() -> No
         gates.scores[0].data.fill_(1.0)
         gates.counts.fill_(5)
         net.eval()
-        assert int((net.weight != 0).sum()) == 5
+        picked = gates.scores[0].detach().flatten().topk(5, sorted=False).indices
+        assert set(net.weight.detach().flatten().nonzero()[:, 0].tolist()) == set(picked.tolist()), "as topk picks them"
+        net.train()
+        net.eval()
+        assert set(net.weight.detach().flatten().nonzero()[:, 0].tolist()) == set(picked.tolist()), "and the same again"
 
 
 def test_a_frozen_weight_behind_a_gate_stays_as_it_is() -> None:

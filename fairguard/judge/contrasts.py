@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError, did_you_mean
-from fairguard.judge.counts import CountTable, IntArray, distinct
+from fairguard.judge.counts import CountTable, IntArray, distinct, one_to_one
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, Estimand, estimands_of
 from fairguard.policy import Metric, Policy
 
@@ -286,12 +286,7 @@ def tells_label(table: CountTable, column: str) -> bool:
     """Return whether the values of a column and the classes are one to one, whatever it is called."""
     if column not in table.columns:
         return column == CLASS
-    if not table.labelled:
-        return False
-    values, classes = (len(np.unique(codes)) for codes in (table.codes(column), table.y))
-    if not values == classes > 1:
-        return False  # most columns, without counting pairs
-    return len(distinct(np.column_stack([table.codes(column), table.y]))[0]) == values
+    return table.labelled and one_to_one(table.codes(column), table.y)
 
 
 def column_codes(table: CountTable, name: str) -> IntArray:

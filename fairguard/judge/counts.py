@@ -192,6 +192,12 @@ def distinct(rows: NDArray[np.signedinteger]) -> tuple[IntArray, IntArray]:
     return first, place
 
 
+def one_to_one(codes: IntArray, y: IntArray) -> bool:
+    """Return whether a column's values and the classes of the same rows, shape (n,) each, say the same: two or more."""
+    values, classes = len(np.unique(codes)), len(np.unique(y))
+    return values == classes > 1 and len(distinct(np.column_stack([codes, y]))[0]) == values
+
+
 def _ranked(columns: NDArray[np.signedinteger], spans: Sequence[int]) -> IntArray:
     """Return the place among the distinct rows, in lexicographic order, of each row too wide for one code, shape (n,).
 

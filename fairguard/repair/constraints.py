@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairguard.judge.counts import one_to_one
 from fairguard.policy import Metric, Policy
 
 BUFFER = 512
@@ -194,7 +195,8 @@ def cells_of(
         only: names of the groups to constrain, such as ``race=Black``; all where empty.
     """
     metrics = policy.metrics or ((Metric.ACCURACY, Metric.RECALL, Metric.FPR) if n_classes == 2 else (Metric.ACCURACY,))
-    labels = {c for c in range(len(columns)) if _tells_label(codes[:, c], y)}
+    labels = {c for c in range(len(columns)) if one_to_one(codes[:, c].numpy(), y.numpy())}
+    # A class's recall is its accuracy.
     between_classes = tuple(dict.fromkeys(Metric.ACCURACY if m is Metric.RECALL else m for m in metrics))
     found = []
     for depth in range(1, min(policy.intersections, len(columns)) + 1):
@@ -206,12 +208,6 @@ def cells_of(
                     asked = metrics if labels.isdisjoint(chosen) else between_classes
                     found += _cells_of_group(name, where, asked, n_classes, favourable)
     return tuple(cell for cell in found if _large_enough(cell, codes, y, policy.min_group))
-
-
-def _tells_label(codes: Tensor, y: Tensor) -> bool:
-    """Return whether a column's values and the classes are one to one: a class's recall is then its accuracy."""
-    pairs = torch.unique(torch.stack([codes, y], dim=1), dim=0)
-    return len(pairs) == len(torch.unique(codes)) == len(torch.unique(y)) > 1
 
 
 def _cells_of_group(

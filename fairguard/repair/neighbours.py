@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fairguard.repair.constraints import Cells
-from fairguard.repair.rows import has_room, joined, mapped, tensors_of
+from fairguard.repair.rows import fits, joined, mapped, tensors_of
 from fairguard.repair.task import Answers, Task, answer
 
 TAKEN = 0.15
@@ -55,7 +55,7 @@ def neighbours_of(task: Task) -> Neighbours | None:
     if any(t.dim() != DIMENSIONS for t in tensors_of(rows.x)):
         return None
     generator = torch.Generator().manual_seed(task.options.seed)
-    x = rows.x if has_room(rows.x, copies=3) else mapped(rows.x, Tensor.cpu)
+    x = rows.x if fits(rows.x, next(tensors_of(rows.x)).device, copies=3) else mapped(rows.x, Tensor.cpu)
     beside = replace(rows, x=mapped(x, lambda t: changed(t, generator)))
     task.net.load_state_dict(task.dense)
     answers = [task.before[0], answer(task.net, task.head, beside, cells)]

@@ -54,8 +54,8 @@ class Rows:
         """Return the rows with labels and codes on ``device``, and the features too where they fit."""
         x = self.x
         if device.type == "cuda":
-            fits = nbytes(x) < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
-            x = mapped(x, lambda t: t.to(device) if fits else t.pin_memory())
+            stays = fits(x, device)
+            x = mapped(x, lambda t: t.to(device) if stays else t.pin_memory())
         return Rows(x, self.y.to(device), self.codes.to(device), self.ids)
 
 
@@ -75,10 +75,9 @@ def nbytes(x: Any) -> int:
     return sum(nbytes(value) for value in (x.values() if isinstance(x, dict) else x))
 
 
-def has_room(x: Any, copies: int) -> bool:
-    """Return whether the accelerator that ``x`` lives on can take so many copies of it; main memory always can."""
-    where = next(tensors_of(x)).device
-    return where.type != "cuda" or copies * nbytes(x) < DEVICE_SHARE * torch.cuda.mem_get_info(where)[0]
+def fits(x: Any, device: torch.device, *, copies: int = 1) -> bool:
+    """Return whether so many copies of ``x`` may take room on ``device``; in main memory they always may."""
+    return device.type != "cuda" or copies * nbytes(x) < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def read_rows(source: Source, prepare: Callable[[Any], Any], *, batch_size: int = 4096) -> Rows:

@@ -127,28 +127,25 @@ def _trained(task: Task, stage: str, epochs: int, masks: Masks | None, recipe: R
     rewind = not equal if recipe.rewind is None else recipe.rewind
     start = task.dense if rewind else task.pruned
     distilled = recipe.distilled and task.options.distil > 0 and not equal
-    beside = neighbours_of(task) if recipe.matched and distilled else None
     how: dict[str, Any] = {
         "epochs": epochs,
         "averaged": recipe.averaged,
         "mixing": MIXING if recipe.mixed and equal else 0.0,
-        "neighbours": beside,
     }
-
-    def objective() -> Objective:
-        distil = None if recipe.distilled else 0.0
-        return fair(task, constrained=recipe.constrained, distil=distil, neighbours=beside)
 
     def work() -> dict[str, Any]:
         ramp = epochs // 2
+        beside = how["neighbours"] = neighbours_of(task) if recipe.matched and distilled else None
+        distil = None if recipe.distilled else 0.0
+        objective = fair(task, constrained=recipe.constrained, distil=distil, neighbours=beside)
         if masks is not None:
-            done = train(task, stage, objective=objective(), start=start, masks=masks, **how)
+            done = train(task, stage, objective=objective, start=start, masks=masks, **how)
         elif recipe.mask == "learned" and takes_gates(task.net, task.masks):
-            return _learned(task, stage, objective(), start, ramp, how)
+            return _learned(task, stage, objective, start, ramp, how)
         else:
             tighten = tightened(task, ramp)
             done = train(
-                task, stage, objective=objective(), start=start, masks=None, before_epoch=tighten, keep_from=ramp, **how
+                task, stage, objective=objective, start=start, masks=None, before_epoch=tighten, keep_from=ramp, **how
             )
         return {"weights": done.weights, "history": list(done.history)}
 
