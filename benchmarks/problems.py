@@ -157,16 +157,20 @@ def _conv(wide: int, narrow: int, *, stride: int = 1) -> list[nn.Module]:
 
 
 def table(name: str, groups: tuple[str, ...], drop: tuple[str, ...], *, where: str | None = None) -> Problem:
-    """Return one of the CSV files; text columns become indicators, and everything is standardised."""
+    """Return one of the CSV files."""
     frame = pd.read_csv(DATA / f"{name}.csv.gz")
     frame = frame if where is None else frame[frame[where] == 1]
-    kept = frame.drop(columns=["label", *drop])
-    filled = kept.fillna({column: 0 if pd.api.types.is_numeric_dtype(kept[column]) else "0" for column in kept})
+    named = {column: frame[column].astype(str).to_numpy() for column in groups}
+    return tabular(frame.drop(columns=["label", *drop]), frame["label"].to_numpy(), named)
+
+
+def tabular(columns: pd.DataFrame, y: NDArray[Any], groups: dict[str, NDArray[Any]]) -> Problem:
+    """Return a table with these features; text becomes indicators, and everything is standardised."""
+    filled = columns.fillna({c: 0 if pd.api.types.is_numeric_dtype(columns[c]) else "0" for c in columns})
     features = pd.get_dummies(filled).astype("float32")
     x = ((features - features.mean()) / (features.std() + 1e-6)).to_numpy()
-    named = {column: frame[column].astype(str).to_numpy() for column in groups}
-    labels = torch.tensor(frame["label"].to_numpy())
-    return Problem(torch.from_numpy(x), labels, named, partial(mlp, x.shape[1], 2), epochs=12)
+    build = partial(mlp, x.shape[1], int(y.max()) + 1)
+    return Problem(torch.from_numpy(x), torch.tensor(y), groups, build, epochs=12)
 
 
 def faces(*, build: Callable[[int], nn.Module], label: str = "gender", by: tuple[str, ...] = ("race",)) -> Problem:

@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,11 @@ LARGE = 500
 """Rows that a finding needs for its excess to be more than noise."""
 FINE_TUNING = 3
 """Epochs of the fine-tuned pruned models."""
-
+HEADER = (
+    "| data | pruning | seed | regressed at | worst excess, pruned -> repaired | accuracy dense / pruned / repaired "
+    "| same epochs | regressed findings | verdict | rows that would prove it |",
+    "|---|---|---|---|---|---|---|---|---|---|",
+)
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     **TABLES,
@@ -72,9 +76,31 @@ TAUGHT = 0.7
 
 def run_cell(name: str, style: str, seed: int) -> dict[str, Any]:
     """Return what pruning, check and repair gave for one data set, style of pruning and seed."""
-    problem = PROBLEMS[name]()
+    options = {"budget": BUDGETS.get(name, "1.5x"), "keep_mask": name.endswith(KEPT)}
+    sparsities = MILDER if name == PUBLISHED else SPARSITIES
+    return cell_of(PROBLEMS[name](), style, seed, sparsities=sparsities, held=name.endswith(HELD_BACK), **options)
+
+
+def cell_of(
+    problem: Problem,
+    style: str,
+    seed: int,
+    *,
+    sparsities: Sequence[float] = SPARSITIES,
+    held: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return what pruning, check and repair gave.
+
+    Args:
+        problem: rows and network.
+        style: how it is pruned, one of ``STYLES``.
+        seed: of the division of the rows and all training.
+        sparsities: tried in turn until a check finds a regression.
+        held: whether rows to tune on are held back from dense and PRUNED.
+        options: of ``repair``.
+    """
     taught, unseen = divided(problem, seed)
-    held = name.endswith(HELD_BACK)
     seen = taught[: int(TAUGHT * len(taught))] if held else taught
     net = dense_net(problem, seen, seed)
     dense = copied(net.state_dict())
@@ -85,7 +111,7 @@ def run_cell(name: str, style: str, seed: int) -> dict[str, Any]:
         place = Path(folder)
         torch.save(dense, place / "dense.pt")
         how = {"model": problem.build, "margin": problem.margin, "device": "cpu", "seed": seed}
-        for sparsity in MILDER if name == PUBLISHED else SPARSITIES:
+        for sparsity in sparsities:
             net.load_state_dict(dense)
             masks = masks_at(net, sparsity, scope="layer")
             masks.enforcer(net)()
@@ -95,7 +121,6 @@ def run_cell(name: str, style: str, seed: int) -> dict[str, Any]:
             verdict = check(place / "dense.pt", place / "pruned.pt", rows["unseen"], **how)
             tried.append({"sparsity": sparsity} | shown(verdict))
             if verdict.outcome == "regressed":
-                options = {"budget": BUDGETS.get(name, "1.5x"), "keep_mask": name.endswith(KEPT)}
                 return {"tried": tried} | repaired(place, rows, how, problem, taught, unseen, masks, options)
     return {"tried": tried, "result": "no regression shown"}
 
@@ -230,27 +255,25 @@ def write_table() -> None:
         "The worst excess is a point estimate over all groups and metrics, small groups included: noise alone makes it",
         "several points, which is why most repairs end as improved but unproven, with the rows that would prove them.",
         "",
-        "| data | pruning | seed | regressed at | worst excess, pruned -> repaired "
-        "| accuracy dense / pruned / repaired | same epochs | regressed findings | verdict "
-        "| rows that would prove it |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        *HEADER,
     ]
     for key, cell in cells.items():
-        lines.append(_line(*key.split("--"), cell))
+        lines.append(line_of(*key.split("--"), cell))
     missing = [f"{n}, {s}, seed {d}" for n in PROBLEMS for s in STYLES for d in SEEDS if f"{n}--{s}--{d}" not in cells]
     tuned = {key: cell for key, cell in cells.items() if key.split("--")[0].endswith(HELD_BACK)}
     others = {key: cell for key, cell in cells.items() if key.split("--")[0] in (PUBLISHED, "tweets")}
     kept = {key: cell for key, cell in cells.items() if key.split("--")[0].endswith(KEPT)}
-    lines += ["", _summary({key: cell for key, cell in cells.items() if key not in tuned | others | kept})]
-    lines += ["", f"With `--tune`: {_summary(tuned)}"] if tuned else []
+    lines += ["", summary_of({key: cell for key, cell in cells.items() if key not in tuned | others | kept})]
+    lines += ["", f"With `--tune`: {summary_of(tuned)}"] if tuned else []
     alike = {key: cells[key.replace(KEPT, "")] for key in kept if key.replace(KEPT, "") in cells}
-    lines += ["", f"COMPAS with `--keep-mask`: {_summary(kept)} By default: {_means(alike)}."] if kept else []
-    lines += ["", f"The published ResNet-20, and tweets: {_summary(others)}"] if others else []
+    lines += ["", f"COMPAS with `--keep-mask`: {summary_of(kept)} By default: {_means(alike)}."] if kept else []
+    lines += ["", f"The published ResNet-20, and tweets: {summary_of(others)}"] if others else []
     lines += ["", f"Not run yet ({len(missing)}): " + "; ".join(missing) + "."] if missing else []
     write_text(HERE / "repair.md", "\n".join(lines) + "\n")
 
 
-def _line(name: str, style: str, seed: str, cell: dict[str, Any]) -> str:
+def line_of(name: str, style: str, seed: str, cell: dict[str, Any]) -> str:
+    """Return a cell's line of the table, under ``HEADER``."""
     at = cell["tried"][-1]
     accuracy = f"{at['dense']:.1%} / {at['pruned']:.1%}"
     if "after" not in cell:
@@ -271,7 +294,8 @@ def _line(name: str, style: str, seed: str, cell: dict[str, Any]) -> str:
     )
 
 
-def _summary(cells: dict[str, Any]) -> str:
+def summary_of(cells: dict[str, Any]) -> str:
+    """Return what some cells come to, in a few sentences."""
     done = [cell for cell in cells.values() if "after" in cell]
     counts = {r: sum(c["result"] == r for c in done) for r in ("repaired", "improved but unproven", "not repaired")}
     held = sum(c["after"]["pruned"] >= c["fine_tuned_accuracy"] - 0.005 for c in done)

@@ -1,5 +1,6 @@
 """Rows to train, to tune and to verify on: disjoint, alike, repeatable, whatever the files look like."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 from fairguard.check import open_source
 from fairguard.config import Settings
 from fairguard.errors import DataError
+from fairguard.repair.copies import contents
 from fairguard.repair.dividing import divided
 from fairguard.repair.rows import Rows
-from fairguard.repair.splits import apart, hashes, split
+from fairguard.repair.splits import apart, split
 
 
 def rows_of(n: int, seed: int = 0) -> Rows:
@@ -51,31 +53,111 @@ def test_duplicates_and_equal_ids_stay_on_one_side() -> None:
         side[part] = number
     assert (side[:300] == side[300:600]).all()
     assert (side[300:600] == side[600:]).all()
-    assert len(set(hashes(rows))) == 600
+    assert len(set(contents(rows).copies)) == 600
 
 
 def test_training_rows_that_are_also_verified_are_left_out() -> None:
     first, second = rows_of(100, 0), rows_of(100, 1)
     for one, other in ((first.x, second.x), (first.y, second.y), (first.codes, second.codes)):
         one[:30] = other[50:80]
-    assert np.array_equal(apart(first, second, by_id=False), np.arange(30, 100))
-    assert len(apart(first, second, by_id=True)) == 0
+    assert np.array_equal(apart(first, second, by_id=False)[0], np.arange(30, 100))
+    assert len(apart(first, second, by_id=True)[0]) == 0
+
+
+def coarse_rows(n: int, seed: int, *, columns: int = 3) -> Rows:
+    """Return a survey: a few columns of a few values, and labels that follow them no more than people do."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 6, size=(n, columns)).astype(np.float32)
+    y = (x.sum(1) / columns + rng.normal(0, 2.0, n) > 4.5).astype(np.int64)  # a rare label
+    codes = rng.integers(0, 3, size=(n, 1))
+    return Rows(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(codes), np.arange(n))
+
+
+def test_people_who_are_alike_in_a_coarse_table_are_no_copies() -> None:
+    taught, proving = coarse_rows(4000, 0), coarse_rows(3000, 1)
+    codes, others = np.split(contents(taught, proving).code, [4000])
+    assert np.isin(codes, others).mean() > 0.9, "nearly everybody has an equal among the rows to verify on"
+    kept, alike = apart(taught, proving, by_id=False)
+    assert len(kept) > 3980
+    assert alike > 0.9 * 4000
+
+
+def test_both_labels_of_the_same_features_are_on_every_side() -> None:
+    rows = coarse_rows(6000, 0, columns=2)
+    parts = split(rows, seed=0)
+    seen = 0
+    for x in rows.x.unique(dim=0):
+        same = (rows.x == x).all(1)
+        if min(int((same & (rows.y == label)).sum()) for label in (0, 1)) >= 30:
+            seen += 1
+            for part in (parts.train, parts.tune, parts.verify):
+                assert len(rows.y[part][same[part]].unique()) == 2
+    assert seen > 10
+
+
+def test_copies_are_found_among_people_who_are_alike() -> None:
+    taught, proving = coarse_rows(4000, 0), coarse_rows(3000, 1)
+    for rows, seed in ((taught, 0), (proving, 1)):
+        rows.x[:, 2] = torch.from_numpy(np.random.default_rng(seed).normal(size=len(rows)).astype(np.float32))
+    for one, other in ((taught.x, proving.x), (taught.y, proving.y), (taught.codes, proving.codes)):
+        one[:40] = other[:40]
+    assert np.array_equal(apart(taught, proving, by_id=False)[0], np.arange(40, 4000)), "one fine column tells them"
+
+
+def test_rows_made_more_by_copying_stay_on_one_side() -> None:
+    rows = rows_of(600)
+    rare = np.flatnonzero(rows.y.numpy() == 1)
+    again = np.concatenate([np.arange(600), rare, rare, rare])
+    parts = split(replace(rows.take(again), ids=np.arange(len(again))), seed=0)
+    sides = [set(again[part].tolist()) for part in (parts.train, parts.tune, parts.verify)]
+    assert not sides[0] & sides[1]
+    assert not (sides[0] | sides[1]) & sides[2]
+
+
+def test_a_file_that_contains_the_other_keeps_the_people_who_are_only_in_it() -> None:
+    every = coarse_rows(3500, 1)
+    kept, alike = apart(every, every.take_first(3000), by_id=False)
+    assert len(kept) == pytest.approx(500, abs=10)
+    assert alike > 0.9 * len(kept)
+    rare, others = (float(rows.y.float().mean()) for rows in (every.take(kept), every))
+    assert rare == pytest.approx(others, abs=0.06), "not those with the rarer label"
+    same = every.take(np.random.default_rng(0).permutation(3500))
+    assert len(apart(same, every, by_id=False)[0]) == 0
+    assert len(apart(every.take_first(900), every, by_id=False)[0]) == 0
+
+
+def test_files_that_share_rows_give_up_all_that_is_equal() -> None:
+    def people(n: int, seed: int) -> Rows:
+        return coarse_rows(n, seed, columns=6)
+
+    proving, more = people(3000, 1), people(3000, 2)
+    half = np.arange(1500)
+    taught = Rows(*(torch.cat([a[half], b]) for a, b in _pairs(proving, more)), ids=np.arange(4500))
+    kept, alike = apart(taught, proving, by_id=False)
+    assert alike == 0
+    codes, others = np.split(contents(taught, proving).code, [len(taught)])
+    assert not np.isin(codes[kept], others).any()
+
+
+def _pairs(one: Rows, other: Rows) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(one.x, other.x), (one.y, other.y), (one.codes, other.codes)]
 
 
 def test_rows_that_share_features_alone_are_no_duplicates() -> None:
     rows = rows_of(600)
     rows.x[:] = rows.x[:1]  # a table of coarse columns: everybody has the same features
-    assert len(set(hashes(rows))) == 6, "two labels in three groups"
+    assert len(set(contents(rows).code)) == 6, "two labels in three groups"
     other = rows_of(600, 1)
     other.x[:] = rows.x[:1]
     other.codes[:] = 7
-    assert len(apart(rows, other, by_id=False)) == 600
+    assert len(apart(rows, other, by_id=False)[0]) == 600
 
 
 def test_verify_rows_are_never_trained_on(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.integers(0, 3, size=(600, 4)).astype("float32"), columns=list("abcd"))
-    table.assign(y=rng.choice(["no", "yes"], 600), sex=rng.choice(["F", "M"], 600)).to_csv(tmp_path / "x.csv")
+    table = pd.DataFrame(rng.normal(size=(300, 4)).astype("float32"), columns=list("abcd"))
+    table = table.assign(y=rng.choice(["no", "yes"], 300), sex=rng.choice(["F", "M"], 300))
+    pd.concat([table, table]).sample(frac=1.0, random_state=0).to_csv(tmp_path / "x.csv")  # everybody twice
     settings = Settings(label="y", groups=("sex",), features=tuple("abcd"))
     source = open_source(str(tmp_path / "x.csv"), settings)
     parts = divided(source, settings, train=None, verify=None, classes=("no", "yes"), seed=0)

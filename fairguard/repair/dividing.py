@@ -75,7 +75,7 @@ def divided(
     proof = source if verify is None else open_source(verify, settings)
     learning, proving = _rows(taught, classes), _rows_like(taught, proof, classes, "verify")
     by_id = settings.id is not None or settings.cluster is not None
-    fresh = apart(learning, proving, by_id=by_id)
+    fresh, by_chance = apart(learning, proving, by_id=by_id)
     kept, left_out = learning.take(fresh), len(learning) - len(fresh)
     if not len(fresh):
         raise DataError(
@@ -94,6 +94,8 @@ def divided(
         notes += _of_tune(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
     if left_out:
         sentence += f", without {left_out:,} that are also among the rows to verify on"
+    if by_chance:
+        sentence += f"; {by_chance:,} that equal one of those as chance has it in columns this coarse stay"
     how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
     return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
 
@@ -115,12 +117,12 @@ def _tuned_apart(learning: Rows, choosing: Rows, proving: Rows, *, by_id: bool) 
     Raises:
         DataError: that leaves none.
     """
-    choosing = choosing.take(apart(choosing, proving, by_id=by_id))
+    choosing = choosing.take(apart(choosing, proving, by_id=by_id)[0])
     if not len(choosing):
         raise DataError(
             "all rows to tune on (--tune) are also among the rows to verify on: name others, or leave it out."
         )
-    learning = learning.take(apart(learning, choosing, by_id=by_id))
+    learning = learning.take(apart(learning, choosing, by_id=by_id)[0])
     if not len(learning):
         raise DataError("all training rows are also among the rows to tune on (--tune): name others, or leave it out.")
     return learning, choosing

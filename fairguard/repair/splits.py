@@ -1,8 +1,6 @@
 """Rows to train on, to tune on and to verify on: disjoint, and alike in groups and labels. Knows no model.
 
-Equal rows stay on one side, and so do rows with equal ids (or of one cluster): a duplicate on both sides would let
-training see what the verdict is reached on. Rows are equal when features, label and groups are: in a table of a few
-coarse columns most people share their features with somebody else.
+Copies stay on one side, and so do rows with equal ids (or of one cluster).
 """
 
 from __future__ import annotations
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError
 from fairguard.inputs.rows import Batch, DataRecord, Source, take
-from fairguard.repair.rows import Rows, tensors_of
+from fairguard.repair.copies import contents, others_than
+from fairguard.repair.rows import Rows
 
 IntArray = NDArray[np.int64]
 
@@ -62,26 +61,20 @@ def split(rows: Rows, *, seed: int, verify: bool = True) -> Splits:
     return Splits(parts[0], parts[1], parts[2])
 
 
-def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> IntArray:
-    """Return the numbers of those ``rows`` that do not also occur in ``from_rows``, by content or, if asked, by id.
+def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> tuple[IntArray, int]:
+    """Return the numbers of those ``rows`` that are not ``from_rows`` too, and how many equal one of them by chance.
 
-    Labels and groups of both must be coded alike.
+    Args:
+        rows: to choose from.
+        from_rows: to keep apart from; their labels and groups are coded alike.
+        by_id: whether equal ids make two rows the same.
     """
-    seen = set(hashes(from_rows))
-    fresh = np.array([digest not in seen for digest in hashes(rows)], dtype=bool)
+    both = contents(rows, from_rows)
+    fresh = others_than(both, len(rows))
     if by_id:
         fresh &= ~np.isin(rows.ids.astype(str), from_rows.ids.astype(str))
-    return np.flatnonzero(fresh).astype(np.int64)
-
-
-def hashes(rows: Rows) -> list[bytes]:
-    """Return a digest of each row's features, label and groups."""
-    tensors = (*tensors_of(rows.x), rows.y, rows.codes)
-    parts = [np.ascontiguousarray(t.cpu().numpy()).reshape(len(rows), -1) for t in tensors]
-    return [
-        hashlib.blake2b(b"".join(part[i].tobytes() for part in parts), digest_size=16).digest()
-        for i in range(len(rows))
-    ]
+    equal = np.isin(both.code[: len(rows)], both.code[len(rows) :])
+    return np.flatnonzero(fresh).astype(np.int64), int((equal & fresh).sum())
 
 
 class Picked:
@@ -134,8 +127,8 @@ class Picked:
 
 
 def _units(rows: Rows) -> tuple[IntArray, IntArray]:
-    """Return each row's unit, shape (n,), and each unit's first row: rows linked by content or id are one unit."""
-    _, by_content = np.unique(np.array(hashes(rows)), return_inverse=True)
+    """Return each row's unit, shape (n,), and each unit's first row: copies and rows with equal ids are one unit."""
+    _, by_content = np.unique(contents(rows).copies, return_inverse=True)
     _, by_id = np.unique(rows.ids.astype(str), return_inverse=True)
     unit = np.arange(len(rows))
     while True:
