@@ -1,11 +1,13 @@
 """Masks: read off a pruned model, chosen anew at the same sparsity and pattern, enforced."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from fairguard.errors import ModelError
-from fairguard.repair.masks import Masks, highest, masks_at, read_masks, resized
+from fairguard.repair.masks import Masks, highest, masks_at, nth_highest, read_masks, resized
 
 
 def mlp() -> nn.Sequential:
@@ -70,6 +72,15 @@ def test_the_highest_are_those_of_a_stable_sort(dtype: torch.dtype) -> None:
             wanted = torch.zeros(n, dtype=torch.bool)
             wanted[scores.sort(descending=True, stable=True).indices[:count]] = True
             assert torch.equal(highest(scores, count), wanted), (n, levels, count)
+
+
+@pytest.mark.parametrize("about", [-1.0, 0.0, 0.3, 0.5, 0.52, 1.0, math.inf, math.nan])
+def test_where_a_threshold_was_never_changes_what_it_is(about: float) -> None:
+    scores = torch.rand(40, 50, generator=torch.Generator().manual_seed(0))
+    scores.view(-1)[:300] = 0.5  # equals at the threshold itself
+    for count in (1, 2, 700, 1000, 1100, 1999, 2000):
+        wanted = scores.flatten().sort(descending=True).values[count - 1]
+        assert nth_highest(scores, count, about=about) == wanted
 
 
 def test_no_class_dies_when_its_outputs_score_nothing() -> None:

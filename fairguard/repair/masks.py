@@ -22,6 +22,8 @@ Weights = dict[str, Tensor]
 FLOOR = 0.2
 """No output of a layer falls below this share of the weights that it has now, and no layer below this share of the
 overall density, when weights compete: so that no layer dies, and no class."""
+NEAR = 0.05
+"""How far a threshold is looked for from where it was: scores are ranks between 0 and 1 when they begin to learn."""
 SAME_SHARE = 0.002
 """Layers whose densities differ by less were pruned layer by layer."""
 
@@ -254,13 +256,25 @@ def _loosened(kept: int, total: int, loosen: float) -> int:
     return kept + round(loosen * (total - kept))
 
 
-def nth_highest(scores: Tensor, count: int) -> Tensor:
-    """Return the ``count``-th highest score, a scalar."""
+def nth_highest(scores: Tensor, count: int, *, about: float | None = None) -> Tensor:
+    """Return the ``count``-th highest score, a scalar.
+
+    Args:
+        scores: of any shape.
+        count: 1 for the highest.
+        about: what it was when it was last asked for: near it there are few scores to search, if it is still there.
+    """
     flat = scores.detach().flatten()
-    place = len(flat) - count
-    if flat.dtype == torch.float32 and flat.device.type == "cpu":  # faster than torch there
-        return torch.from_numpy(np.partition(flat.numpy(), place)[place : place + 1])[0]
-    return flat.kthvalue(place + 1).values
+    if flat.dtype != torch.float32 or flat.device.type != "cpu":
+        return flat.kthvalue(len(flat) - count + 1).values
+    values = flat.numpy()  # faster than torch there
+    if about is not None:
+        above = values > about + NEAR
+        near = values[np.flatnonzero((values >= about - NEAR) & ~above)]
+        if 0 < (left := count - int(np.count_nonzero(above))) <= len(near):
+            values, count = near, left
+    place = len(values) - count
+    return torch.from_numpy(np.partition(values, place)[place : place + 1])[0]
 
 
 def highest(scores: Tensor, count: int) -> Tensor:

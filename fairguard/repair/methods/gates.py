@@ -177,7 +177,7 @@ class HeldGates(nn.Module):
         """Look up the thresholds, and let exactly ``counts`` live, whichever of those that are equal at them."""
         for scores, cut, mask, count in zip(self.scores, self.cuts, self.masks, self.counts.tolist(), strict=True):
             if scores.device.type == "cpu" and count:  # elsewhere one would wait for the sum
-                cut.copy_(nth_highest(scores, count))
+                cut.copy_(nth_highest(scores, count, about=float(cut)))
                 if int(torch.ge(scores, cut, out=mask).sum(dtype=torch.long)) == count:
                     continue
             best = scores.flatten().topk(count, sorted=False)
