@@ -166,6 +166,15 @@ def test_held_gates_let_exactly_their_counts_live_where_scores_are_equal() -> No
         assert set(net.weight.detach().flatten().nonzero()[:, 0].tolist()) == set(picked.tolist()), "and the same again"
 
 
+@pytest.mark.parametrize(("sparsity", "rate"), [(0.5, 2.5), (0.75, 7.5), (0.8, 10.0), (0.98, 10.0)])
+def test_scores_learn_slower_where_size_tells_well_what_matters(sparsity: float, rate: float) -> None:
+    net = nn.Linear(40, 25)
+    with held(net, masks_at(net, sparsity)) as gates:
+        weights, scores = gates.groups(1e-3)(net)
+        assert scores["lr"] == pytest.approx(rate * 1e-3)
+        assert "lr" not in weights, "the optimiser's own"
+
+
 def test_a_frozen_weight_behind_a_gate_stays_as_it_is() -> None:
     torch.manual_seed(0)
     net = mlp()
