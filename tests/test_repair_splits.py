@@ -104,6 +104,11 @@ def test_copies_are_found_among_people_who_are_alike() -> None:
     assert np.array_equal(apart(taught, proving, by_id=False)[0], np.arange(40, 4000)), "one fine column tells them"
 
 
+def test_texts_of_two_files_may_differ_in_length() -> None:
+    long, short = (replace(coarse_rows(50, 0, columns=1), x=torch.ones(50, width)) for width in (7, 5))
+    assert len(apart(long, short, by_id=False)[0]) == 50
+
+
 def test_rows_made_more_by_copying_stay_on_one_side() -> None:
     rows = rows_of(600)
     rare = np.flatnonzero(rows.y.numpy() == 1)

@@ -116,7 +116,7 @@ def _columns(parts: Sequence[Rows]) -> Iterator[NDArray[Any]]:
     """Yield labels, groups and features of all parts, a column of shape (n,) at a time."""
     tables = [[t.cpu().reshape(len(part), -1) for t in (part.y, part.codes, *tensors_of(part.x))] for part in parts]
     for pieces in zip(*tables, strict=True):
-        for column in range(pieces[0].shape[1]):
+        for column in range(min(piece.shape[1] for piece in pieces)):  # texts of two files may be padded to two lengths
             yield np.concatenate([piece[:, column].numpy() for piece in pieces])
 
 
