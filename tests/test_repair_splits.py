@@ -82,6 +82,23 @@ def test_people_who_are_alike_in_a_coarse_table_are_no_copies() -> None:
     assert alike > 0.9 * 4000
 
 
+def test_the_report_counts_who_is_alike_and_names_what_leaves_no_doubt(tmp_path: Path) -> None:
+    for name, seed in (("train", 0), ("verify", 1)):
+        rows = coarse_rows(2000, seed, columns=2)
+        table = pd.DataFrame(rows.x.numpy(), columns=["a", "b"]).assign(y=rows.y.numpy(), race=rows.codes[:, 0].numpy())
+        table.assign(who=np.arange(2000) + 2000 * seed).to_csv(tmp_path / f"{name}.csv", index=False)
+    for who in (None, "who"):
+        settings = Settings(label="y", groups=("race",), features=("a", "b"), id=who)
+        source = open_source(str(tmp_path / "verify.csv"), settings)
+        train = str(tmp_path / "train.csv")
+        parts = divided(source, settings, train=train, verify=None, classes=("0", "1"), seed=0)
+        kept = parts.how["train"] + parts.how["tune"]
+        assert kept > 1980
+        assert " that equal one of those only by chance stay" in parts.how["how"]
+        assert len(parts.notes) == (who is None)
+        assert all("equal a row to verify on, as people do" in n and "(--id)" in n for n in parts.notes)
+
+
 def test_both_labels_of_the_same_features_are_on_every_side() -> None:
     rows = coarse_rows(6000, 0, columns=2)
     parts = split(rows, seed=0)

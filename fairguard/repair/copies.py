@@ -55,7 +55,7 @@ def contents(*parts: Rows) -> Contents:
     value that nobody else has tells its row apart.
     """
     features = _numbered(np.array([digest for part in parts for digest in _digests(part)]))
-    others = np.concatenate([np.column_stack([part.y.cpu(), part.codes.cpu()]) for part in parts])
+    others = np.concatenate([np.column_stack([part.y.cpu().numpy(), part.codes.cpu().numpy()]) for part in parts])
     code = _numbered(np.column_stack([features, others]))
     first, times = np.unique(code, return_index=True, return_counts=True)[1:]
     shared = np.bincount(features[first])[features[first]] > 1

@@ -42,7 +42,7 @@ class Parts:
 
 
 MANY = 0.1
-"""Share of the training rows that may be left out without a note."""
+"""Share of the training rows that may be left out, or equal others by chance, without a note."""
 
 
 def divided(
@@ -83,6 +83,7 @@ def divided(
             f"--verify) different rows, or --data alone, which is then divided."
         )
     notes = _left_out(left_out, len(learning)) + _unseen(taught, proof)
+    notes += () if by_id else _alike(by_chance, len(learning))
     if tune is None:
         parts = split(kept, seed=seed, verify=False)
         pair = kept.take(parts.train), kept.take(parts.tune)
@@ -95,7 +96,7 @@ def divided(
     if left_out:
         sentence += f", without {left_out:,} that are also among the rows to verify on"
     if by_chance:
-        sentence += f"; {by_chance:,} that equal one of those as chance has it in columns this coarse stay"
+        sentence += f"; {by_chance:,} that equal one of those only by chance stay"
     how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
     return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
 
@@ -159,6 +160,15 @@ def _left_out(left_out: int, rows: int) -> tuple[str, ...]:
     return (
         f"{left_out:,} of {rows:,} training rows ({percent(left_out / rows, 0)}) equal a row to verify on in features, "
         f"label and groups and were left out, so that the proof is on rows that nothing saw",
+    )
+
+
+def _alike(by_chance: int, rows: int) -> tuple[str, ...]:
+    if by_chance <= MANY * rows:
+        return ()
+    return (
+        f"{by_chance:,} of {rows:,} training rows ({percent(by_chance / rows, 0)}) equal a row to verify on, as people "
+        "do in so few and coarse columns, and stay; a column that tells people apart (--id) leaves no doubt",
     )
 
 
