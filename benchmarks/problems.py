@@ -40,6 +40,7 @@ class Problem:
         margin: excess drop that a check of these rows allows, a fraction.
         published: weights of a dense network that others trained; ``None``: it is trained here.
         unseen: shape (n,), the rows that it was not trained on.
+        balanced: whether dense and PRUNED are trained on labels weighted so that all classes count alike.
     """
 
     x: Tensor
@@ -50,6 +51,12 @@ class Problem:
     margin: float = 0.02
     published: dict[str, Tensor] | None = None
     unseen: NDArray[np.bool_] | None = None
+    balanced: bool = False
+
+    def learn(self, net: nn.Module, seen: Tensor, **how: Any) -> None:
+        """Train a network on the rows numbered ``seen``, see :func:`learn`."""
+        count = torch.bincount(self.y[seen]).float()
+        learn(net, self.x[seen], self.y[seen], weight=len(seen) / len(count) / count if self.balanced else None, **how)
 
     @property
     def classwise(self) -> bool:
@@ -258,15 +265,24 @@ TABLES: dict[str, Callable[[], Problem]] = {
 }
 
 
-def learn(net: nn.Module, x: Tensor, y: Tensor, *, epochs: int, seed: int, masks: Masks | None = None) -> None:
-    """Train as a user would: Adam, and the zeros of a pruned net kept."""
+def learn(
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    seed: int,
+    masks: Masks | None = None,
+    weight: Tensor | None = None,
+) -> None:
+    """Train as a user would: Adam, the zeros of a pruned net kept, labels perhaps weighted by class (shape (K,))."""
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
     enforce = masks.enforcer(net) if masks else lambda: None
     net.train()
     for epoch in range(epochs):
         for index in shuffled(len(y), 128, seed=seed, epoch=epoch):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(net(x[index]), y[index]).backward()
+            nn.functional.cross_entropy(net(x[index]), y[index], weight).backward()
             optimiser.step()
             enforce()
     net.eval()

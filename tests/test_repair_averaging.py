@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from fairguard.policy import Policy
 from fairguard.repair.averaging import Average
 from fairguard.repair.masks import masks_at
+from fairguard.repair.nets import lay_out
 from fairguard.repair.objectives import plain
-from fairguard.repair.task import Options, Task, copied, lay_out, make_task
+from fairguard.repair.task import Options, Task, copied, make_task
 from fairguard.repair.training import train
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
+import numpy as np
+
+from fairguard.judge.counts import CountTable
+from fairguard.judge.scatter import weights_of
 from fairguard.report.wording import points
 from fairguard.verdict import GroupRow, Verdict
 
@@ -12,27 +17,62 @@ LEVEL = 0.05
 """Chance, over all groups, that a repair which costs no group anything is said to."""
 
 
-def broken_guards(against_pruned: Verdict, against_dense: Verdict, *, floor: float) -> tuple[str, ...]:
+def gave_up_classes(rows: Sequence[float], dense: Sequence[float], pruned: Sequence[float], *, floor: float) -> bool:
+    """Return whether PRUNED is more accurate than dense because it answers common classes where rarer ones are right.
+
+    A net that was taught to find a rare class (weighted labels, another threshold) is less accurate than one that
+    names the common one more often: where pruning did that, no repair that undoes it is as accurate as PRUNED. It tells
+    classes apart no better, so the mean of their recalls (balanced accuracy) did not rise; it does in a better net.
+
+    Args:
+        rows: shape (K,), rows of each class.
+        dense: shape (K,), how many of them dense gets right.
+        pruned: shape (K,), how many PRUNED gets right.
+        floor: accuracy that is not worth telling of, a fraction.
+    """
+    gained = (sum(pruned) - sum(dense)) / max(sum(rows), 1)
+    recalls = [(d / n, p / n) for n, d, p in zip(rows, dense, pruned, strict=True) if n]
+    lost = sum(before - after for before, after in recalls) / max(len(recalls), 1)
+    return gained > floor and lost >= 0
+
+
+def right_by_class(table: CountTable) -> tuple[list[float], list[float], list[float]]:
+    """Return the rows of each class and how many of them dense and PRUNED get right, shape (K,) each, as they weigh."""
+    weight = table.counts * weights_of(table)
+    rows, dense, pruned = (
+        np.bincount(table.y, weight * hit, minlength=len(table.classes)).tolist()
+        for hit in (1, table.dense == table.y, table.pruned == table.y)
+    )
+    return rows, dense, pruned
+
+
+def broken_guards(
+    against_pruned: Verdict, against_dense: Verdict, *, floor: float, bought: bool = False
+) -> tuple[str, ...]:
     """Return one sentence for each guard that the repaired model breaks.
 
     A group levelled down is one that has lost against PRUNED *and* against dense. Against PRUNED alone says nothing
-    where PRUNED favoured it: a collapsed net that always answers "deer" is right about every deer.
+    where PRUNED favoured it: a collapsed net that always answers "deer" is right about every deer. Where PRUNED bought
+    its accuracy it bought that of groups too, which are then held to dense's and the same floor.
 
     Args:
         against_pruned: PRUNED (as the dense side) and the repaired model over the verify rows.
         against_dense: dense and the repaired model over the same rows.
         floor: overall accuracy that may be lost, a fraction.
+        bought: whether PRUNED bought its accuracy (:func:`gave_up_classes`): dense's is then to be kept.
     """
-    overall = against_pruned.overall
+    role, overall = ("dense", against_dense.overall) if bought else ("pruned", against_pruned.overall)
     found = []
     if overall.drop > floor:
         lost, allowed = _points(overall.drop), _points(floor)
-        found.append(f"overall accuracy fell by {lost} points against pruned, more than the {allowed} allowed")
+        found.append(f"overall accuracy fell by {lost} points against {role}, more than the {allowed} allowed")
     groups = [row for row in against_pruned.groups if row.n > 0]
     limit = NormalDist().inv_cdf(1 - LEVEL / max(len(groups), 1))
     below_dense = {row.group for row in against_dense.groups if row.n > 0 and _beyond_noise(row, limit)}
+    if bought:
+        groups = [row for row in against_dense.groups if row.n > 0 and row.drop > floor]
     found += [
-        f"{row.group} lost {_points(row.drop)} points of accuracy against pruned"
+        f"{row.group} lost {_points(row.drop)} points of accuracy against {role}"
         for row in groups
         if row.group in below_dense and _beyond_noise(row, limit)
     ]

@@ -6,6 +6,7 @@ Knows logits, labels and multipliers; knows nothing of nets, masks or schedules.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,10 @@ Penalty = Callable[[Tensor, Tensor], Tensor]
 class Objective:
     """The loss of a batch, and what watches it.
 
-    ``CE + distil * [dense is right] * KL(dense, net)``, each row weighted by its groups' multipliers. The distillation
-    counts only where dense is right, so that its mistakes are not handed on (focal distillation; the perplexed weight
-    of "PW loss", arXiv 2211.10285, keeps the same idea). Dense's answers were computed once, before training.
+    ``w[y] CE + distil * [dense is right] * KL(dense, net)``, each row weighted by its groups' multipliers. The
+    distillation counts only where dense is right, so that its mistakes are not handed on (focal distillation; the
+    perplexed weight of "PW loss", arXiv 2211.10285, keeps the same idea). Dense's answers were computed once, before
+    training.
 
     Args:
         y: shape (n,), labels of the training rows.
@@ -33,6 +35,7 @@ class Objective:
         constraint: moves the rows' weights; ``None`` for plain training.
         penalty: an extra term.
         labelled: how many rows, the first ones, have labels to learn; the others learn dense's answers alone.
+        label_weights: shape (K,), what a label of each class counts; ``None``: all count alike.
     """
 
     def __init__(
@@ -44,12 +47,15 @@ class Objective:
         constraint: Constraint | None = None,
         penalty: Penalty | None = None,
         labelled: int | None = None,
+        label_weights: Tensor | None = None,
     ) -> None:
         """Compute the targets of all rows once."""
-        self.y, self.constraint, self.penalty = y, constraint, penalty
+        self.y, self.constraint, self.penalty, self.label_weights = y, constraint, penalty, label_weights
         self.target: Tensor | None = None
         if before is not None and distil:
             one = F.one_hot(y, before.logits.shape[1]).float()
+            if label_weights is not None:
+                one = one * label_weights
             self.target = one + distil * before.hits[:, :1] * before.logits.softmax(1)
             if labelled is not None:
                 self.target[labelled:] = trust(one.shape[1]) * before.logits[labelled:].softmax(1)
@@ -63,7 +69,7 @@ class Objective:
         """
         on_label, on_favourable = self.constraint.weights(index) if self.constraint else (None, None)
         if self.target is None:
-            loss = F.cross_entropy(logits, self.y[index], reduction="none")
+            loss = F.cross_entropy(logits, self.y[index], self.label_weights, reduction="none")
             total = (loss if on_label is None else loss * on_label).mean()
         else:
             target = self.target.index_select(0, index) / len(index)
@@ -96,7 +102,7 @@ class Objective:
 
 def plain(task: Task) -> Objective:
     """Return cross-entropy alone."""
-    return Objective(task.train.y)
+    return Objective(task.train.y, label_weights=task.label_weights)
 
 
 def fair(
@@ -126,4 +132,5 @@ def fair(
         )
     weight = options.distil if distil is None else distil
     weight = weight if options.reference == "dense" else 0.0
-    return Objective(y, before=before, distil=weight, constraint=constraint, labelled=labelled)
+    how: dict[str, Any] = {"labelled": labelled, "label_weights": task.label_weights}
+    return Objective(y, before=before, distil=weight, constraint=constraint, **how)

@@ -18,7 +18,7 @@ from fairguard.inputs.models import RowByRow, load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
-from fairguard.repair.guards import broken_guards
+from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.places import opened_as
 from fairguard.repair.record import Result
 from fairguard.repair.task import Candidate, Task
@@ -36,6 +36,7 @@ class Proof:
         broken: guards that the candidate breaks, one sentence each.
         sparsity: zeros among the stored entries under a mask.
         opened: the candidate, as its file opened.
+        bought: whether PRUNED is more accurate than dense for having given up rarer classes.
     """
 
     before: Verdict
@@ -43,6 +44,7 @@ class Proof:
     broken: tuple[str, ...]
     sparsity: float
     opened: Predictor
+    bought: bool = False
 
     @property
     def result(self) -> Result:
@@ -89,11 +91,13 @@ def prove(
             f"internal: the written file has {zeros} of {total} weights zero, fewer than asked. Report it."
         )
     opened: Predictor = RowByRow(found) if settings.per_row else found
-    before, after, against_pruned = (
-        decide(count(one, other, rows, settings=settings), settings)
-        for one, other in (models, (models[0], opened), (models[1], opened))
-    )
-    return Proof(before, after, broken_guards(against_pruned, after, floor=floor), zeros / total, opened)
+    counted = [
+        count(one, other, rows, settings=settings) for one, other in (models, (models[0], opened), (models[1], opened))
+    ]
+    before, after, against_pruned = (decide(found, settings) for found in counted)
+    bought = gave_up_classes(*right_by_class(counted[0].comparison.counts), floor=floor)
+    broken = broken_guards(against_pruned, after, floor=floor, bought=bought)
+    return Proof(before, after, broken, zeros / total, opened, bought)
 
 
 def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> TorchPredictor:

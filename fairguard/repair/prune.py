@@ -30,6 +30,7 @@ from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.journal import Journal
+from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods import LEAST, METHODS, method_named
@@ -275,6 +276,7 @@ def _by_method(
     with repeatable(settings.seed):
         task = task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
         task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
+        listener.note(told(task.label_weights, work.classes))
         listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
         return method(task)
 

@@ -6,7 +6,7 @@ A method sees train and tune rows only. The verdict is reached once, on rows tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored
 from fairguard.repair.journal import Journal
+from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, resized
 from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.places import Places
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
-from fairguard.repair.proof import prove
+from fairguard.repair.proof import Proof, prove
 from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
@@ -170,7 +171,7 @@ def repair(
             report,
             check=check,
             files=replace(named, output=str(files.output)),
-            notes=(*_notes(task, parts, plan, settings), *listener.notes, *report.notes),
+            notes=(*_notes(task, parts, plan, settings, check.classes), *listener.notes, *report.notes),
             settings=purpose | {"device": str(task.device)},
             seconds=time.monotonic() - started,
         )
@@ -199,9 +200,9 @@ def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[
     return files.hashes() | how | {"torch": torch.__version__}
 
 
-def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings) -> tuple[str, ...]:
+def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, classes: Sequence[str]) -> tuple[str, ...]:
     """Return what the user should know of the task and its rows, one sentence each."""
-    notes = [*task.journal.notes, *parts.notes]
+    notes = [*task.journal.notes, *parts.notes, *told(task.label_weights, classes)]
     if task.cells[0] is None:
         notes.append("no group has the training rows that a constraint needs (--min-group): trained without one")
     if settings.weight is not None:
@@ -224,6 +225,17 @@ def _by_heart(task: Task, before: Verdict) -> list[str]:
     ]
 
 
+def _bought(proof: Proof) -> list[str]:
+    """Return a sentence if PRUNED is the more accurate for having given up classes, which no repair keeps."""
+    accuracy = proof.before.overall.accuracy
+    if not proof.bought:
+        return []
+    return [
+        f"pruned is right on {percent(accuracy.pruned)} of the rows and dense on {percent(accuracy.dense)} because it "
+        "answers common classes where rarer ones are right: a repair that undoes this is held to dense's accuracy"
+    ]
+
+
 def _proven(
     found: Frontier,
     task: Task,
@@ -240,7 +252,9 @@ def _proven(
     how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
     how["named"] = files.output
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
-    exported, notes = None, [] if proof.result is Result.REPAIRED else _by_heart(task, proof.before)
+    notes = [] if proof.result is Result.REPAIRED else _by_heart(task, proof.before)
+    notes += _bought(proof)
+    exported = None
     if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
         publish(file, files.output)
         if plan.export is not None:

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairguard.errors import ModelError
 from fairguard.policy import Policy
 from fairguard.repair.constraints import Cells, Measured, Reference, cells_of
+from fairguard.repair.guards import gave_up_classes
 from fairguard.repair.heads import Head, head_for
 from fairguard.repair.journal import Journal
+from fairguard.repair.label_weights import label_weights
 from fairguard.repair.masks import Masks, Weights, read_masks
+from fairguard.repair.nets import lay_out, run
 from fairguard.repair.rows import Rows, fetched, mapped
 
 EQUAL_AIM = 0.25
@@ -129,6 +131,7 @@ class Task:
         journal: where finished stages are kept.
         tell: called after every epoch.
         later: epochs that the work goes on for after the stage at hand, about, for whoever watches.
+        label_weights: shape (K,), what a label of each class counts; ``None``: all count alike.
     """
 
     net: nn.Module
@@ -147,6 +150,7 @@ class Task:
     journal: Journal = field(default_factory=lambda: Journal(None))
     tell: Callable[[Status], None] = lambda status: None
     later: float = 0.0
+    label_weights: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -280,8 +284,9 @@ def make_task(
     over = [Cells.over(cells, rows.codes, rows.y, favourable=favourable) if cells else None for rows in (train, tune)]
     before = [answer(net, head, rows, part) for rows, part in zip((train, tune), over, strict=True)]
     net.load_state_dict(pruned)
-    accuracy = float(answer(net, head, tune, over[1]).hits[:, 0].mean())
+    at_tune = answer(net, head, tune, over[1])
     net.load_state_dict(dense)
+    options = options or Options()
     return Task(
         net=net,
         head=head,
@@ -293,34 +298,20 @@ def make_task(
         cells=(over[0], over[1]),
         before=(before[0], before[1]),
         margins=torch.tensor([policy.margin_of(cell.metric) for cell in cells], device=train.y.device),
-        floor=accuracy - accuracy_floor,
+        floor=_accuracy_to_keep(before[1], at_tune, tune.y, floor=accuracy_floor) - accuracy_floor,
         epochs=epochs,
-        options=options or Options(),
+        options=options,
         journal=journal or Journal(None),
         tell=tell or (lambda status: None),
+        label_weights=label_weights(before[0].logits, train.y) if options.reference == "dense" else None,
     )
 
 
-def run(net: Callable[..., Any], x: Any) -> Any:
-    """Return what the net gives for ``x``: a tensor is its one argument, a tuple its arguments, a dict its keywords."""
-    if isinstance(x, Tensor):
-        return net(x)
-    return net(**x) if isinstance(x, dict) else net(*x)
-
-
-@torch.no_grad()
-def lay_out(net: nn.Module, few: Any) -> Any:
-    """Store a net's kernels channels last, which convolutions are faster on, and return its answers to ``few`` rows.
-
-    A net whose forward pass counts on the usual order of memory (``view``) stays as it is.
-    """
-    if any(isinstance(module, nn.Conv2d) for module in net.modules()):
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        try:
-            return run(net, few)
-        except RuntimeError:
-            net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return run(net, few)
+def _accuracy_to_keep(dense: Answers, pruned: Answers, y: Tensor, *, floor: float) -> float:
+    """Return the accuracy on these rows that is to be kept: PRUNED's, or dense's where PRUNED gave up classes."""
+    right = [torch.bincount(y, model.hits[:, 0]).tolist() for model in (dense, pruned)]
+    kept = dense if gave_up_classes(torch.bincount(y).tolist(), *right, floor=floor) else pruned
+    return float(kept.hits[:, 0].mean())
 
 
 @torch.no_grad()
@@ -344,38 +335,3 @@ def hits_of(chosen: Tensor, rows: Rows, cells: Cells | None) -> Tensor:
 def copied(weights: Weights, *, device: torch.device | str | None = None) -> Weights:
     """Return a copy that no later step changes, in the usual order of memory."""
     return {name: tensor.detach().to(device, copy=True).contiguous() for name, tensor in weights.items()}
-
-
-@torch.no_grad()
-def refresh_batch_norm(task: Task, net: nn.Module, *, batches: int = 50) -> None:
-    """Estimate the running statistics of batch-norm anew: other weights live, so other activations flow."""
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-    net.eval()
-    for norm in norms:
-        norm.train()
-    size = min(256, len(task.train))
-    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(task.options.seed))
-    for _, x in fetched(task.train.x, order[: len(order) // size * size].view(-1, size)[:batches], task.device):
-        run(net, x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-def trainable(net: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that gradients reach.
-
-    Raises:
-        ModelError: there are none.
-    """
-    found = [p for p in net.parameters() if p.requires_grad and p.is_floating_point()]
-    if not found:
-        raise ModelError(
-            "this model has no weights that can be trained; give the float network (--model) and its state dict."
-        )
-    return found

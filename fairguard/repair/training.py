@@ -21,9 +21,10 @@ from fairguard.errors import FairguardError, ModelError
 from fairguard.repair.averaging import Average
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.neighbours import Neighbours
+from fairguard.repair.nets import refresh_batch_norm, trainable
 from fairguard.repair.objectives import Objective
 from fairguard.repair.rows import fetched, mapped, shuffled, tensors_of
-from fairguard.repair.task import Score, Status, Task, answer, copied, refresh_batch_norm, trainable
+from fairguard.repair.task import Score, Status, Task, answer, copied
 
 WARM_UP = 0.05
 """Share of the steps in which the rate rises; then it falls as a cosine."""
@@ -157,7 +158,7 @@ def train(
             optimiser = saver.optimiser = _optimiser(groups, task)
         saver.save_when_due()
     net.load_state_dict(run.best_weights)
-    refresh_batch_norm(task, net)
+    refresh_batch_norm(net, task.train, seed=task.options.seed)
     return Trained(copied(net.state_dict()), task.tune_score(net), tuple(run.history))
 
 

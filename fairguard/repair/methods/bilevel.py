@@ -32,7 +32,11 @@ def select_and_train(task: Task) -> Candidate:
     net, epochs = task.net, max(1, round(task.epochs))
     net.load_state_dict(task.dense)
     scores = {n: ranks(task.dense[n].abs()) for n in task.masks.keep}
-    objective = Objective(task.train.y, penalty=lambda logits, index: WEIGHT * gap(task, logits, index))
+    objective = Objective(
+        task.train.y,
+        penalty=lambda logits, index: WEIGHT * gap(task, logits, index),
+        label_weights=task.label_weights,
+    )
     with gated(net, task.masks, scores) as gates:
         start = copied(net.state_dict())
 

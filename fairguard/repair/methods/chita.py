@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairguard.repair.nets import refresh_batch_norm
 from fairguard.repair.rows import picked
-from fairguard.repair.task import Candidate, Task, copied, refresh_batch_norm
+from fairguard.repair.task import Candidate, Task, copied
 
 BLOCK = 512
 """Weights that are updated together."""
@@ -35,7 +36,7 @@ def select_and_train(task: Task) -> Candidate:
         weights[name] = updated(task.dense[name], masks.keep[name], a)
     task.net.load_state_dict(weights)
     masks.enforcer(task.net)()
-    refresh_batch_norm(task, task.net)
+    refresh_batch_norm(task.net, task.train, seed=task.options.seed)
     spent = _affordable(task) * ROWS / len(task.train)
     return Candidate(copied(task.net.state_dict()), masks, spent, task.tune_score(task.net))
 
@@ -54,7 +55,7 @@ def balanced_gradients(task: Task) -> dict[str, Tensor]:
     for _ in range(_affordable(task)):
         index = torch.multinomial(likely, min(ROWS, len(likely)), generator=generator)
         x = picked(task.train.x, index.to(task.train.y.device))
-        loss = F.cross_entropy(task.logits(net, x), task.train.y[index.to(task.device)])
+        loss = F.cross_entropy(task.logits(net, x), task.train.y[index.to(task.device)], task.label_weights)
         for name, g in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             found[name].append(g.flatten())
     return {name: torch.stack(rows) for name, rows in found.items()}

@@ -29,7 +29,11 @@ def select_and_train(task: Task) -> Candidate:
     signed_constants(net, task.masks, task.options.seed)
     generator = torch.Generator().manual_seed(task.options.seed)
     scores = {n: (torch.rand(m.shape, generator=generator) - 0.5).to(task.device) for n, m in task.masks.keep.items()}
-    objective = Objective(task.train.y, penalty=lambda logits, index: LAMBDA * unfairness(task, logits, index))
+    objective = Objective(
+        task.train.y,
+        penalty=lambda logits, index: LAMBDA * unfairness(task, logits, index),
+        label_weights=task.label_weights,
+    )
     with gated(net, task.masks, scores, absolute=True) as gates:
         start = copied(net.state_dict())
 

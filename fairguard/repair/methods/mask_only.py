@@ -13,7 +13,8 @@ import torch
 
 from fairguard.repair.masks import Masks
 from fairguard.repair.methods.votes import select
-from fairguard.repair.task import Candidate, Task, copied, refresh_batch_norm
+from fairguard.repair.nets import refresh_batch_norm
+from fairguard.repair.task import Candidate, Task, copied
 
 ETAS = (0.0, 1.0, 4.0)
 
@@ -37,5 +38,5 @@ def select_and_train(task: Task) -> Candidate:
 def _masked(task: Task, masks: Masks) -> Candidate:
     task.net.load_state_dict(masks.on(task.dense))
     masks.enforcer(task.net)()  # tied weights have a second name, which the line above filled with dense's
-    refresh_batch_norm(task, task.net)
+    refresh_batch_norm(task.net, task.train, seed=task.options.seed)
     return Candidate(copied(task.net.state_dict()), masks, 0.0, task.tune_score(task.net))

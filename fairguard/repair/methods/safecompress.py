@@ -155,5 +155,7 @@ def _gradients(task: Task, net: nn.Module, epoch: int) -> dict[str, Tensor]:
     index = shuffled(len(task.train), 512, seed=task.options.seed + 3, epoch=epoch)[0].to(task.device)
     net.train()
     logits = task.logits(net, picked(task.train.x, index))
-    found = torch.autograd.grad(F.cross_entropy(logits, task.train.y[index]), list(weights.values()))
+    found = torch.autograd.grad(
+        F.cross_entropy(logits, task.train.y[index], task.label_weights), list(weights.values())
+    )
     return dict(zip(weights, found, strict=True))

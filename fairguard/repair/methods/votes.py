@@ -83,7 +83,7 @@ def _round(
     order = shuffled(len(task.train), SMALL, seed=task.options.seed + 1, epoch=round_)
     for index, x in fetched(task.train.x, order[: _batches(task)], task.device):
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent nets have no backward pass in eval mode
-            loss = F.cross_entropy(task.logits(net, x), task.train.y[index], reduction="none")
+            loss = F.cross_entropy(task.logits(net, x), task.train.y[index], task.label_weights, reduction="none")
             first = torch.autograd.grad(loss.mean(), list(weights.values()), retain_graph=True)
             second = torch.autograd.grad((loss * push[index]).mean(), list(weights.values()))
         for name, g, gf in zip(weights, first, second, strict=True):
