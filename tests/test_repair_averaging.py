@@ -7,6 +7,7 @@ import torch
 from test_repair_architectures import digits, mlp
 from torch import Tensor, nn
 
+from fairguard.errors import ModelError
 from fairguard.policy import Policy
 from fairguard.repair.averaging import Average
 from fairguard.repair.masks import masks_at
@@ -102,3 +103,24 @@ def test_kernels_are_stored_channels_last_only_where_the_net_takes_it() -> None:
     lay_out(viewing, x)
     torch.testing.assert_close(viewing(x), expected)
     assert copied(flattening.state_dict())["0.weight"].is_contiguous()
+
+
+class Doubled(nn.Module):
+    """A net that casts its rows to a fixed type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.only(x.double())
+
+
+def test_a_net_that_casts_to_another_type_than_its_weights_is_refused_in_one_line() -> None:
+    x = torch.randn(5, 4)
+    assert Doubled().double()(x).shape == (5, 2), "it runs as it was saved"
+    with pytest.raises(ModelError, match=r"does not run in float32.*weight\.dtype") as caught:
+        lay_out(Doubled(), x)
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(RuntimeError, match="shapes"):
+        lay_out(Doubled().double(), torch.randn(5, 3))

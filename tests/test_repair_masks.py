@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from fairguard.errors import ModelError
 from fairguard.repair.masks import Masks, highest, masks_at, nth_highest, read_masks, resized
@@ -180,3 +181,13 @@ def test_smaller_shapes_and_a_dense_model_are_told_apart() -> None:
     smaller = dense | {"0.weight": dense["0.weight"][:16]}
     with pytest.raises(ModelError, match="structurally smaller"):
         read_masks(net, dense, smaller)
+
+
+def test_masks_that_a_network_keeps_beside_its_weights_are_told_of() -> None:
+    net = mlp()
+    prune.identity(net[0], "weight")
+    dense = state(net)
+    prune.l1_unstructured(net[0], "weight", amount=0.5)
+    with pytest.raises(ModelError, match=r"no mask to repair.*\(0\.weight_mask\).*--model") as caught:
+        read_masks(net, dense, state(net))
+    assert len(str(caught.value).splitlines()) == 1

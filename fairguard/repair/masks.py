@@ -152,17 +152,23 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
         if parameter.dim() > 1 and int(living.sum()) < int((dense[name] != 0).sum()):
             keep[name] = living
     if not keep:
-        beside = [name for name in pruned if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in pruned]
-        hint = (
-            f" Its network keeps masks beside its weights ({beside[0]}): give a function that builds it without "
-            "torch.nn.utils.prune (--model); masks in a file are applied when it is opened."
-        )
         raise ModelError(
             "the pruned model has no weight tensor with more zeros than dense: there is no mask to repair."
-            + (hint if beside else "")
+            + _masks_beside(pruned)
         )
     patterns = {name: find_pattern(mask) for name, mask in keep.items()}
     return Masks(keep, patterns, _scope(keep[n] for n, p in patterns.items() if p.kind == "unstructured"))
+
+
+def _masks_beside(weights: Weights) -> str:
+    """Return what to do if a network keeps masks beside its weights instead of zeros in them."""
+    for name in weights:
+        if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in weights:
+            return (
+                f" Its network keeps masks beside its weights ({name}): give a function that builds it without "
+                "torch.nn.utils.prune (--model); masks in a file are applied when it is opened."
+            )
+    return ""
 
 
 def prunable(net: nn.Module) -> dict[str, nn.Parameter]:
