@@ -379,10 +379,28 @@ def graphs(folder: Path) -> Iterator[Hostile]:
     yield _onnx(folder, "claims_overflow.onnx", dims=(2**62, 4))
     yield _onnx(folder, "claims_negative.onnx", dims=(-3, -4))
     yield from _greedy_graphs(folder)
+    yield from _no_texts(folder)
     yield _file(folder, "no_graph.onnx", b"\x08\x08\x3a\x00")
     yield _file(folder, "endless_field.onnx", b"\x08\x08\x12" + b"\xff" * 9 + b"\x01")
     yield _file(folder, "nested_fields.onnx", _nested_fields(2000))
     yield _file(folder, "many_fields.onnx", b"\x08\x01" * (20 << 20))
+
+
+def _no_texts(folder: Path) -> Iterator[Hostile]:
+    """Graphs that are right but for one name, which is no UTF-8."""
+    names = {"features": "takes", "rows": "dimension", "kernel": "weight", "answer": "gives", "multiply": "node"}
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["features", "kernel"], ["answer"], name="multiply")],
+        "g",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["rows", 12])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["rows", 3])],
+        [helper.make_tensor("kernel", TensorProto.FLOAT, (12, 3), bytes(144), raw=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    data = model.SerializeToString()
+    for name, what in names.items():
+        yield _file(folder, f"no_text_{what}.onnx", data.replace(name.encode(), b"\xc1" * len(name)))
 
 
 def _greedy_graphs(folder: Path) -> Iterator[Hostile]:

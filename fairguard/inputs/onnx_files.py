@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ def read_graph(found: Found, limits: Limits) -> onnx.ModelProto:
         raise ModelError(
             f"{found.path} is a broken or truncated ONNX file ({shown(error)}). Export it again."
         ) from None
+    if any(isinstance(text, bytes) for text in _texts(model)):
+        raise ModelError(f"{found.path} is a broken ONNX file: a name in it is no UTF-8 text. Export it again.")
     if not model.graph.node or not model.graph.output:
         raise ModelError(f"{found.path} is an ONNX file without a graph. Export it again.")
     if len(model.graph.node) > limits.entries:
@@ -83,6 +85,23 @@ def read_graph(found: Found, limits: Limits) -> onnx.ModelProto:
     if limits.too_much(claimed, held):
         raise ModelError(f"{found.path} has {human(held)} and claims tensors of {human(claimed)}. Export it again.")
     return model
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Yield every text of a model; protobuf gives bytes where one is no UTF-8, which a name cannot be."""
+    waiting: list[Any] = [model]
+    while waiting:
+        message = waiting.pop()
+        if isinstance(message, onnx.TensorProto):  # never its values: protobuf would copy them
+            yield from (message.name, message.doc_string)
+            waiting.extend(message.external_data)
+            continue
+        for field, value in message.ListFields():
+            several = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else (value,)
+            if field.type == field.TYPE_STRING:
+                yield from several
+            elif field.type == field.TYPE_MESSAGE:
+                waiting.extend(several)
 
 
 def tensors_of(model: onnx.ModelProto) -> Iterator[Any]:

@@ -18,6 +18,8 @@ both in its probabilities and in its decisions. Nets that were stopped early or 
 the two at most (tables, tweets and images, rows to develop on)."""
 APART = 1.5
 """How many times as much the labels of one class must seem to count as those of another."""
+AT_ONCE = 65_536
+"""Rows whose probabilities are held at a time."""
 POWERS = 20
 """Steps in which the power of a class's frequency is looked for, from 0 to 1."""
 
@@ -35,26 +37,31 @@ def label_weights(logits: Tensor, y: Tensor) -> Tensor | None:
         logits: shape (n, K), dense's answers to the rows it was trained on, cut where the check cuts them.
         y: shape (n,), class codes.
     """
+    device = logits.device
+    logits, y = logits.cpu(), y.cpu()  # a GPU adds up in another order every time, and training would end elsewhere
     classes = logits.shape[1]
-    share = torch.bincount(y, minlength=classes).to(logits) / len(y)
-    here = share > 0
+    count = torch.bincount(y, minlength=classes)
+    share, here = count.to(logits) / len(y), count > 0
     if int(here.sum()) < 2:
         return None
-    probabilities = logits.softmax(1)
-    taken = torch.zeros(classes, classes).to(logits).index_add_(0, y, probabilities)
-    taken = taken / (share * len(y))[:, None].clamp_min(1)
-    if classes == 2:
-        balance = torch.stack([taken[1, 0], taken[0, 1]]).clamp_min(torch.finfo(taken.dtype).tiny)
-        found = balance / share
-    else:
-        found = _power_of(share, here, taken)
+    taken = torch.zeros(classes, classes)
+    for first in range(0, len(y), AT_ONCE):
+        taken.index_add_(0, y[first : first + AT_ONCE], logits[first : first + AT_ONCE].softmax(1))
+    given = taken.sum(0) / len(y)
+    taken /= count[:, None].clamp_min(1)
+    found = _balance(share, taken) if classes == 2 else _power_of(share, here, taken)
     found = torch.where(here, found, found[here].mean())
     found = found / (found * share).sum()
     decided = torch.bincount(logits.argmax(1), minlength=classes).to(share) / len(y)
     more = found > 1
-    evident = min(float((given - share)[more].sum()) for given in (probabilities.mean(0), decided))
+    evident = min(float((part - share)[more].sum()) for part in (given, decided))
     apart = float(found[here].max() / found[here].min())
-    return found if evident > EVIDENT and apart > APART else None
+    return found.to(device) if evident > EVIDENT and apart > APART else None
+
+
+def _balance(share: Tensor, taken: Tensor) -> Tensor:
+    """Return the weights under which each of two classes takes as much from the other as it gives."""
+    return torch.stack([taken[1, 0], taken[0, 1]]).clamp_min(torch.finfo(taken.dtype).tiny) / share
 
 
 def _power_of(share: Tensor, here: Tensor, taken: Tensor) -> Tensor:
