@@ -23,7 +23,7 @@ from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, FairguardError, ModelError, OutputError
 from fairguard.policy import Metric, Policy
-from fairguard.repair.constraints import Cells, cells_of
+from fairguard.repair.cells import Cells, cells_of
 from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
 from fairguard.repair.task import Status
@@ -297,7 +297,7 @@ def test_excess_drops_equal_a_plain_computation() -> None:
     n = 500
     codes, y = rng.integers(0, 2, size=(n, 2)), rng.integers(0, 2, size=n)
     dense, pruned = rng.integers(0, 2, size=n), rng.integers(0, 2, size=n)
-    metrics = (Metric.ACCURACY, Metric.RECALL, Metric.FPR, Metric.SELECTION_RATE)
+    metrics = tuple(Metric)
     cells = cells_of(
         ("race", "sex"),
         (("A", "B"), ("F", "M")),
@@ -306,7 +306,7 @@ def test_excess_drops_equal_a_plain_computation() -> None:
         n_classes=2,
         policy=Policy(metrics=metrics, min_group=5),
     )
-    assert len(cells) == 4 * (4 + 4)
+    assert len(cells) == len(Metric) * (4 + 4)
     over = Cells.over(cells, torch.from_numpy(codes), torch.from_numpy(y))
     labels = torch.from_numpy(y)
     before, after = (over.hits(torch.from_numpy(answers), labels) for answers in (dense, pruned))
@@ -316,9 +316,13 @@ def test_excess_drops_equal_a_plain_computation() -> None:
         of = {"recall": y == 1, "fpr": y != 1}.get(cell.metric, np.ones(n, dtype=bool))
         lost = {
             "selection_rate": (dense == 1).astype(int) - (pruned == 1).astype(int),
+            "harmful_flips": (dense == y) & (pruned != y),
+            "disagreement": dense != pruned,
         }.get(cell.metric, (dense == y).astype(int) - (pruned == y).astype(int))
         wanted = lost[inside & of].mean() - lost[~inside & of].mean()
         assert float(measured.excess[place]) == pytest.approx(wanted, abs=1e-5), cell
+        rate = ((pruned == 1) if cell.metric is Metric.SELECTION_RATE else (pruned == y))[inside & of].mean()
+        assert float(measured.rate[place]) == pytest.approx(rate, abs=1e-5), cell
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from test_repair_architectures import digits, mlp
 
 from fairguard.policy import Metric, Policy
 from fairguard.repair.budget import batch_for, epochs_of, exceeded
-from fairguard.repair.constraints import QUICKEST, Cell, Cells, Constraint
+from fairguard.repair.cells import Cell, Cells
+from fairguard.repair.constraints import QUICKEST, Constraint
 from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import LEAST, METHODS, lth, method_named
 from fairguard.repair.shifts import shifts_toward

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fairguard.errors import ConfigError
-from fairguard.repair.constraints import Cells
+from fairguard.repair.cells import Cells
 from fairguard.repair.journal import Journal
 from fairguard.repair.task import Answers, Candidate, Options, Task
 from fairguard.repair.training import DivergedError

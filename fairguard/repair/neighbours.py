@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairguard.repair.constraints import Cells
+from fairguard.repair.cells import Cells
 from fairguard.repair.rows import fits, joined, mapped, tensors_of
 from fairguard.repair.task import Answers, Task, answer
 

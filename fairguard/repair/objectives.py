@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairguard.repair.constraints import Constraint, Measured
+from fairguard.repair.cells import Measured
+from fairguard.repair.constraints import Constraint
 from fairguard.repair.neighbours import Neighbours, trust
 from fairguard.repair.task import Answers, Task
 
@@ -76,8 +77,7 @@ class Objective:
             weighed = target if on_label is None else target * on_label[:, None]
             total = -(weighed * logits.log_softmax(1)).sum()
         if on_favourable is not None and self.constraint is not None:
-            wanted = torch.full_like(index, self.constraint.cells.favourable)
-            total = total + (F.cross_entropy(logits, wanted, reduction="none") * on_favourable).mean()
+            total = total + selection_loss(logits, self.constraint.cells.favourable, on_favourable)
         return total if self.penalty is None else total + self.penalty(logits, index)
 
     def observe(self, logits: Tensor, index: Tensor) -> None:
@@ -98,6 +98,22 @@ class Objective:
         """Take up the state of :meth:`state`."""
         if self.constraint is not None:
             self.constraint.restore(state)
+
+
+def selection_loss(logits: Tensor, favourable: int, push: Tensor) -> Tensor:
+    """Return what pushes rows toward the favourable class, or away from it, a mean over rows.
+
+    ``push * -log p`` where it is positive, ``-push * -log(1 - p)`` where it is negative: never below 0. The first with
+    a negative push would fall without end as p goes to 0, and everything else with it.
+
+    Args:
+        logits: shape (b, K).
+        favourable: a class code.
+        push: shape (b,).
+    """
+    chance = logits.log_softmax(1)
+    others = torch.cat([chance[:, :favourable], chance[:, favourable + 1 :]], dim=1).logsumexp(1)
+    return -(torch.where(push > 0, chance[:, favourable], others) * push.abs()).mean()
 
 
 def plain(task: Task) -> Objective:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.policy import Policy
-from fairguard.repair.constraints import Cells, Measured, Reference, cells_of
+from fairguard.repair.cells import Cells, Measured, cells_of
+from fairguard.repair.constraints import Reference
 from fairguard.repair.guards import gave_up_classes
 from fairguard.repair.heads import Head, head_for
 from fairguard.repair.journal import Journal

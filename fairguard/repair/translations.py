@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairguard.repair.constraints import Cells
+from fairguard.repair.cells import Cells
 from fairguard.repair.masks import Weights
 from fairguard.repair.rows import Rows, mapped, tensors_of
 from fairguard.repair.task import Answers, Task, answer, hits_of

@@ -1,0 +1,237 @@
+"""What the policy's metrics ask of training: cells of rows, and how much more each of them loses than its rest.
+
+A cell is a group, or its rows of one class, so that accuracy, recall, false positives, the selection rate and flips are
+constrained by the same code. Everything here lives on the training device and never waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+
+import torch
+from torch import Tensor
+
+from fairguard.judge.counts import one_to_one
+from fairguard.policy import Metric, Policy
+
+RIGHT, FAVOURABLE, HARM, FLIP = range(4)
+"""What of an answer a cell is about: whether it is right, whether it is favourable, whether it is no longer right,
+whether it is right or wrong otherwise than dense's."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Rows whose treatment is constrained: a group, where ``label`` is given only its rows of that class.
+
+    Attributes:
+        group: ``race=Black`` or ``race=Black & sex=F``.
+        metric: what the policy gates.
+        where: (column, level) pairs, places in the source's columns and levels.
+        label: the class that the rows have; ``None`` for all rows.
+        negate: the rows are all those *not* of ``label`` (false positive rate).
+        favourable: for the selection rate: the class that counts as a hit, whatever the label.
+    """
+
+    group: str
+    metric: Metric
+    where: tuple[tuple[int, int], ...]
+    label: int | None = None
+    negate: bool = False
+    favourable: int | None = None
+
+    @property
+    def kind(self) -> int:
+        """Return what of an answer the cell is about."""
+        return {Metric.SELECTION_RATE: FAVOURABLE, Metric.HARMFUL_FLIPS: HARM, Metric.DISAGREEMENT: FLIP}.get(
+            self.metric, RIGHT
+        )
+
+    def of_class(self, y: Tensor) -> Tensor:
+        """Return which rows the cell and its rest are about, shape (n,)."""
+        if self.label is None:
+            return torch.ones_like(y, dtype=torch.bool)
+        return (y != self.label) if self.negate else (y == self.label)
+
+    def members(self, codes: Tensor, y: Tensor) -> Tensor:
+        """Return which rows are in the cell, shape (n,)."""
+        inside = self.of_class(y)
+        for column, level in self.where:
+            inside = inside & (codes[:, column] == level)
+        return inside
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The constrained cells over some rows, by atom: rows with equal groups and label are in the same cells.
+
+    Attributes:
+        cells: the C cells.
+        atom: shape (n,), each row's atom.
+        member: shape (A, C), which atoms are in which cell.
+        base: shape (A, C), which atoms the cell is compared over: the cell and its rest.
+        n_member: shape (C,), rows in each cell.
+        n_base: shape (C,), rows in each cell and its rest.
+        kind: shape (C,), what of an answer each cell is about, a column of :meth:`changes`.
+        favourable: the favourable class.
+        kinds: all kinds that there are.
+    """
+
+    cells: tuple[Cell, ...]
+    atom: Tensor
+    member: Tensor
+    base: Tensor
+    n_member: Tensor
+    n_base: Tensor
+    kind: Tensor
+    favourable: int
+    kinds: frozenset[int]
+
+    @classmethod
+    def over(cls, cells: Sequence[Cell], codes: Tensor, y: Tensor, *, favourable: int = 1) -> Cells:
+        """Return ``cells`` over the rows with these group ``codes`` (n, C) and labels ``y`` (n,)."""
+        atoms, atom, counts = torch.unique(
+            torch.cat([codes, y[:, None]], dim=1), dim=0, return_inverse=True, return_counts=True
+        )
+        groups, labels = atoms[:, :-1], atoms[:, -1]
+        member = torch.stack([cell.members(groups, labels) for cell in cells], dim=1).float()
+        base = torch.stack([cell.of_class(labels) for cell in cells], dim=1).float()
+        kinds = [cell.kind for cell in cells]
+        kind = torch.tensor(kinds, device=y.device)
+        size = counts.float()
+        return cls(tuple(cells), atom, member, base, size @ member, size @ base, kind, favourable, frozenset(kinds))
+
+    def twice(self, n: int) -> Cells:
+        """Return the cells over their first ``n`` rows, after them these rows once more, and what is left twice."""
+        first, rest = self.atom[:n], self.atom[n:]
+        return replace(
+            self, atom=torch.cat([first, first, rest, rest]), n_member=2 * self.n_member, n_base=2 * self.n_base
+        )
+
+    @property
+    def about_selection(self) -> bool:
+        """Return whether any cell is about the selection rate."""
+        return FAVOURABLE in self.kinds
+
+    @property
+    def several(self) -> bool:
+        """Return whether any cell is about something else than right answers."""
+        return self.kinds != {RIGHT}
+
+    @property
+    def scale(self) -> Tensor:
+        """Return n_base / (n_base - n_member), shape (C,): turns drop minus overall drop into drop minus the rest's."""
+        return self.n_base / (self.n_base - self.n_member).clamp_min(1.0)
+
+    def hits(self, answers: Tensor, y: Tensor) -> Tensor:
+        """Return whether each answer is right and whether it is favourable, shape (n, 2)."""
+        return torch.stack([answers == y, answers == self.favourable], dim=1).float()
+
+    def changes(self, before: Tensor, hits: Tensor) -> Tensor:
+        """Return what became of answers, of every kind that cells are about.
+
+        Shape (n, 2): less right and less favourable. With cells about flips (n, 4): no longer right, and right or wrong
+        otherwise than before; with more than two classes a wrong answer that becomes another wrong one goes unseen.
+
+        Args:
+            before: shape (n, 2), from :meth:`hits`, of dense.
+            hits: the same of the net that is trained.
+        """
+        change = before - hits
+        if self.kinds.isdisjoint((HARM, FLIP)):
+            return change
+        right = change[:, :1]
+        return torch.cat([change, right.clamp_min(0.0), right.abs()], dim=1)
+
+    def measure(self, hits: Tensor, before: Tensor) -> Measured:
+        """Return the excess drops over all rows.
+
+        Args:
+            hits: shape (n, 2), from :meth:`hits`, after.
+            before: the same of the dense model.
+        """
+        change = self.changes(before, hits)
+        sums = torch.stack([self._sums(change), self._sums(change.square())])
+        inside, over = sums[..., 0], sums[..., 1]  # (2, C): drop and churn
+        rest = (self.n_base - self.n_member).clamp_min(1.0)
+        n = self.n_member.clamp_min(1.0)
+        drop, churn = inside[0] / n, inside[1] / n
+        rest_drop, rest_churn = (over - inside)[0] / rest, (over - inside)[1] / rest
+        error = ((churn - drop**2 + 1 / n) / n + (rest_churn - rest_drop**2 + 1 / rest) / rest).sqrt()
+        return Measured(drop - rest_drop, error, self._sums(self.changes(hits, torch.zeros_like(hits)))[:, 0] / n)
+
+    def _sums(self, values: Tensor) -> Tensor:
+        """Return the sums of ``values`` (n, kinds) over each cell and over its base, shape (C, 2)."""
+        by_atom = torch.zeros(len(self.member), values.shape[1], device=values.device)
+        by_atom.index_add_(0, self.atom, values)
+        by_cell = torch.stack([self.member.T @ by_atom, self.base.T @ by_atom], dim=1)  # (C, member or base, hit kind)
+        return by_cell.gather(2, self.kind.view(-1, 1, 1).expand(-1, 2, 1))[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Excess drop of each cell over its rest, shape (C,), its standard error, and the cell's hit rate."""
+
+    excess: Tensor
+    error: Tensor
+    rate: Tensor
+
+
+def cells_of(
+    columns: Sequence[str],
+    levels: Sequence[Sequence[str]],
+    codes: Tensor,
+    y: Tensor,
+    *,
+    n_classes: int,
+    policy: Policy,
+    favourable: int = 1,
+    only: Sequence[str] = (),
+) -> tuple[Cell, ...]:
+    """Return the cells that the policy's metrics constrain, with at least ``policy.min_group`` rows on each side.
+
+    Args:
+        columns: names of the sensitive features.
+        levels: names of their values.
+        codes: shape (n, C), the training rows' level codes.
+        y: shape (n,), their class codes.
+        n_classes: number of classes.
+        policy: which metrics and intersections are gated.
+        favourable: code of the class that is good to receive.
+        only: names of the groups to constrain, such as ``race=Black``; all where empty.
+    """
+    metrics = policy.metrics or ((Metric.ACCURACY, Metric.RECALL, Metric.FPR) if n_classes == 2 else (Metric.ACCURACY,))
+    labels = {c for c in range(len(columns)) if one_to_one(codes[:, c].numpy(), y.numpy())}
+    # A class's recall is its accuracy.
+    between_classes = tuple(dict.fromkeys(Metric.ACCURACY if m is Metric.RECALL else m for m in metrics))
+    found = []
+    for depth in range(1, min(policy.intersections, len(columns)) + 1):
+        for chosen in combinations(range(len(columns)), depth):
+            for values in product(*(range(len(levels[c])) for c in chosen)):
+                where = tuple(zip(chosen, values, strict=True))
+                name = " & ".join(f"{columns[c]}={levels[c][v]}" for c, v in where)
+                if not only or name in only:
+                    asked = metrics if labels.isdisjoint(chosen) else between_classes
+                    found += _cells_of_group(name, where, asked, n_classes, favourable)
+    return tuple(cell for cell in found if _large_enough(cell, codes, y, policy.min_group))
+
+
+def _cells_of_group(
+    name: str, where: tuple[tuple[int, int], ...], metrics: Sequence[Metric], n_classes: int, favourable: int
+) -> list[Cell]:
+    cells = []
+    for metric in metrics:
+        if metric in (Metric.ACCURACY, Metric.HARMFUL_FLIPS, Metric.DISAGREEMENT):
+            cells.append(Cell(name, metric, where))
+        elif metric is Metric.SELECTION_RATE:
+            cells.append(Cell(name, metric, where, favourable=favourable))
+        else:
+            labels = [favourable] if n_classes == 2 else range(n_classes)
+            cells += [Cell(name, metric, where, label, negate=metric is Metric.FPR) for label in labels]
+    return cells
+
+
+def _large_enough(cell: Cell, codes: Tensor, y: Tensor, least: int) -> bool:
+    inside = int(cell.members(codes, y).sum())
+    return inside >= least and int(cell.of_class(y).sum()) - inside >= least

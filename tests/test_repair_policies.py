@@ -1,0 +1,105 @@
+"""A repair keeps to the notion of fairness that the policy gates: every metric, on real people."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fairguard.check import check
+from fairguard.repair.masks import masks_at
+from fairguard.repair.objectives import selection_loss
+from fairguard.repair.record import Result
+from fairguard.repair.repair import repair
+from fairguard.repair.rows import shuffled
+from fairguard.verdict import Outcome
+
+Given = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+
+@pytest.mark.parametrize("favourable", [0, 1, 2])
+def test_a_push_away_from_the_favourable_class_has_an_end(favourable: int) -> None:
+    """Cross-entropy with a negative weight has none: it falls, faster and faster, until the net answers one class."""
+    logits = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    push = torch.linspace(-2, 2, 64)
+    optimiser = torch.optim.SGD([logits], lr=20.0)
+    for _ in range(500):
+        optimiser.zero_grad()
+        loss = selection_loss(logits, favourable, push)
+        loss.backward()
+        optimiser.step()
+    assert 0 <= float(loss.detach()) < 0.05
+    assert float(logits.detach().abs().max()) < 50
+    chosen = logits.detach().argmax(1) == favourable
+    assert bool(chosen[push > 0.2].all())
+    assert not bool(chosen[push < -0.2].any())
+
+
+@pytest.mark.parametrize("push", [1.0, -1.0])
+def test_a_push_is_the_derivative_of_the_chance_of_the_favourable_class(push: float) -> None:
+    logits = torch.tensor([[0.3, -0.2, 1.0]], dtype=torch.float64, requires_grad=True)
+    selection_loss(logits, 1, torch.tensor([push], dtype=torch.float64)).backward()
+    chance = logits.detach().softmax(1)[0, 1]
+    expected = push * (chance - 1) if push > 0 else -push * chance
+    assert float(logits.grad[0, 1]) == pytest.approx(float(expected))  # type: ignore[index]
+
+
+class Adult(nn.Sequential):
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+@pytest.fixture(scope="module")
+def adult(data_dir: Path) -> tuple[Given, Given]:
+    """Who earns more than 50,000, by race and sex: 30,000 people to learn from, 15,000 to judge on."""
+    table = pd.read_csv(data_dir / "adult.csv.gz").sample(45_000, random_state=0)
+    groups = {column: table[column].astype(str).to_numpy() for column in ("race", "sex")}
+    columns = table.drop(columns=["race", "sex", "fnlwgt", "split", "label"])
+    features = pd.get_dummies(columns.fillna("?")).astype("float32")
+    x = ((features - features.mean()) / (features.std() + 1e-6)).to_numpy()
+    y = table["label"].to_numpy(np.int64)
+
+    def of(rows: slice) -> Given:
+        return x[rows], y[rows], {name: values[rows] for name, values in groups.items()}
+
+    return of(slice(30_000)), of(slice(30_000, None))
+
+
+def learned(rows: Given) -> nn.Module:
+    x, y = torch.tensor(rows[0]), torch.tensor(rows[1])
+    torch.manual_seed(0)
+    net = Adult(x.shape[1])
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for epoch in range(6):
+        for index in shuffled(len(y), 128, seed=0, epoch=epoch):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(net(x[index]), y[index]).backward()
+            optimiser.step()
+    return net.eval()
+
+
+def pruned_until(regressed: Outcome, net: nn.Module, rows: Given, **how: object) -> dict[str, Tensor]:
+    for sparsity in (0.8, 0.9, 0.95):
+        pruned = masks_at(net, sparsity, scope="layer").on(net.state_dict())
+        other = Adult(rows[0].shape[1])
+        other.load_state_dict(pruned)
+        if check(net, other.eval(), rows, **how).outcome is regressed:
+            return pruned
+    raise AssertionError("nothing to repair")
+
+
+@pytest.mark.parametrize("metric", ["selection_rate", "harmful_flips"])
+def test_adult_is_repaired_for(metric: str, adult: tuple[Given, Given], tmp_path: Path) -> None:
+    train, unseen = adult
+    dense = learned(train)
+    how = {"metrics": (metric,), "device": "cpu", "seed": 0, "min_group": 200}
+    other = Adult(train[0].shape[1])
+    other.load_state_dict(pruned_until(Outcome.REGRESSED, dense, unseen, **how))
+    report = repair(dense, other.eval(), tmp_path / "fair.pt", train=train, data=unseen, budget="30epochs", **how)
+    assert report.result in (Result.REPAIRED, Result.UNPROVEN), report.to_text()
+    assert report.after is not None
+    accuracy = report.after.overall.accuracy
+    assert accuracy.pruned > accuracy.dense - 0.01
+    assert not report.after.regressed
