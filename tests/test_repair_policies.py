@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_repair_training import rows, small_net, task_of
 from torch import Tensor, nn
 
 from fairguard.check import check
+from fairguard.policy import Policy
 from fairguard.repair.masks import masks_at
-from fairguard.repair.objectives import selection_loss
+from fairguard.repair.objectives import fair, selection_loss
 from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
 from fairguard.repair.rows import shuffled
+from fairguard.repair.task import make_task
 from fairguard.verdict import Outcome
 
 Given = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
@@ -46,6 +49,27 @@ def test_a_push_is_the_derivative_of_the_chance_of_the_favourable_class(push: fl
     assert float(logits.grad[0, 1]) == pytest.approx(float(expected))  # type: ignore[index]
 
 
+@pytest.mark.parametrize(("metric", "follows_dense"), [("disagreement", True), ("accuracy", False)])
+def test_where_disagreement_is_gated_denses_wrong_answers_are_targets_too(metric: str, follows_dense: bool) -> None:
+    torch.manual_seed(0)
+    usual = task_of(small_net(), rows(1200, 0), rows(600, 1))
+    task = make_task(
+        usual.net,
+        usual.pruned,
+        usual.train,
+        usual.tune,
+        columns=("g",),
+        levels=(("a", "b"),),
+        policy=Policy(metrics=(metric,)),
+        epochs=1,
+    )
+    wrong = (task.before[0].hits[:, 0] == 0).nonzero()[:, 0]
+    assert len(wrong) > 20
+    logits = task.before[0].logits[wrong].clone().requires_grad_()
+    fair(task)(logits, wrong).backward()
+    assert (float(logits.grad.abs().max()) < 1e-6) is follows_dense  # type: ignore[union-attr]
+
+
 class Adult(nn.Sequential):
     def __init__(self, width: int) -> None:
         super().__init__(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2))
@@ -67,8 +91,8 @@ def adult(data_dir: Path) -> tuple[Given, Given]:
     return of(slice(30_000)), of(slice(30_000, None))
 
 
-def learned(rows: Given) -> nn.Module:
-    x, y = torch.tensor(rows[0]), torch.tensor(rows[1])
+def learned(given: Given) -> nn.Module:
+    x, y = torch.tensor(given[0]), torch.tensor(given[1])
     torch.manual_seed(0)
     net = Adult(x.shape[1])
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
@@ -80,12 +104,12 @@ def learned(rows: Given) -> nn.Module:
     return net.eval()
 
 
-def pruned_until(regressed: Outcome, net: nn.Module, rows: Given, **how: object) -> dict[str, Tensor]:
+def pruned_until(regressed: Outcome, net: nn.Module, given: Given, **how: object) -> dict[str, Tensor]:
     for sparsity in (0.8, 0.9, 0.95):
         pruned = masks_at(net, sparsity, scope="layer").on(net.state_dict())
-        other = Adult(rows[0].shape[1])
+        other = Adult(given[0].shape[1])
         other.load_state_dict(pruned)
-        if check(net, other.eval(), rows, **how).outcome is regressed:
+        if check(net, other.eval(), given, **how).outcome is regressed:
             return pruned
     raise AssertionError("nothing to repair")
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairguard.repair.cells import Measured
+from fairguard.repair.cells import FLIP, Measured
 from fairguard.repair.constraints import Constraint
 from fairguard.repair.neighbours import Neighbours, trust
 from fairguard.repair.task import Answers, Task
@@ -26,8 +26,8 @@ class Objective:
 
     ``w[y] CE + distil * [dense is right] * KL(dense, net)``, each row weighted by its groups' multipliers. The
     distillation counts only where dense is right, so that its mistakes are not handed on (focal distillation; the
-    perplexed weight of "PW loss", arXiv 2211.10285, keeps the same idea). Dense's answers were computed once, before
-    training.
+    perplexed weight of "PW loss", arXiv 2211.10285, keeps the same idea). Where disagreement is gated, right or wrong,
+    dense's answer takes the label's place where dense is wrong. Dense's answers were computed once, before training.
 
     Args:
         y: shape (n,), labels of the training rows.
@@ -57,6 +57,8 @@ class Objective:
             one = F.one_hot(y, before.logits.shape[1]).float()
             if label_weights is not None:
                 one = one * label_weights
+            if constraint is not None and FLIP in constraint.cells.kinds:
+                one = torch.where(before.hits[:, :1] > 0, one, before.logits.softmax(1))
             self.target = one + distil * before.hits[:, :1] * before.logits.softmax(1)
             if labelled is not None:
                 self.target[labelled:] = trust(one.shape[1]) * before.logits[labelled:].softmax(1)
