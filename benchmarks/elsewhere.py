@@ -323,6 +323,16 @@ def write_page() -> None:
         *(line_of(*key.split("--"), cell) for key, cell in cells.items()),
         "",
         summary_of(cells),
+        *(_on_weighted(weighted) if weighted else []),
+    ]
+    missing = [f"{n}, {s}, seed {d}" for n in PROBLEMS for d in SEEDS for s in STYLES if f"{n}--{s}--{d}" not in every]
+    lines += ["", f"Not run yet ({len(missing)}): " + "; ".join(missing) + "."] if missing else []
+    write_text(HERE / "elsewhere.md", "\n".join(lines) + "\n")
+
+
+def _on_weighted(weighted: dict[str, Any]) -> list[str]:
+    """Return the page's lines on the tables whose labels are weighted."""
+    return [
         "",
         "## Labels weighted",
         "",
@@ -343,15 +353,6 @@ def write_page() -> None:
         "",
         f"{summary_of(weighted)} {_balance(weighted)}",
     ]
-    missing = [
-        f"{n}, {s}, seed {d}"
-        for n in PROBLEMS
-        for d in SEEDS
-        for s in STYLES
-        if f"{n}--{s}--{d}" not in cells | weighted
-    ]
-    lines += ["", f"Not run yet ({len(missing)}): " + "; ".join(missing) + "."] if missing else []
-    write_text(HERE / "elsewhere.md", "\n".join(lines) + "\n")
 
 
 def _balance(cells: dict[str, Any]) -> str:

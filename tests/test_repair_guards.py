@@ -3,7 +3,9 @@
 import numpy as np
 
 from fairguard import check_predictions
-from fairguard.repair.guards import broken_guards
+from fairguard.judge.counts import CountTable
+from fairguard.judge.scatter import WEIGHT
+from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.verdict import Verdict
 
 N = 2_000
@@ -48,3 +50,40 @@ def test_a_group_levelled_down_is_named() -> None:
 def test_a_group_that_a_collapsed_model_favoured_is_not_levelled_down() -> None:
     dense, collapsed = answers(0.9, 0.9, 0.9, 0.9), np.zeros(N, dtype=np.int64)
     assert broken(dense, collapsed, answers(0.9, 0.89, 0.9, 0.9)) == ()
+
+
+def test_accuracy_that_cost_a_rarer_class_is_bought() -> None:
+    rows, dense = (900, 100), (720, 80)
+    assert gave_up_classes(rows, dense, (890, 10), floor=0.005), "nearly all are called the common class"
+    assert gave_up_classes(rows, dense, (738, 75), floor=0.005), "a step that way"
+    assert not gave_up_classes(rows, dense, (738, 84), floor=0.005), "better at both"
+    assert not gave_up_classes(rows, dense, (723, 79), floor=0.005), "hardly more accurate"
+    assert not gave_up_classes(rows, dense, (700, 90), floor=0.005), "less accurate"
+    assert not gave_up_classes((500, 500), (400, 400), (480, 330), floor=0.005), "of equal classes none is rarer"
+    assert gave_up_classes((900, 100, 0), (720, 80, 0), (890, 10, 0), floor=0.005), "a class without rows has no recall"
+
+
+def test_rows_right_by_class_count_as_they_weigh() -> None:
+    y, dense, pruned = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), np.array([0, 0, 0, 1])
+    table = CountTable.of(("g",), (("a",),), ("x", "y"), codes=np.zeros((4, 1)), y=y, dense=dense, pruned=pruned)
+    assert right_by_class(table) == ([2, 2], [1, 2], [2, 1])
+    weights = CountTable.of(
+        (WEIGHT,), (("1", "3"),), ("x", "y"), codes=[[0], [0], [0], [1]], y=y, dense=dense, pruned=pruned
+    )
+    rows, dense_right, pruned_right = right_by_class(weights)
+    assert [round(n, 9) for n in rows] == [round(4 / 3, 9), round(8 / 3, 9)]
+    assert [round(n, 9) for n in dense_right] == [round(2 / 3, 9), round(8 / 3, 9)]
+    assert [round(n, 9) for n in pruned_right] == [round(4 / 3, 9), 2.0]
+
+
+def test_bought_accuracy_is_held_to_denses_overall_and_by_group() -> None:
+    dense, pruned = answers(0.8, 0.8, 0.8, 0.8), answers(1.0, 1.0, 1.0, 0.6)
+
+    def held(*accuracies: float) -> tuple[str, ...]:
+        repaired = answers(*accuracies)
+        return broken_guards(verdict(pruned, repaired), verdict(dense, repaired), floor=0.005, bought=True)
+
+    assert held(0.8, 0.8, 0.8, 0.8) == ()
+    assert "overall accuracy fell by 5.0 points against dense" in held(0.75, 0.75, 0.75, 0.75)[0]
+    (sentence,) = held(0.7, 0.9, 0.8, 0.8)
+    assert "class=0 lost 10.0 points of accuracy against dense" in sentence

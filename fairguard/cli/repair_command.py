@@ -29,7 +29,7 @@ REPAIR = (
     click.option(
         "--accuracy-floor",
         type=click.FloatRange(0, 1),
-        help="Overall accuracy that may be lost against PRUNED; default 0.005.",
+        help="Overall accuracy that may be lost against PRUNED (DENSE, if PRUNED gave up a class); default 0.005.",
     ),
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.002."),
     click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, product
 
 import torch
@@ -31,7 +32,6 @@ class Cell:
         where: (column, level) pairs, places in the source's columns and levels.
         label: the class that the rows have; ``None`` for all rows.
         negate: the rows are all those *not* of ``label`` (false positive rate).
-        favourable: for the selection rate: the class that counts as a hit, whatever the label.
     """
 
     group: str
@@ -39,7 +39,6 @@ class Cell:
     where: tuple[tuple[int, int], ...]
     label: int | None = None
     negate: bool = False
-    favourable: int | None = None
 
     @property
     def kind(self) -> int:
@@ -75,7 +74,6 @@ class Cells:
         n_base: shape (C,), rows in each cell and its rest.
         kind: shape (C,), what of an answer each cell is about, a column of :meth:`changes`.
         favourable: the favourable class.
-        kinds: all kinds that there are.
     """
 
     cells: tuple[Cell, ...]
@@ -86,7 +84,6 @@ class Cells:
     n_base: Tensor
     kind: Tensor
     favourable: int
-    kinds: frozenset[int]
 
     @classmethod
     def over(cls, cells: Sequence[Cell], codes: Tensor, y: Tensor, *, favourable: int = 1) -> Cells:
@@ -97,10 +94,9 @@ class Cells:
         groups, labels = atoms[:, :-1], atoms[:, -1]
         member = torch.stack([cell.members(groups, labels) for cell in cells], dim=1).float()
         base = torch.stack([cell.of_class(labels) for cell in cells], dim=1).float()
-        kinds = [cell.kind for cell in cells]
-        kind = torch.tensor(kinds, device=y.device)
+        kind = torch.tensor([cell.kind for cell in cells], device=y.device)
         size = counts.float()
-        return cls(tuple(cells), atom, member, base, size @ member, size @ base, kind, favourable, frozenset(kinds))
+        return cls(tuple(cells), atom, member, base, size @ member, size @ base, kind, favourable)
 
     def twice(self, n: int) -> Cells:
         """Return the cells over their first ``n`` rows, after them these rows once more, and what is left twice."""
@@ -108,6 +104,11 @@ class Cells:
         return replace(
             self, atom=torch.cat([first, first, rest, rest]), n_member=2 * self.n_member, n_base=2 * self.n_base
         )
+
+    @cached_property
+    def kinds(self) -> frozenset[int]:
+        """Return all kinds that there are, without asking the device."""
+        return frozenset(cell.kind for cell in self.cells)
 
     @property
     def about_selection(self) -> bool:
@@ -222,13 +223,11 @@ def _cells_of_group(
 ) -> list[Cell]:
     cells = []
     for metric in metrics:
-        if metric in (Metric.ACCURACY, Metric.HARMFUL_FLIPS, Metric.DISAGREEMENT):
-            cells.append(Cell(name, metric, where))
-        elif metric is Metric.SELECTION_RATE:
-            cells.append(Cell(name, metric, where, favourable=favourable))
-        else:
+        if metric in (Metric.RECALL, Metric.FPR):
             labels = [favourable] if n_classes == 2 else range(n_classes)
             cells += [Cell(name, metric, where, label, negate=metric is Metric.FPR) for label in labels]
+        else:
+            cells.append(Cell(name, metric, where))
     return cells
 
 

@@ -61,20 +61,18 @@ def broken_guards(
         floor: overall accuracy that may be lost, a fraction.
         bought: whether PRUNED bought its accuracy (:func:`gave_up_classes`): dense's is then to be kept.
     """
-    role, overall = ("dense", against_dense.overall) if bought else ("pruned", against_pruned.overall)
+    role, against = ("dense", against_dense) if bought else ("pruned", against_pruned)
     found = []
-    if overall.drop > floor:
-        lost, allowed = _points(overall.drop), _points(floor)
+    if against.overall.drop > floor:
+        lost, allowed = _points(against.overall.drop), _points(floor)
         found.append(f"overall accuracy fell by {lost} points against {role}, more than the {allowed} allowed")
-    groups = [row for row in against_pruned.groups if row.n > 0]
+    groups = [row for row in against.groups if row.n > 0]
     limit = NormalDist().inv_cdf(1 - LEVEL / max(len(groups), 1))
     below_dense = {row.group for row in against_dense.groups if row.n > 0 and _beyond_noise(row, limit)}
-    if bought:
-        groups = [row for row in against_dense.groups if row.n > 0 and row.drop > floor]
     found += [
         f"{row.group} lost {_points(row.drop)} points of accuracy against {role}"
         for row in groups
-        if row.group in below_dense and _beyond_noise(row, limit)
+        if row.group in below_dense and _beyond_noise(row, limit) and (not bought or row.drop > floor)
     ]
     return tuple(found)
 

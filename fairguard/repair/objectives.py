@@ -26,8 +26,8 @@ class Objective:
 
     ``w[y] CE + distil * [dense is right] * KL(dense, net)``, each row weighted by its groups' multipliers. The
     distillation counts only where dense is right, so that its mistakes are not handed on (focal distillation; the
-    perplexed weight of "PW loss", arXiv 2211.10285, keeps the same idea). Where disagreement is gated, right or wrong,
-    dense's answer takes the label's place where dense is wrong. Dense's answers were computed once, before training.
+    perplexed weight of "PW loss", arXiv 2211.10285, keeps the same idea). Where disagreement is gated, dense's
+    wrong answers take their labels' place. Dense's answers were computed once, before training.
 
     Args:
         y: shape (n,), labels of the training rows.
@@ -119,7 +119,7 @@ def selection_loss(logits: Tensor, favourable: int, push: Tensor) -> Tensor:
 
 
 def plain(task: Task) -> Objective:
-    """Return cross-entropy alone."""
+    """Return cross-entropy alone, labels weighted as they seem to have been for dense."""
     return Objective(task.train.y, label_weights=task.label_weights)
 
 

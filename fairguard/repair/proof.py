@@ -79,7 +79,7 @@ def prove(
         models: dense and PRUNED.
         rows: rows that nothing saw.
         settings: the check's.
-        floor: overall accuracy that may be lost against PRUNED.
+        floor: overall accuracy that may be lost against PRUNED, or against dense where PRUNED bought its own.
         named: where the file will lie if it is worth it, which is what the verdict calls it.
     """
     write_like(like, file, candidate.weights, candidate.masks)

@@ -52,7 +52,8 @@ class Plan:
         keep_mask: retrain under PRUNED's own mask.
         frontier: try several trade-offs and report them all.
         only: groups to constrain, such as ``race=Black``; all where empty.
-        accuracy_floor: overall accuracy that may be lost against PRUNED, a fraction.
+        accuracy_floor: overall accuracy that may be lost against PRUNED, a fraction; against dense where PRUNED gave
+            up a class for its own.
         amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
         compile: run the network through ``torch.compile``.
         lr: highest learning rate (AdamW).

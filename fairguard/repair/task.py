@@ -262,7 +262,8 @@ def make_task(
         favourable: code of the class that is good to receive.
         only: names of the groups to constrain; all where empty.
         masks: what is masked; read off ``pruned`` where not given.
-        accuracy_floor: how much tune accuracy may be lost against ``pruned``, a fraction.
+        accuracy_floor: how much tune accuracy may be lost against ``pruned``, or against dense where ``pruned`` gave up
+            a class, a fraction.
         options: how to train.
         journal: where finished stages are kept.
         tell: called after every epoch.
