@@ -60,8 +60,8 @@ def test_training_rows_that_are_also_verified_are_left_out() -> None:
     first, second = rows_of(100, 0), rows_of(100, 1)
     for one, other in ((first.x, second.x), (first.y, second.y), (first.codes, second.codes)):
         one[:30] = other[50:80]
-    assert np.array_equal(apart(first, second, by_id=False)[0], np.arange(30, 100))
-    assert len(apart(first, second, by_id=True)[0]) == 0
+    assert np.array_equal(apart(first, second, by_id=False).fresh, np.arange(30, 100))
+    assert len(apart(first, second, by_id=True).fresh) == 0
 
 
 def coarse_rows(n: int, seed: int, *, columns: int = 3) -> Rows:
@@ -77,7 +77,7 @@ def test_people_who_are_alike_in_a_coarse_table_are_no_copies() -> None:
     taught, proving = coarse_rows(4000, 0), coarse_rows(3000, 1)
     codes, others = np.split(contents(taught, proving).code, [4000])
     assert np.isin(codes, others).mean() > 0.9, "nearly everybody has an equal among the rows to verify on"
-    kept, alike = apart(taught, proving, by_id=False)
+    kept, alike, _ = apart(taught, proving, by_id=False)
     assert len(kept) > 3980
     assert alike > 0.9 * 4000
 
@@ -118,12 +118,12 @@ def test_copies_are_found_among_people_who_are_alike() -> None:
         rows.x[:, 2] = torch.from_numpy(np.random.default_rng(seed).normal(size=len(rows)).astype(np.float32))
     for one, other in ((taught.x, proving.x), (taught.y, proving.y), (taught.codes, proving.codes)):
         one[:40] = other[:40]
-    assert np.array_equal(apart(taught, proving, by_id=False)[0], np.arange(40, 4000)), "one fine column tells them"
+    assert np.array_equal(apart(taught, proving, by_id=False).fresh, np.arange(40, 4000)), "one fine column tells them"
 
 
 def test_texts_of_two_files_may_differ_in_length() -> None:
     long, short = (replace(coarse_rows(50, 0, columns=1), x=torch.ones(50, width)) for width in (7, 5))
-    assert len(apart(long, short, by_id=False)[0]) == 50
+    assert len(apart(long, short, by_id=False).fresh) == 50
 
 
 def test_rows_made_more_by_copying_stay_on_one_side() -> None:
@@ -138,14 +138,14 @@ def test_rows_made_more_by_copying_stay_on_one_side() -> None:
 
 def test_a_file_that_contains_the_other_keeps_the_people_who_are_only_in_it() -> None:
     every = coarse_rows(3500, 1)
-    kept, alike = apart(every, every.take_first(3000), by_id=False)
+    kept, alike, _ = apart(every, every.take_first(3000), by_id=False)
     assert len(kept) == pytest.approx(500, abs=10)
     assert alike > 0.9 * len(kept)
     rare, others = (float(rows.y.float().mean()) for rows in (every.take(kept), every))
     assert rare == pytest.approx(others, abs=0.06), "not those with the rarer label"
     same = every.take(np.random.default_rng(0).permutation(3500))
-    assert len(apart(same, every, by_id=False)[0]) == 0
-    assert len(apart(every.take_first(900), every, by_id=False)[0]) == 0
+    assert len(apart(same, every, by_id=False).fresh) == 0
+    assert len(apart(every.take_first(900), every, by_id=False).fresh) == 0
 
 
 def test_files_that_share_rows_give_up_all_that_is_equal() -> None:
@@ -155,7 +155,7 @@ def test_files_that_share_rows_give_up_all_that_is_equal() -> None:
     proving, more = people(3000, 1), people(3000, 2)
     half = np.arange(1500)
     taught = Rows(*(torch.cat([a[half], b]) for a, b in _pairs(proving, more)), ids=np.arange(4500))
-    kept, alike = apart(taught, proving, by_id=False)
+    kept, alike, _ = apart(taught, proving, by_id=False)
     assert alike == 0
     codes, others = np.split(contents(taught, proving).code, [len(taught)])
     assert not np.isin(codes[kept], others).any()
@@ -172,7 +172,7 @@ def test_rows_that_share_features_alone_are_no_duplicates() -> None:
     other = rows_of(600, 1)
     other.x[:] = rows.x[:1]
     other.codes[:] = 7
-    assert len(apart(rows, other, by_id=False)[0]) == 600
+    assert len(apart(rows, other, by_id=False).fresh) == 600
 
 
 def test_verify_rows_are_never_trained_on(tmp_path: Path) -> None:
@@ -235,3 +235,24 @@ def test_rows_to_tune_on_are_apart_from_those_to_train_and_to_verify_on(tmp_path
     table.rename(columns={"race": "sex"})[:50].to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(DataError, match="race"):
         divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "other.csv"), **how)
+
+
+def test_rows_left_out_for_whose_they_are_are_told_as_that(tmp_path: Path) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(900, 3)), columns=["a", "b", "c"])
+    frame = frame.assign(y=np.arange(900) % 2, sex=np.arange(900) % 3, person=np.arange(900) % 600)
+    paths = [str(tmp_path / name) for name in ("train.csv", "verify.csv")]
+    for path, part in zip(paths, (frame[:450], frame[450:]), strict=True):
+        part.assign(row=np.arange(450)).to_csv(path, index=False)
+    for who in ({"cluster": "person"}, {"id": "row"}):
+        settings = Settings(label="y", groups=("sex",), features=("a", "b", "c"), **who)
+        source = open_source(paths[1], settings)
+        if "id" in who:
+            with pytest.raises(
+                DataError, match=r"each of the 450 training rows shares its row \(--id\) .* counts anew"
+            ):
+                divided(source, settings, train=paths[0], verify=None, classes=("0", "1"), seed=0)
+            continue
+        parts = divided(source, settings, train=paths[0], verify=None, classes=("0", "1"), seed=0)
+        assert parts.how["left_out"] == 300
+        assert parts.notes[0].startswith("300 of 450 training rows (67 %) share their person (--cluster) with a row to")
+        assert "without 300 whose person (--cluster) is also among the rows to verify on" in parts.how["how"]

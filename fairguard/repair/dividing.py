@@ -75,14 +75,12 @@ def divided(
     proof = source if verify is None else open_source(verify, settings)
     learning, proving = _rows(taught, classes), _rows_like(taught, proof, classes, "verify")
     by_id = settings.id is not None or settings.cluster is not None
-    fresh, by_chance = apart(learning, proving, by_id=by_id)
+    fresh, by_chance, named = apart(learning, proving, by_id=by_id)
     kept, left_out = learning.take(fresh), len(learning) - len(fresh)
+    who = f"{settings.cluster or settings.id or 'id'} (--{'cluster' if settings.cluster else 'id'})"
     if not len(fresh):
-        raise DataError(
-            f"all {len(learning):,} training rows are also among the rows to verify on: give --train and --data (or "
-            f"--verify) different rows, or --data alone, which is then divided."
-        )
-    notes = _left_out(left_out, len(learning)) + _unseen(taught, proof)
+        raise DataError(_none_left(len(learning), named, who))
+    notes = _left_out(left_out - named, named, len(learning), who) + _unseen(taught, proof)
     notes += () if by_id else _alike(by_chance, len(learning))
     if tune is None:
         parts = split(kept, seed=seed, verify=False)
@@ -94,7 +92,8 @@ def divided(
         sentence = "train and tune from the rows named for each"
         notes += _of_tune(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
     if left_out:
-        sentence += f", without {left_out:,} that are also among the rows to verify on"
+        whose = "that are also" if named < left_out else "whose " + who + " is also"
+        sentence += f", without {left_out:,} {whose} among the rows to verify on"
     if by_chance:
         sentence += f"; {by_chance:,} that equal one of those only by chance stay"
     how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
@@ -118,12 +117,12 @@ def _tuned_apart(learning: Rows, choosing: Rows, proving: Rows, *, by_id: bool) 
     Raises:
         DataError: that leaves none.
     """
-    choosing = choosing.take(apart(choosing, proving, by_id=by_id)[0])
+    choosing = choosing.take(apart(choosing, proving, by_id=by_id).fresh)
     if not len(choosing):
         raise DataError(
             "all rows to tune on (--tune) are also among the rows to verify on: name others, or leave it out."
         )
-    learning = learning.take(apart(learning, choosing, by_id=by_id)[0])
+    learning = learning.take(apart(learning, choosing, by_id=by_id).fresh)
     if not len(learning):
         raise DataError("all training rows are also among the rows to tune on (--tune): name others, or leave it out.")
     return learning, choosing
@@ -154,12 +153,30 @@ def _of_tune(taught: Source, rows: Rows, *, train: int, tune: int) -> tuple[str,
     return tuple(notes)
 
 
-def _left_out(left_out: int, rows: int) -> tuple[str, ...]:
-    if left_out <= MANY * rows:
-        return ()
+def _none_left(rows: int, named: int, who: str) -> str:
+    """Return what is wrong where no training row is left; ``named`` of them for their id or cluster alone."""
+    if named:
+        return (
+            f"each of the {rows:,} training rows shares its {who} with a row to verify on: name a column that "
+            "tells the rows of both files apart, or leave it out if each file counts anew."
+        )
     return (
-        f"{left_out:,} of {rows:,} training rows ({percent(left_out / rows, 0)}) equal a row to verify on in features, "
-        f"label and groups and were left out, so that the proof is on rows that nothing saw",
+        f"all {rows:,} training rows are also among the rows to verify on: give --train and --data (or --verify) "
+        "different rows, or --data alone, which is then divided."
+    )
+
+
+def _left_out(equal: int, named: int, rows: int, who: str) -> tuple[str, ...]:
+    """Return sentences on many rows that were left out: for what they consist of, and for whose they are alone."""
+    reasons = (
+        (equal, "equal a row to verify on in features, label and groups"),
+        (named, f"share their {who} with a row to verify on"),
+    )
+    return tuple(
+        f"{left_out:,} of {rows:,} training rows ({percent(left_out / rows, 0)}) {reason} and were left out, so that "
+        "the proof is on rows that nothing saw"
+        for left_out, reason in reasons
+        if left_out > MANY * rows
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +61,22 @@ def split(rows: Rows, *, seed: int, verify: bool = True) -> Splits:
     return Splits(parts[0], parts[1], parts[2])
 
 
-def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> tuple[IntArray, int]:
-    """Return the numbers of those ``rows`` that are not ``from_rows`` too, and how many equal one of them by chance.
+class Apart(NamedTuple):
+    """Which rows are none of some others.
+
+    Attributes:
+        fresh: their numbers, ascending.
+        by_chance: how many of them equal one of the others all the same, as people do by chance.
+        named: how many rows are left out for their id or cluster alone: no content says that they are the same.
+    """
+
+    fresh: IntArray
+    by_chance: int
+    named: int
+
+
+def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> Apart:
+    """Return which ``rows`` are not ``from_rows`` too.
 
     Args:
         rows: to choose from.
@@ -70,11 +84,10 @@ def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> tuple[IntArray, int]:
         by_id: whether equal ids make two rows the same.
     """
     both = contents(rows, from_rows)
-    fresh = others_than(both, len(rows))
-    if by_id:
-        fresh &= ~np.isin(rows.ids.astype(str), from_rows.ids.astype(str))
+    other = others_than(both, len(rows))
+    fresh = other & ~np.isin(rows.ids.astype(str), from_rows.ids.astype(str)) if by_id else other
     equal = np.isin(both.code[: len(rows)], both.code[len(rows) :])
-    return np.flatnonzero(fresh).astype(np.int64), int((equal & fresh).sum())
+    return Apart(np.flatnonzero(fresh).astype(np.int64), int((equal & fresh).sum()), int((other & ~fresh).sum()))
 
 
 class Picked:
