@@ -273,6 +273,7 @@ def write_table() -> None:
         "is asked beside tweets too, on two divisions of all tweets, those that these cells report on among them.",
         "The worst excess is a point estimate over all groups and metrics, small groups included: noise alone makes it",
         "several points, which is why most repairs end as improved but unproven, with the rows that would prove them.",
+        "Findings are counted with those on too few rows to be tested, which a check names apart.",
         "",
         *HEADER,
     ]

@@ -171,6 +171,19 @@ def test_before_and_after_stand_in_columns() -> None:
     assert all(line[place] != " " for line in table)
 
 
+def test_findings_are_counted_as_the_check_counts_them() -> None:
+    """Those on too few rows to be tested are in no family: text, page and check name the same number."""
+    rng = np.random.default_rng(1)
+    group, y = np.append(rng.choice(["a", "b"], 4000), ["few"] * 5), rng.integers(0, 2, 4005)
+    broken = np.where((group == "a") & (rng.random(4005) < 0.3), 1 - y, y)
+    before, after = (check_predictions(y, y, answers, {"group": group}) for answers in (broken, y))
+    assert f"all {after.family} findings preserved" in after.headline
+    assert after.family < len(after.findings)
+    report = RepairReport(Result.REPAIRED, before, before=before, after=after, output="fair.pt")
+    assert f"-> 0 of {after.family} findings" in report.to_text()
+    assert f"regressed of {after.family} findings" in report.to_html()
+
+
 def test_the_frontier_is_a_plane_of_letters() -> None:
     point = {"accuracy": 0.9, "excess": 0.02, "harm": 0.1, "chosen": False}
     tried = (

@@ -62,7 +62,7 @@ def _facts(report: Record, before: Verdict, after: Verdict) -> str:
     rates = " &rarr; ".join(map(percent, (one.accuracy.dense, one.accuracy.pruned, other.accuracy.pruned)))
     found = (
         (rates, "accuracy, dense &rarr; pruned &rarr; repaired"),
-        (f"{len(before.regressed)} &rarr; {len(after.regressed)}", f"regressed of {len(after.findings)} findings"),
+        (f"{len(before.regressed)} &rarr; {len(after.regressed)}", f"regressed of {after.family} findings"),
         (f"{one.harmful_flips:,} &rarr; {other.harmful_flips:,}", "right answers that became wrong"),
         (" &rarr; ".join(map(percent, report.sparsity)), "of the pruned tensors' weights are zero"),
         (percent(report.moved), "of the kept weights moved"),

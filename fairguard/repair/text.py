@@ -108,12 +108,12 @@ def needed_lines(report: Record) -> list[str]:
     if needed.slowest is not None:
         last = needed.slowest
         lines.append(
-            f"open: {len(report.open)} of {len(after.findings)} findings; about {needed.rows:,} rows to verify on "
+            f"open: {len(report.open)} of {after.family} findings; about {needed.rows:,} rows to verify on "
             f"(here {after.overall.n:,}) would decide {'them' if not needed.near and not needed.few else 'most'}, "
             f"last of all {finding_name(last)} (here {last.n:,} rows)"
         )
     else:
-        lines.append(f"open: {len(report.open)} of {len(after.findings)} findings")
+        lines.append(f"open: {len(report.open)} of {after.family} findings")
     if needed.near:
         lines.append(
             f"too near the margin for any realistic number of rows: {_some(needed.near)}; "
@@ -147,7 +147,7 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
     return [
         f"overall accuracy: dense {percent(one.accuracy.dense)}, pruned {percent(one.accuracy.pruned)}, "
         f"repaired {percent(other.accuracy.pruned)} · harmful flips {one.harmful_flips:,} -> {other.harmful_flips:,} "
-        f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {len(after.findings)} findings",
+        f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {after.family} findings",
         *(table if rows else []),
         f"{hidden}{kept} finding{'s' * (kept != 1)} preserved or untested on both sides",
     ]
