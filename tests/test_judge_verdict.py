@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from count_tables import draw, flips
 
+from fairguard.check import check_predictions
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.arrays import count_arrays
 from fairguard.judge.clusters import judge_clustered
@@ -13,6 +14,8 @@ from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.judge.scatter import CLUSTER
 from fairguard.policy import Metric, Policy
+from fairguard.report.text import render
+from fairguard.report.wording import ruled_out_line
 from fairguard.verdict import Finding, Outcome, Verdict
 
 ACCURACY = Policy(metrics="accuracy")
@@ -375,3 +378,36 @@ def test_small_intersections_are_mentioned() -> None:
 def test_findings_stand_worst_first() -> None:
     verdict = judge(flips(a=(20_000, 900, 600), b=(2000, 300, 60), c=(2000, 700, 60), tiny=(5, 5, 0)), ACCURACY)
     assert [f.group for f in verdict.findings] == ["g=c", "g=b", "g=tiny", "g=a"]
+
+
+def test_what_is_ruled_out_holds_for_the_worst_group_at_the_error_rate() -> None:
+    """The highest upper bound lies below the largest true excess at most as often as alpha says (simulation)."""
+    rng = np.random.default_rng(0)
+    harm, sizes, missed, trials = (0.10, 0.02, 0.02, 0.06), (60, 300, 900, 200), 0, 300
+    group = np.repeat(np.arange(4), sizes)
+    rows = np.array(sizes, dtype=float)
+    excess = [h - np.dot(np.delete(harm, g), np.delete(rows, g)) / np.delete(rows, g).sum() for g, h in enumerate(harm)]
+    for _ in range(trials):
+        y = np.ones(len(group), dtype=int)
+        pruned = np.where(rng.random(len(group)) < np.array(harm)[group], 0, y)
+        verdict = check_predictions(y, y, pruned, {"g": group}, metrics=("accuracy",), permutations=99)
+        missed += max(f.interval[1] for f in verdict.findings) < max(excess)
+    assert missed / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_an_undecided_verdict_tells_what_it_rules_out() -> None:
+    rng = np.random.default_rng(2)
+    group = np.repeat(["large", "middle", "few"], [3000, 900, 90])
+    y = rng.integers(0, 2, len(group))
+    pruned = np.where(rng.random(len(group)) < 0.05, 1 - y, y)
+    verdict = check_predictions(y, y, pruned, {"g": group}, metrics=("accuracy",), margin=0.005)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    highest = {f.group: 100 * f.interval[1] for f in verdict.findings}
+    line = ruled_out_line(verdict)
+    assert line.startswith("ruled out, at 95 % confidence: that any group tested lost over ")
+    assert f"over {highest['g=few']:.1f} points more than the others (g=few: accuracy, 90 rows)" in line
+    assert f"; over {max(highest['g=large'], highest['g=middle']):.1f} where there are 500 rows or more" in line
+    assert line in render(verdict)
+    decided = check_predictions(y, y, y, {"g": np.where(group == "few", "large", group)}, metrics=("accuracy",))
+    assert decided.outcome is Outcome.PRESERVED
+    assert ruled_out_line(decided) == ""

@@ -256,3 +256,22 @@ def test_rows_left_out_for_whose_they_are_are_told_as_that(tmp_path: Path) -> No
         assert parts.how["left_out"] == 300
         assert parts.notes[0].startswith("300 of 450 training rows (67 %) share their person (--cluster) with a row to")
         assert "without 300 whose person (--cluster) is also among the rows to verify on" in parts.how["how"]
+
+
+def test_columns_in_another_order_are_found_by_name(tmp_path: Path) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(600, 3)), columns=["a", "b", "c"])
+    frame = frame.assign(y=np.arange(600) % 2, sex=np.arange(600) % 3)
+    frame[400:].to_csv(tmp_path / "verify.csv", index=False)
+    settings = Settings(label="y", groups=("sex",))
+    source = open_source(str(tmp_path / "verify.csv"), settings)
+    found = []
+    for columns in (["a", "b", "c", "y", "sex"], ["sex", "c", "y", "b", "a"], ["z", "c", "y", "b", "a", "sex"]):
+        path = tmp_path / f"{''.join(columns)}.csv"
+        frame[:400].assign(z=0.0)[columns].to_csv(path, index=False)
+        found.append(divided(source, settings, train=str(path), verify=None, classes=("0", "1"), seed=0))
+    for parts in found[1:]:
+        assert torch.equal(parts.train.x, found[0].train.x)
+        assert torch.equal(parts.tune.x, found[0].tune.x)
+    frame[:400].drop(columns="b").to_csv(tmp_path / "without.csv", index=False)
+    with pytest.raises(DataError, match="'b'"):
+        divided(source, settings, train=str(tmp_path / "without.csv"), verify=None, classes=("0", "1"), seed=0)

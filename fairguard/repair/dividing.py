@@ -71,8 +71,8 @@ def divided(
     """
     if train is None and verify is None:
         return _in_three(source, classes, seed)
-    taught = source if train is None else open_source(train, settings)
-    proof = source if verify is None else open_source(verify, settings)
+    taught = source if train is None else _opened_like(source, train, settings)
+    proof = source if verify is None else _opened_like(source, verify, settings)
     learning, proving = _rows(taught, classes), _rows_like(taught, proof, classes, "verify")
     by_id = settings.id is not None or settings.cluster is not None
     fresh, by_chance, named = apart(learning, proving, by_id=by_id)
@@ -87,7 +87,7 @@ def divided(
         pair = kept.take(parts.train), kept.take(parts.tune)
         sentence = "train and tune from the training rows"
     else:
-        choosing = _rows_like(taught, open_source(tune, settings), classes, "tune")
+        choosing = _rows_like(taught, _opened_like(source, tune, settings), classes, "tune")
         pair = _tuned_apart(kept, choosing, proving, by_id=by_id)
         sentence = "train and tune from the rows named for each"
         notes += _of_tune(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
@@ -98,6 +98,22 @@ def divided(
         sentence += f"; {by_chance:,} that equal one of those only by chance stay"
     how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
     return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
+
+
+def _opened_like(source: Source, data: Any, settings: Settings) -> Source:
+    """Return the rows of ``data``, its features the columns that are ``source``'s, found by name.
+
+    Without names they would be the columns that are nothing else, in the order of this file: in another order, or
+    beside a column that the other file has not, a net would take one feature for another.
+
+    Raises:
+        DataError: a column of ``source`` is missing.
+    """
+    other = open_source(data, settings)
+    wanted, found = (getattr(rows, "features", ()) for rows in (source, other))
+    if settings.features is None and wanted and found and wanted != found:
+        return open_source(data, settings.model_copy(update={"features": tuple(wanted)}))
+    return other
 
 
 def _rows_like(taught: Source, other: Source, classes: tuple[str, ...], part: str) -> Rows:

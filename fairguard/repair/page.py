@@ -11,11 +11,11 @@ from html import escape
 from math import isfinite
 from typing import Any
 
-from fairguard.repair.record import Record, Result, finding_name
+from fairguard.repair.record import Record, Result
 from fairguard.repair.text import last_line, needed_lines, next_step, rows_line, side_by_side, span, why_not
 from fairguard.report.declared import Declared
 from fairguard.report.html import render_all
-from fairguard.report.wording import bounds, percent, points
+from fairguard.report.wording import bounds, finding_name, percent, points
 from fairguard.verdict import Finding, Verdict
 
 BADGES = {Result.REPAIRED: "preserved", Result.UNPROVEN: "inconclusive", Result.NOT_REPAIRED: "regressed"}

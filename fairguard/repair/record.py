@@ -8,6 +8,7 @@ from enum import StrEnum
 from math import ceil, isfinite, log10
 from typing import Any
 
+from fairguard.report.wording import finding_name
 from fairguard.verdict import Finding, Outcome, Verdict
 
 
@@ -150,12 +151,6 @@ class Record:
     def to_json(self) -> str:
         """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False, default=str)
-
-
-def finding_name(finding: Finding) -> str:
-    """Return a finding's group and metric: ``race=Black: recall of 1``."""
-    metric = finding.metric.replace("_", " ")
-    return f"{finding.group}: {metric}" + (f" of {finding.label}" if finding.label is not None else "")
 
 
 def finding_key(finding: Finding) -> tuple[str, str, str | None]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
-from fairguard.repair.record import Record, Result, finding_key, finding_name
-from fairguard.report.wording import bounds, percent, points
+from fairguard.repair.record import Record, Result, finding_key
+from fairguard.report.wording import bounds, finding_name, percent, points, ruled_out_line
 from fairguard.verdict import Finding, Outcome, Verdict
 
 SHOWN = 12
@@ -100,7 +100,7 @@ def why_not(report: Record) -> list[str]:
 
 
 def needed_lines(report: Record) -> list[str]:
-    """Return in words what would decide the findings that the verify rows leave open."""
+    """Return in words what would decide the findings that the verify rows leave open, and what they prove already."""
     needed, after = report.needed, report.after
     if after is None or not report.open or report.result is not Result.UNPROVEN:
         return []  # more rows prove a harm as well as its absence: they are no repair
@@ -121,7 +121,7 @@ def needed_lines(report: Record) -> list[str]:
         )
     if needed.few:
         lines.append(f"too few rows to say how many would decide: {_some(needed.few)}")
-    return lines
+    return [*lines, *filter(None, [ruled_out_line(after)])]
 
 
 def _some(findings: Sequence[Finding]) -> str:

@@ -12,7 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from fairguard.report.columns import STYLES, finding_lines, flip_lines
-from fairguard.report.wording import explanation, groups_line, overall_line, searched_line, summary_lines
+from fairguard.report.wording import (
+    explanation,
+    groups_line,
+    overall_line,
+    ruled_out_line,
+    searched_line,
+    summary_lines,
+)
 from fairguard.verdict import Finding, Outcome, Verdict
 
 ROWS = 12
@@ -57,6 +64,8 @@ def render(
     more = f" · {hidden} more with -v" if hidden else ""
     style = STYLES[verdict.outcome]
     console.print(f"[{style}]{HEADS[verdict.outcome]}[/] {escape(verdict.headline)}{more}", soft_wrap=True)
+    if ruled_out := ruled_out_line(verdict):
+        console.print(escape(ruled_out), soft_wrap=True)
     if next_step:
         console.print(f"next: {escape(next_step)}", soft_wrap=True)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"

@@ -18,6 +18,10 @@ RULES = {
 }
 
 
+LARGE = 500
+"""Rows from which on a group is large, where what is ruled out for large groups is told apart."""
+
+
 def percent(share: float, digits: int = 1) -> str:
     """Return ``"81.6 %"``; ``"-"`` for a rate that does not exist."""
     return "-" if math.isnan(share) else f"{100 * share:.{digits}f} %"
@@ -49,6 +53,11 @@ def metric_name(finding: Finding) -> str:
     """Return the metric in words, with the class that it is about."""
     name = finding.metric.replace("_", " ")
     return f"{name} of {finding.label}" if finding.label is not None else name
+
+
+def finding_name(finding: Finding) -> str:
+    """Return a finding's group and metric: ``race=Black: recall of 1``."""
+    return f"{finding.group}: {metric_name(finding)}"
 
 
 def why(finding: Finding) -> str:
@@ -113,6 +122,27 @@ def overall_line(verdict: Verdict) -> str:
     if verdict.noise:
         parts.append(f"noise floor {percent(max(n.changed / n.rows for n in verdict.noise), 2)}")
     return "overall · " + " · ".join(parts)
+
+
+def ruled_out_line(verdict: Verdict) -> str:
+    """Return what an undecided verdict proves all the same; empty where nothing is undecided or nothing is ruled out.
+
+    The highest upper bound of all tested findings bounds the largest true excess at the error rate of each single one:
+    it lies below that excess only if the bound of the worst group does (Berger's intersection-union argument, 1982).
+    """
+    tested = [finding for finding in verdict.findings if finding.tested]
+    if verdict.outcome is not Outcome.INCONCLUSIVE or not tested or any(math.isnan(f.interval[1]) for f in tested):
+        return ""
+    least = max(tested, key=lambda finding: finding.interval[1])
+    line = (
+        f"ruled out, at {100 * (1 - verdict.policy.alpha):g} % confidence: that any group tested lost over "
+        f"{points(least.interval[1], signed=False, digits=1)} points more than the others ({finding_name(least)}, "
+        f"{least.n:,} rows)"
+    )
+    large = max((f.interval[1] for f in tested if f.n >= LARGE), default=math.inf)
+    if large < least.interval[1]:
+        line += f"; over {points(large, signed=False, digits=1)} where there are {LARGE} rows or more"
+    return line
 
 
 def searched_line(verdict: Verdict) -> str:
