@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.policy import Metric, Policy, validation_line
@@ -101,6 +101,14 @@ class Settings(Policy):
     output: str | Path | None = None
     allow_inconclusive: bool = False
 
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Return what is read, by role, for whoever writes a file: none of these may be it."""
+        code = {"model": self.model, "model-pruned": self.model_pruned, "transform": self.transform}
+        return {"dense": self.dense, "pruned": self.pruned, "data": self.data, "config": self._file, **code}
+
     def policy(self) -> Policy:
         """Return the part of the options that decides what counts as harm."""
         return Policy.of(**{name: getattr(self, name) for name in Policy.model_fields})
@@ -117,7 +125,7 @@ def merged(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     given = dict(overrides)
     if "margins" in given:
         given["margins"] = {**{str(k): v for k, v in settings.margins.items()}, **given["margins"]}
-    return _valid({**own, **given}, "")
+    return _from_file(_valid({**own, **given}, ""), settings._file)
 
 
 def load_settings(path: Path | None = None, start: Path | None = None) -> Settings:
@@ -145,7 +153,13 @@ def load_settings(path: Path | None = None, start: Path | None = None) -> Settin
             f"project's models to run code. Remove it and pass --trust."
         )
     _check_names(options, where)
-    return _valid(_located(options, file.parent), where)
+    return _from_file(_valid(_located(options, file.parent), where), file)
+
+
+def _from_file(settings: Settings, file: Path | None) -> Settings:
+    """Return the settings, knowing which file they come from."""
+    settings._file = file
+    return settings
 
 
 def _nearest(start: Path) -> Path | None:

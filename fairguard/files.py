@@ -4,23 +4,64 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from fairguard.errors import OutputError
+
+LONGEST = 200
+"""Bytes of a file's name that leave room for what is put before and behind it: a report's ending, a temporary name."""
 
 
 def check_writable(path: str | Path) -> None:
     """Raise :class:`OutputError` if ``path`` cannot be written, before an hour of work is lost at its end."""
     target = Path(path)
+    if len(os.fsencode(target.name)) > LONGEST:
+        raise OutputError(
+            f"cannot write {target.name[:20]}...: its name is over {LONGEST} bytes long. Name another file."
+        )
     if target.is_dir():
         raise OutputError(f"cannot write {target}: it is a folder. Name a file.")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"cannot write {target}: it is there and is no regular file. Name another file.")
     if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
         raise OutputError(
             f"cannot write {target}: {target.parent} is no folder that can be written to. Name another file."
         )
+
+
+def typed(path: str | Path) -> str:
+    """Return a file's name as one would type it to a shell, also where it begins with a dash."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def refuse_inputs(path: str | Path, named: Mapping[str, Any]) -> None:
+    """Raise :class:`OutputError` if what would be written to ``path`` would replace one of the files that are read.
+
+    Args:
+        path: where something is to be written.
+        named: what the user named, by role: files, ``file.pt::NAME``, ``file.py:callable``, ``module:callable``. What
+            is something else counts for nothing.
+    """
+    target = Path(path)
+    for role, value in named.items():
+        if any(file.resolve() == target.resolve() for file in _files_in(value)):
+            raise OutputError(f"{target} is the {role} input, which would be lost; name another file.")
+
+
+def _files_in(value: Any) -> list[Path]:
+    """Return the files that a value may name and that exist."""
+    if not isinstance(value, str | Path):
+        return []
+    text = str(value)
+    code = text.rpartition(":")[0]
+    names = (text, text.partition("::")[0], code, f"{code.replace('.', '/')}.py")
+    return [Path(name) for name in names if name and os.path.isfile(name)]
 
 
 @contextmanager
@@ -32,8 +73,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     try:
-        if target.is_dir():
-            raise IsADirectoryError(f"{target} is a folder")
+        if target.exists() and not target.is_file():
+            raise OSError("it is there and is no regular file")  # a device would be replaced, not written to
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)

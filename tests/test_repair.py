@@ -359,7 +359,7 @@ def test_a_repair_of_other_options_is_not_resumed(inside: Path) -> None:
 
 def test_an_input_is_never_exported_over(inside: Path) -> None:
     shutil.copy("dense.pt", "kept.onnx")  # a name is no kind: this is a state dict
-    with pytest.raises(OutputError, match=r"kept\.onnx, which is the dense input"):
+    with pytest.raises(OutputError, match=r"kept\.onnx is the dense input"):
         repair("kept.onnx", "pruned.pt", "kept.pt", export="onnx", **HOW)
 
 

@@ -15,7 +15,7 @@ from fairguard.repair.budget import parsed
 from fairguard.repair.journal import Journal, written
 from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
-from fairguard.repair.record import Result
+from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
 from fairguard.repair.task import Status
 from fairguard.verdict import Outcome, Verdict
@@ -109,7 +109,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
 def report_of(result: Result, **more: object) -> RepairReport:
     before, after = judged(0.2), judged(0.2 if result is Result.NOT_REPAIRED else 0.0)
     made = RepairReport(
-        result, before, before=before, after=after, output="fair.pt", splits={"train": 9, "verify": 4000}
+        result, before, before=before, after=after, output="fair.pt", splits={"train": 9, "verify": 4000}, epochs=9
     )
     return replace(made, **more)
 
@@ -182,6 +182,23 @@ def test_findings_are_counted_as_the_check_counts_them() -> None:
     report = RepairReport(Result.REPAIRED, before, before=before, after=after, output="fair.pt")
     assert f"-> 0 of {after.family} findings" in report.to_text()
     assert f"regressed of {after.family} findings" in report.to_html()
+
+
+def test_what_is_untested_is_named_and_may_forbid_the_proof() -> None:
+    rng = np.random.default_rng(1)
+    group, y = np.append(rng.choice(["a", "b"], 4000), ["few"] * 5), rng.integers(0, 2, 4005)
+    broken = np.where((group == "a") & (rng.random(4005) < 0.3), 1 - y, y)
+    before, after = (check_predictions(y, y, p, {"group": group}, untested="fail") for p in (broken, y))
+    text = RepairReport(Result.UNPROVEN, before, before=before, after=after, output="fair.pt").to_text()
+    assert "repaired: 6 preserved of 6 findings (1 group untested: group=few)" in text
+    assert "--untested fail: no verdict is preserved with 3 of the findings untested" in text
+
+
+def test_more_rows_are_judged_with_the_options_that_were_typed() -> None:
+    files = Files("dense net.pt", "pruned.pt", "-fair.pt", "--model net.py:build --margin 0.1")
+    text = report_of(Result.UNPROVEN, files=files, output="-fair.pt").to_text()
+    command = "fairguard check 'dense net.pt' ./-fair.pt --data MORE_ROWS --model net.py:build --margin 0.1   |"
+    assert f"next: more rows: {command}" in text
 
 
 def test_the_frontier_is_a_plane_of_letters() -> None:

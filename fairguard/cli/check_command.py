@@ -14,7 +14,7 @@ from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, optio
 from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import Settings
 from fairguard.errors import OutputError
-from fairguard.files import check_writable, write_text
+from fairguard.files import check_writable, refuse_inputs, write_text
 from fairguard.verdict import Outcome, Verdict
 
 CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INCONCLUSIVE: INCONCLUSIVE}
@@ -57,8 +57,10 @@ def command(
 
         show(plan_of_rows(settings))
         return PRESERVED
-    if settings.output is not None:
-        check_writable(settings.output)
+    for path in (settings.output, settings.flips):
+        if path is not None:
+            check_writable(path)
+            refuse_inputs(path, settings.inputs | {"dense": dense, "pruned": pruned})
     from fairguard.check import check  # torch loads here
     from fairguard.history import with_runs
 
@@ -98,9 +100,7 @@ def _print(text: str) -> None:
 
 def _repair(dense: str, pruned: str) -> str:
     """Return the command that repairs PRUNED, with what was typed here."""
-    from fairguard.cli.repair_command import command as repair
-
-    typed = typed_again(repair, leave_out=("output", "format", "quiet"))
+    typed = typed_again("repair", leave_out=("output", "format", "quiet"))
     output = f"fair{Path(pruned).suffix or '.pt'}"
     return f"{shlex.join(['fairguard', 'repair', dense, pruned, '-o', output])} {typed}".rstrip()
 

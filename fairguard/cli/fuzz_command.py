@@ -11,7 +11,7 @@ import click
 from fairguard.cli import PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, options, settings_from
 from fairguard.cli.screen import progress_bar
-from fairguard.files import write_text
+from fairguard.files import check_writable, refuse_inputs, write_text
 
 
 @click.command("fuzz")
@@ -36,6 +36,9 @@ def command(
     as possible. Exit codes: 0 none found (which proves nothing), 1 found, 2 not judged.
     """
     settings = settings_from(config, **typed)
+    if save is not None:
+        check_writable(save)
+        refuse_inputs(save, settings.inputs | {"dense": dense, "pruned": pruned})
     from fairguard.fuzz import hunt, open_both, saved_test, schema_of  # torch loads here
     from fairguard.fuzz.text import render
 

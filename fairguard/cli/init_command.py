@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fairguard.errors import OutputError
-from fairguard.files import write_text
+from fairguard.files import refuse_inputs, write_text
 
 
 @click.command("init")
@@ -17,6 +17,7 @@ from fairguard.files import write_text
 @click.option("--force", is_flag=True, help="Replace a configuration that is there.")
 def command(data: str, label: str | None, output: str, force: bool) -> None:
     """Write a commented fairguard.toml that guesses label and sensitive features from the columns of DATA."""
+    refuse_inputs(output, {"data": data})
     if Path(output).exists() and not force:
         raise OutputError(f"{output} is there already; replace it with --force or name another with --output.")
     from fairguard.inputs.starter import init_text

@@ -139,15 +139,17 @@ def settings_from(config: Path | None, **typed: Any) -> Settings:
     return merged(load_settings(config), given)
 
 
-def typed_again(other: click.Command, *, leave_out: Collection[str]) -> str:
-    """Return the options typed to the running command that ``other`` takes as well, as one would type them to it.
+def typed_again(other: str, *, leave_out: Collection[str]) -> str:
+    """Return the options typed to the running command that another takes as well, as one would type them to it.
 
     Args:
-        other: the command that comes next.
+        other: name of the command that comes next.
         leave_out: names of options that mean something else there.
     """
     context = click.get_current_context()
-    known = {param.name for param in other.params} - set(leave_out)
+    group = context.find_root().command
+    following = group.get_command(context, other) if isinstance(group, click.Group) else None
+    known = {param.name for param in following.params} - set(leave_out) if following is not None else set()
     words: list[str] = []
     for param in context.command.params:
         source = context.get_parameter_source(param.name or "")

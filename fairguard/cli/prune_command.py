@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
 from fairguard.cli.screen import epochs_shown, screen
 
 METHODS = (
@@ -92,6 +93,9 @@ def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | 
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
         raise
+    following, apart = ("check", ("data",)) if report.verdict is None else ("repair", ("method", "sparsity", "resume"))
+    again = typed_again(following, leave_out=("output", "format", "quiet", "verbose", "export", *apart))
+    report = replace(report, options=again)
     if format == "json":
         click.echo(report.to_json())
     elif quiet:

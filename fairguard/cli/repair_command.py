@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
 from fairguard.cli.screen import epochs_shown
+
+LEFT_OUT = ("data", "output", "format", "quiet")
+"""Options that mean something else to the check that comes next."""
 
 REPAIR = (
     click.option("-o", "--output", metavar="FAIR", help="File to write; default PRUNED with .fair in its name."),
@@ -74,6 +78,7 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
         raise
+    report = replace(report, files=replace(report.files, options=typed_again("check", leave_out=LEFT_OUT)))
     text = {"text": report.to_text, "json": report.to_json, "html": report.to_html}[format]().rstrip("\n")
     click.echo(text.splitlines()[-1] if quiet and format == "text" else text)
     return report.exit_code

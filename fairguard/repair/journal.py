@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from fairguard.errors import ConfigError, OutputError
 from fairguard.files import replacing, write_text
+
+LOCK = "lock"
+"""The file that whoever works in a journal's folder holds."""
 
 
 @contextmanager
@@ -49,27 +52,30 @@ class Journal:
         dropped: whether what another run had left behind, when it was interrupted, is gone now.
 
     Raises:
-        ConfigError: ``resume`` with a journal of another purpose.
+        ConfigError: ``resume`` with a journal of another purpose, or somebody else is at work in the folder.
     """
 
     def __init__(self, folder: Path | None, *, purpose: dict[str, Any] | None = None, resume: bool = False) -> None:
         """Open the folder, emptied unless it is to be resumed."""
         self.folder, self.dropped = folder, False
+        self._held: IO[str] | None = None  # a lock, until the journal is closed or forgotten, or the process ends
         if folder is None:
             return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._held = _held(folder)
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror}. Name another file with -o.") from None
         text = json.dumps(purpose or {}, sort_keys=True, indent=1, default=str)
         notes = folder / "purpose.json"
         if resume and notes.exists() and notes.read_text(encoding="utf-8") != text:
+            other = ", ".join(_differing(json.loads(notes.read_text(encoding="utf-8")), json.loads(text))[:5])
             raise ConfigError(
-                f"{folder} is of another run (other files or options). Repeat that command, or leave out --resume."
+                f"{folder} is of another run (other {other}). Repeat that command, or leave out --resume."
             )
         if not resume:
             self.dropped = any(folder.glob("**/*.running.pt")) or any(folder.glob("**/*.done.pt"))
-            shutil.rmtree(folder, ignore_errors=True)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder}: {error.strerror}. Name another file with -o.") from None
+            _empty(folder)
         write_text(notes, text)
 
     @property
@@ -121,3 +127,48 @@ class Journal:
         """Remove the folder: the work is done."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+        if self._held is not None:
+            self._held.close()
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any], before: str = "") -> list[str]:
+    """Return the names of the values that are not the same in two purposes, ``plan.budget``."""
+    found = []
+    for name in dict.fromkeys([*one, *other]):
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differing(a, b, f"{before}{name}.")
+        elif a != b:
+            found.append(before + name)
+    return found
+
+
+def _held(folder: Path) -> IO[str]:
+    """Return a file of the folder that is locked for this process, where the system knows locks.
+
+    Raises:
+        ConfigError: another process holds it: it would lose its checkpoints, and this one its work.
+    """
+    file = (folder / LOCK).open("w", encoding="utf-8")
+    with suppress(ImportError):
+        import fcntl  # not on Windows
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(
+                f"another run is at work in {folder}: wait for it, or name another file with -o."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+    return file
+
+
+def _empty(folder: Path) -> None:
+    """Remove what the folder holds, all but the lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)

@@ -143,6 +143,11 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
     keep = {}
     for name, parameter in net.named_parameters():
         if name not in pruned or pruned[name].shape != parameter.shape:
+            if f"{name}_mask" in pruned:
+                raise ModelError(
+                    f"pruned model: {name} is kept apart from its mask. Make masks permanent, with "
+                    "torch.nn.utils.prune.remove(layer, 'weight') for each layer, or give a state dict and --model."
+                )
             given = tuple(pruned[name].shape) if name in pruned else "no such tensor"
             raise ModelError(
                 f"pruned model: {name} has {given}, dense has {tuple(parameter.shape)}. Repair moves zeros inside "

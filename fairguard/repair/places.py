@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairguard.errors import ConfigError, OutputError
-from fairguard.files import sha256_of
+from fairguard.files import check_writable, refuse_inputs, sha256_of
 from fairguard.inputs.models import split_name
 
 
@@ -21,6 +21,7 @@ class Places:
         like: the model file whose kind the output has, as the user named it, where there is one.
         output: where the new model goes.
         work: what is done, which names the folder of unfinished work.
+        read: all that is read, by role, and must not be written over.
     """
 
     inputs: dict[str, Path]
@@ -28,9 +29,12 @@ class Places:
     like: str | None
     output: Path
     work: str
+    read: dict[str, Any]
 
     @classmethod
-    def of(cls, output: str | Path | None, *, like: str, work: str, added: str, **named: Any) -> Places:
+    def of(
+        cls, output: str | Path | None, *, like: str, work: str, added: str, read: dict[str, Any], **named: Any
+    ) -> Places:
         """Return the files among what was given, with the output found to be none of them.
 
         Args:
@@ -38,18 +42,23 @@ class Places:
             like: the role of the model whose kind of file is kept.
             work: ``repair`` or ``prune``.
             added: what a default name gets: ``fair`` makes ``model.fair.pt``.
+            read: what else is read, by role: a configuration, the file that builds the network.
             **named: whatever was given, by role; what is no existing file counts for nothing.
         """
         split = {role: split_name(str(v)) for role, v in named.items() if isinstance(v, str | Path)}
         inputs = {role: file for role, (file, _) in split.items() if file.exists()}
         sets = {role: name for role, (_, name) in split.items() if name is not None and role in inputs}
         path = _destination(output, split.get(like, (None,))[0], work, added)
-        for role, file in inputs.items():
-            if file.resolve() == path.resolve():
-                raise OutputError(f"{path} is the {role} input; name another file with -o.")
         if not path.absolute().parent.is_dir():
             raise OutputError(f"cannot write {path}: there is no folder {path.parent}. Name another file with -o.")
-        return cls(inputs, sets, str(named[like]) if like in inputs else None, path, work)
+        places = cls(inputs, sets, str(named[like]) if like in inputs else None, path, work, read | named)
+        places.check(path)
+        return places
+
+    def check(self, path: Path) -> None:
+        """Raise :class:`OutputError` if ``path`` cannot be written, or is something that is read."""
+        check_writable(path)
+        refuse_inputs(path, self.read)
 
     @property
     def journal(self) -> Path:

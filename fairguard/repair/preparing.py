@@ -43,9 +43,15 @@ def float_weights(model: Predictor, role: str) -> Weights:
     """Return a float32 copy of the model's state dict.
 
     Raises:
-        ModelError: it is no torch network.
+        ModelError: it is no torch network, or its weights are packed integers.
     """
     state = _module_of(model, role).state_dict()
+    packed = next((name for name, t in state.items() if not isinstance(t, torch.Tensor) or t.is_quantized), None)
+    if packed is not None:
+        raise ModelError(
+            f"the {role} model's weights are quantised ({packed}): nothing can be trained in them. Give the model as "
+            "it was before that, with the zeros of its pruning; what comes out can be quantised again."
+        )
     return copied({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
 
 

@@ -129,7 +129,7 @@ def prune(
     plan = Plan(**{f.name: options.pop(f.name) for f in fields(Plan) if f.name in options})
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     named = {"train": train, "data": settings.data, "verify": verify}
-    files = Places.of(output, like="dense", work="prune", added="pruned", dense=dense, **named)
+    files = Places.of(output, like="dense", work="prune", added="pruned", read=settings.inputs, dense=dense, **named)
     outputs(files, export=plan.export, frontier=False)
     with modes_kept(dense):
         return _pruned(dense, files, plan, settings, Listener(tell), started, **named)
@@ -149,6 +149,7 @@ def _pruned(
     report = PruneReport(
         dense=str(dense) if isinstance(dense, str | Path) else "DENSE",
         output=str(files.output),
+        exported=None if plan.export is None else str(files.output.with_suffix(".onnx")),
         method=plan.method,
         scope=plan.scope,
         asked=plan.sparsity,

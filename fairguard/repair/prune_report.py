@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from fairguard.files import typed
 from fairguard.judge.everybody import fell
 from fairguard.report.text import render
 from fairguard.report.wording import percent
@@ -34,6 +36,8 @@ class PruneReport:
         settings: seed, budget, device and the rest.
         trials: the history of every epoch.
         notes: what the user should know of the rows and of the training, one sentence each.
+        exported: the ONNX file written beside it, if one was asked for.
+        options: those typed that a check or a repair takes as well, for the command that comes next.
     """
 
     dense: str
@@ -51,6 +55,8 @@ class PruneReport:
     settings: dict[str, Any] = field(default_factory=dict)
     trials: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    exported: str | None = None
+    options: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -80,7 +86,7 @@ class PruneReport:
             f"method {self.method}, {self.scope}   {self.epochs:.0f} epochs, {self.seconds:.0f} s",
             *([f"rows: {rows} ({self.splits['how']})"] if rows else []),
             *(f"note: {note}" for note in self.notes),
-            f"wrote {self.output}",
+            f"wrote {self.output}" + (f", {self.exported}" if self.exported else ""),
         ]
         if self.verdict is None:
             return "\n".join([*lines, self.last_line(), f"next: {self._next_step()}"]) + "\n"
@@ -92,11 +98,16 @@ class PruneReport:
             return f"NOT JUDGED: no labelled rows were given, so nothing is known of {self.output}'s fairness"
         return f"{self.verdict.outcome}: {self.verdict.headline}: wrote {self.output}"
 
+    @property
+    def _again(self) -> str:
+        """Return both models and the options typed, as the next command takes them."""
+        return " ".join(filter(None, [typed(self.dense), typed(self.output), self.options]))
+
     def _next_step(self) -> str:
         if self.verdict is None:
-            return f"fairguard check {self.dense} {self.output} --data ROWS --label COL --group COL"
+            return f"fairguard check {self._again} --data ROWS --label COL --group COL"
         if self.verdict.outcome is Outcome.REGRESSED:
-            repaired = f"fairguard repair {self.dense} {self.output} -o fair.pt"
+            repaired = f"fairguard repair {self._again} -o fair{Path(self.output).suffix or '.pt'}"
             return f"{repaired}   |   a lower --sparsity, another --method"
         if self.verdict.outcome is Outcome.INCONCLUSIVE:
             return "more rows, or a margin that the data can carry (fairguard plan says which)"

@@ -44,9 +44,7 @@ def outputs(files: Places, *, export: str | None, frontier: bool) -> dict[str, P
     if frontier:
         found |= {letter: point_of(files.output, letter) for letter in LETTERS}
     for path in found.values():
-        role = next((role for role, file in files.inputs.items() if file.resolve() == path.resolve()), None)
-        if role is not None:
-            raise OutputError(f"{files.work} would write {path}, which is the {role} input; name another file with -o.")
+        files.check(path)
     return found
 
 

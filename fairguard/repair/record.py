@@ -51,6 +51,8 @@ class Files:
     dense: str = "DENSE"
     pruned: str = "PRUNED"
     output: str = "FAIR"
+    options: str = ""
+    """Those typed that a check takes as well, for the command that comes next."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ A method sees train and tune rows only. The verdict is reached once, on rows tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 
 from fairguard.check import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError
+from fairguard.errors import ConfigError, DataError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
+from fairguard.judge.everybody import fell
 from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.dividing import Parts, divided
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored
@@ -26,6 +27,7 @@ from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, resized
 from fairguard.repair.methods import LEAST, METHODS, method_named
+from fairguard.repair.methods.gates import is_program
 from fairguard.repair.places import Places
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.proof import Proof, prove
@@ -142,7 +144,8 @@ def repair(
     if tune is not None and train is None and verify is None:
         raise ConfigError("--tune names the rows to choose by: name those to train on (--train) or verify on too.")
     rows = {"train": train, "data": settings.data, "verify": verify, "tune": tune}
-    files = Places.of(output, like="pruned", work="repair", added="fair", dense=dense, pruned=pruned, **rows)
+    how: dict[str, Any] = {"like": "pruned", "work": "repair", "added": "fair", "read": settings.inputs}
+    files = Places.of(output, **how, dense=dense, pruned=pruned, **rows)
     outputs(files, export=plan.export, frontier=plan.frontier)
     named = Files(*(str(m) if isinstance(m, str | Path) else r for m, r in ((dense, "DENSE"), (pruned, "PRUNED"))))
 
@@ -152,6 +155,8 @@ def repair(
         check = decide(count(*models, source, settings=settings), settings)
         if check.outcome is Outcome.PRESERVED:
             return RepairReport(Result.NOTHING_TO_DO, check, files=named)
+        if not check.family:
+            raise DataError(f"{check.headline}: these rows could prove no repair. Give more of them (--data).")
 
         others: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
         parts = divided(source, settings, **others, classes=check.classes, seed=settings.seed)
@@ -172,7 +177,7 @@ def repair(
             report,
             check=check,
             files=replace(named, output=str(files.output)),
-            notes=(*_notes(task, parts, plan, settings, check.classes), *listener.notes, *report.notes),
+            notes=(*_notes(task, parts, plan, settings, check), *listener.notes, *report.notes),
             settings=purpose | {"device": str(task.device)},
             seconds=time.monotonic() - started,
         )
@@ -201,9 +206,17 @@ def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[
     return files.hashes() | how | {"torch": torch.__version__}
 
 
-def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return what the user should know of the task and its rows, one sentence each."""
-    notes = [*task.journal.notes, *parts.notes, *told(task.label_weights, classes)]
+def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verdict) -> tuple[str, ...]:
+    """Return what the user should know of the models, the task and its rows, one sentence each."""
+    warnings = [
+        warning for warning in check.warnings if not warning.startswith(fell(check.overall))
+    ]  # that is repaired
+    notes = [*warnings, *task.journal.notes, *parts.notes, *told(task.label_weights, check.classes)]
+    if plan.work == "ballot" and is_program(task.net):
+        notes.append(
+            "weights were chosen by their size: this kind of file takes no scores that learn. A state dict of dense "
+            "and --model are repaired better"
+        )
     if task.cells[0] is None:
         notes.append("no group has the training rows that a constraint needs (--min-group): trained without one")
     if settings.weight is not None:

@@ -284,17 +284,17 @@ def make_task(
         only=only,
     )
     over = [Cells.over(cells, rows.codes, rows.y, favourable=favourable) if cells else None for rows in (train, tune)]
+    masks = masks or read_masks(net, dense, pruned)  # before its weights are loaded: their shapes may differ
     before = [answer(net, head, rows, part) for rows, part in zip((train, tune), over, strict=True)]
     net.load_state_dict(pruned)
     at_tune = answer(net, head, tune, over[1])
     net.load_state_dict(dense)
-    options = options or Options()
     return Task(
         net=net,
         head=head,
         dense=dense,
         pruned=pruned,
-        masks=masks or read_masks(net, dense, pruned),
+        masks=masks,
         train=train,
         tune=tune,
         cells=(over[0], over[1]),
@@ -302,10 +302,10 @@ def make_task(
         margins=torch.tensor([policy.margin_of(cell.metric) for cell in cells], device=train.y.device),
         floor=_accuracy_to_keep(before[1], at_tune, tune.y, floor=accuracy_floor) - accuracy_floor,
         epochs=epochs,
-        options=options,
+        options=options or Options(),
         journal=journal or Journal(None),
         tell=tell or (lambda status: None),
-        label_weights=label_weights(before[0].logits, train.y) if options.reference == "dense" else None,
+        label_weights=None if options and options.reference == "equal" else label_weights(before[0].logits, train.y),
     )
 
 

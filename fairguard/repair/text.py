@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
+from fairguard.files import typed
 from fairguard.repair.record import Record, Result, finding_key
 from fairguard.report.wording import bounds, finding_name, percent, points, ruled_out_line
 from fairguard.verdict import Finding, Outcome, Verdict
@@ -34,7 +35,7 @@ def render(report: Record) -> str:
         [
             f"sparsity of the pruned tensors {percent(report.sparsity[0])} -> {percent(report.sparsity[1])} · "
             f"{percent(report.moved)} of the kept weights moved · method {report.method} · "
-            f"{report.epochs:.0f} epochs · {report.seconds:.0f} s",
+            f"{report.epochs:.0f} epoch{'s' * (round(report.epochs) != 1)} · {report.seconds:.0f} s",
             f"rows: {rows_line(report)}",
             *(f"note: {note}" for note in report.notes),
         ],
@@ -72,9 +73,10 @@ def next_step(report: Record) -> str:
         return f"ship {report.output}; keep it so: @fairness_preserved(...) in a test (README, 'In CI')"
     if report.result is Result.UNPROVEN:
         wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
-        return f"more rows: fairguard check {files.dense} {report.output} --data MORE_ROWS   |   {wider}"
+        again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
+        return f"more rows: {again}{' ' * bool(files.options)}{files.options}   |   {wider}"
     budget = f"a larger --budget than {report.settings.get('plan', {}).get('budget', '1.5x')}"
-    steps = [budget, "see the trade-offs: --frontier"]
+    steps = [*([budget] if report.epochs else []), "see the trade-offs: --frontier"]
     if any("overall" in sentence for sentence in report.broken):
         steps.append("--accuracy-floor, if the loss is worth it")
     worst = next(iter(report.after.regressed), None) if report.after is not None else None
@@ -102,9 +104,13 @@ def why_not(report: Record) -> list[str]:
 def needed_lines(report: Record) -> list[str]:
     """Return in words what would decide the findings that the verify rows leave open, and what they prove already."""
     needed, after = report.needed, report.after
-    if after is None or not report.open or report.result is not Result.UNPROVEN:
+    if after is None or report.result is not Result.UNPROVEN:
         return []  # more rows prove a harm as well as its absence: they are no repair
     lines = []
+    if untested := [f for f in after.findings if not f.tested and after.policy.untested == "fail"]:
+        lines.append(f"--untested fail: no verdict is preserved with {len(untested)} of the findings untested")
+    if not report.open:
+        return lines
     if needed.slowest is not None:
         last = needed.slowest
         lines.append(
@@ -150,6 +156,7 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
         f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {after.family} findings",
         *(table if rows else []),
         f"{hidden}{kept} finding{'s' * (kept != 1)} preserved or untested on both sides",
+        f"repaired: {after.headline}",
     ]
 
 

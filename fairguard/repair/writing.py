@@ -88,6 +88,11 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
     args, kwargs = (
         ((), example) if isinstance(example, dict) else (example if isinstance(example, tuple) else (example,), {})
     )
+    with torch.no_grad():
+        out = net(*args, **kwargs)
+    names = (
+        list(out) if isinstance(out, dict) and all(isinstance(t, torch.Tensor) for t in out.values()) else None
+    )  # or a key of the answers would be lost
     rows = torch.export.Dim("rows")
     shapes = mapped(example, lambda t: {0: rows})  # type: ignore[arg-type,return-value]
     try:
@@ -97,6 +102,7 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
                 args,
                 str(path),
                 kwargs=kwargs or None,
+                output_names=names,
                 dynamo=True,
                 verbose=False,
                 external_data=False,

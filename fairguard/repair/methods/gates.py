@@ -257,4 +257,9 @@ def takes_gates(net: nn.Module, masks: Masks) -> bool:
         return False
     if any("parametrizations" in name.split(".") for name in masks.keep):
         return False
-    return not any(isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule) for module in net.modules())
+    return not is_program(net)
+
+
+def is_program(net: nn.Module) -> bool:
+    """Return whether a net is a TorchScript or exported program."""
+    return any(isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule) for module in net.modules())

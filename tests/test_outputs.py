@@ -1,0 +1,147 @@
+"""What is written replaces nothing that is read, is found out early, and is never written by two runs at once."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from fairguard.cli import run
+from fairguard.demo import digits
+from fairguard.errors import ConfigError, DataError, ModelError
+from fairguard.files import typed
+from fairguard.repair.journal import Journal
+from fairguard.repair.repair import repair
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    digits.make(folder)
+    return folder
+
+
+@pytest.fixture
+def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(made)
+    return made
+
+
+CHECK = ["check", "dense.pt", "pruned.pt"]
+PRUNE = ["prune", "dense.pt", "--method", "one-shot", "--sparsity", "0.97"]
+REPAIR = ["repair", "dense.pt", "pruned.pt", "--train", "train.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept", "role"),
+    [
+        ([*CHECK, "--output", "pruned.pt", "--format", "json"], "pruned.pt", "pruned"),
+        ([*CHECK, "--output", "fairguard.toml"], "fairguard.toml", "config"),
+        ([*CHECK, "--flips", "test.parquet"], "test.parquet", "data"),
+        ([*REPAIR, "-o", "fairguard.toml"], "fairguard.toml", "config"),
+        ([*REPAIR, "-o", "model.py"], "model.py", "model"),
+        ([*REPAIR, "-o", "train.parquet"], "train.parquet", "train"),
+        ([*PRUNE, "-o", "model.py"], "model.py", "model"),
+        (["init", "test.parquet", "--output", "test.parquet", "--force"], "test.parquet", "data"),
+        (["fuzz", "dense.pt", "pruned.pt", "--swap", "digit", "--save", "model.py"], "model.py", "model"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(
+    arguments: list[str], kept: str, role: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path(kept).read_bytes()
+    assert run(arguments) == 2
+    assert f"{kept} is the {role} input, which would be lost" in capsys.readouterr().err
+    assert Path(kept).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [("", "it is a folder"), (".", "it is a folder"), ("n" * 250 + ".pt", "over 200 bytes"), ("pipe.pt", "no regular")],
+)
+def test_what_cannot_be_written_is_found_out_before_training(
+    output: str, text: str, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if output == "pipe.pt" and not Path(output).exists():
+        os.mkfifo(output)
+    for command in (REPAIR, PRUNE):
+        assert run([*command, "-o", output]) == 2
+        said = capsys.readouterr().err
+        assert text in said
+        assert "internal" not in said
+    assert run([*CHECK, "--output", output or "."]) == 2
+    if output == "pipe.pt":
+        assert stat.S_ISFIFO(Path(output).stat().st_mode)
+
+
+def test_two_runs_never_share_a_journal(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "j", purpose={"a": 1})
+    first.save("stage.done", {"x": torch.ones(2)})
+    with pytest.raises(ConfigError, match="another run is at work"):
+        Journal(tmp_path / "j", purpose={"a": 1})
+    assert first.load("stage.done") is not None
+    first.close()
+    assert not (tmp_path / "j").exists()
+    second = Journal(tmp_path / "j", purpose={"a": 1})
+    second.save("stage.running", {"x": torch.ones(2)})
+    del second
+    assert Journal(tmp_path / "j", purpose={"a": 1}).dropped, "a run that has died holds nothing"
+
+
+def test_a_resumed_run_says_what_is_other(tmp_path: Path) -> None:
+    Journal(tmp_path / "j", purpose={"data": 1, "plan": {"lr": 0.1, "budget": "1x"}})
+    with pytest.raises(ConfigError, match=r"another run \(other data, plan\.lr\)"):
+        Journal(tmp_path / "j", purpose={"data": 2, "plan": {"lr": 0.2, "budget": "1x"}}, resume=True)
+
+
+def test_names_are_shown_as_one_would_type_them() -> None:
+    assert typed("a b.pt") == "'a b.pt'"
+    assert typed("-lead.pt") == "./-lead.pt"
+    assert typed("plain.pt") == "plain.pt"
+
+
+def test_the_next_command_has_the_options_that_were_typed(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*PRUNE, "-o", "far off.pt", "--margin", "0.04"]) == 1
+    text = capsys.readouterr().out
+    assert "next: fairguard repair dense.pt 'far off.pt' --margin 0.04 -o fair.pt" in text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_weights_that_cannot_be_trained_are_refused_in_words(inside: Path) -> None:
+    how = {"train": "train.parquet", "data": "test.parquet", "label": "digit", "groups": ("class",), "margin": 0.1}
+    dense = digits.build()
+    dense.load_state_dict(torch.load("dense.pt", weights_only=True))
+    masked = digits.build()
+    masked.load_state_dict(torch.load("pruned.pt", weights_only=True))
+    for layer in masked.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            prune.l1_unstructured(layer, "weight", amount=0.9)
+    with pytest.raises(ModelError, match=r"kept apart from its mask. Make masks permanent"):
+        repair(dense, masked, "never.pt", **how)
+    packed = torch.ao.quantization.quantize_dynamic(masked_removed(masked), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(ModelError, match="weights are quantised"):
+        repair(dense, packed, "never.pt", **how)
+    assert not Path("never.pt").exists()
+
+
+def masked_removed(net: nn.Module) -> nn.Module:
+    for layer in net.modules():
+        if hasattr(layer, "weight_mask"):
+            prune.remove(layer, "weight")
+    return net
+
+
+def test_rows_that_prove_nothing_are_refused_before_training(inside: Path) -> None:
+    how = {
+        "train": "train.parquet",
+        "data": "test.parquet",
+        "label": "digit",
+        "groups": ("class",),
+        "model": digits.build,
+    }
+    with pytest.raises(DataError, match=r"nothing could be tested .* could prove no repair"):
+        repair("dense.pt", "pruned.pt", "never.pt", min_group=5000, **how)
+    assert not Path("never.pt").exists()
