@@ -432,3 +432,11 @@ def test_dictionaries_that_differ_by_row_group(tmp_path: Path) -> None:
     source = open_data(file, label="y", groups=["g"], needs_features=False)
     rows = whole(source, 2)
     assert [source.levels[0][code] for code in rows.codes[:, 0]] == [*parts[0], *parts[1]]
+
+
+def test_what_float32_cannot_hold_is_infinite_without_a_word(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["a,b,y,g", *(f"1.5,{2 + i}e{40 * i},{i % 2},{'uv'[i % 2]}" for i in range(4))]) + "\n")
+    (batch,) = open_data(path, label="y", groups=["g"]).batches(4)
+    assert np.isinf(batch.x[:, 1]).tolist() == [False, True, True, True]
+    assert not recwarn.list

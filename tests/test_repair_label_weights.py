@@ -154,3 +154,13 @@ def test_a_net_that_gave_up_the_rarer_class_is_repaired(capsys: pytest.CaptureFi
     told_of = " ".join(said.out.split())
     assert "dense decides as if a label of 0 counted" in told_of
     assert "held to dense's accuracy" in told_of
+
+
+def test_a_class_of_hardly_any_rows_says_nothing_of_its_labels() -> None:
+    y = torch.zeros(3000, dtype=torch.long)
+    y[:5] = 1
+    logits = torch.zeros(3000, 2)
+    logits[:, 1] = torch.where(torch.arange(3000) % 10 == 0, 3.0, -3.0)  # a tenth is given to a class of five rows
+    assert label_weights(logits, y) is None
+    y[:60] = 1
+    assert label_weights(logits, y) is not None

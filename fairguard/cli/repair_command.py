@@ -26,7 +26,9 @@ REPAIR = (
     ),
     click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining; default 1.5x."),
     click.option(
-        "--sparsity", type=click.FloatRange(0, 1, max_open=True), help="Another share of zeros than PRUNED's: 0.9."
+        "--sparsity",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Another share of zeros than PRUNED's: 0.9.",
     ),
     click.option("--keep-mask", is_flag=True, help="Retrain only, under PRUNED's own mask."),
     click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),

@@ -64,8 +64,9 @@ class Matrix:
     def chunk(self, rows: pa.Table, start: int) -> Cut:
         """Return what gives float32 rows, shape (n, F)."""
         matrix = np.empty((rows.num_rows, len(self.columns)), dtype=np.float32)
-        for j, name in enumerate(self.columns):
-            matrix[:, j] = numbers(rows.column(name))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is the model's to answer
+            for j, name in enumerate(self.columns):
+                matrix[:, j] = numbers(rows.column(name))
         self._check_complete(matrix, start)
         return lambda low, high: matrix[low:high]
 

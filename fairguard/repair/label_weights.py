@@ -18,6 +18,8 @@ both in its probabilities and in its decisions. Nets that were stopped early or 
 the two at most (tables, tweets and images, rows to develop on)."""
 APART = 1.5
 """How many times as much the labels of one class must seem to count as those of another."""
+FEWEST = 20
+"""Rows that each of two classes must have: what dense gives to a few labels says nothing of all of them."""
 AT_ONCE = 65_536
 """Rows whose probabilities are held at a time."""
 POWERS = 20
@@ -42,7 +44,7 @@ def label_weights(logits: Tensor, y: Tensor) -> Tensor | None:
     classes = logits.shape[1]
     count = torch.bincount(y, minlength=classes)
     share, here = count.to(logits) / len(y), count > 0
-    if int(here.sum()) < 2:
+    if int(here.sum()) < 2 or (classes == 2 and int(count.min()) < FEWEST):
         return None
     taken = torch.zeros(classes, classes)
     for first in range(0, len(y), AT_ONCE):

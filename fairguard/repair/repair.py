@@ -91,8 +91,8 @@ class Plan:
         if self.work not in METHODS:
             method_named(self.work)  # says which there are
         parsed(self.budget)
-        if self.sparsity is not None and not 0 <= self.sparsity < 1:
-            raise ConfigError(f"sparsity {self.sparsity:g}: give a share of zeros from 0 to below 1, such as 0.9.")
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise ConfigError(f"sparsity {self.sparsity:g}: give a share of zeros above 0 and below 1, such as 0.9.")
         if not 0 <= self.accuracy_floor <= 1:
             raise ConfigError(f"accuracy floor {self.accuracy_floor:g}: give a share from 0 to 1, such as 0.005.")
         if not self.lr > 0:

@@ -19,6 +19,8 @@ PLOT = (48, 12)
 """Columns and lines of the frontier's plot."""
 NARROWEST = 0.01
 """Least length of the plot's axes, a fraction."""
+UNSEEN = "(--tune FILE)"
+"""In the note that asks for rows to choose by that dense never saw."""
 NOTHING = "preserved already: nothing was changed and nothing written"
 WORDS = {
     Result.REPAIRED: "REPAIRED, preserved on unseen rows",
@@ -76,7 +78,10 @@ def next_step(report: Record) -> str:
         again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
         return f"more rows: {again}{' ' * bool(files.options)}{files.options}   |   {wider}"
     budget = f"a larger --budget than {report.settings.get('plan', {}).get('budget', '1.5x')}"
-    steps = [*([budget] if report.epochs else []), "see the trade-offs: --frontier"]
+    steps = (
+        ["rows that dense never saw, to choose by: --tune FILE"] if any(UNSEEN in note for note in report.notes) else []
+    )
+    steps += [*([budget] if report.epochs else []), "see the trade-offs: --frontier"]
     if any("overall" in sentence for sentence in report.broken):
         steps.append("--accuracy-floor, if the loss is worth it")
     worst = next(iter(report.after.regressed), None) if report.after is not None else None
