@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from model_files import rows
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from fairguard.errors import ModelError
 from fairguard.inputs.models import load_model
 from fairguard.inputs.torch_models import TorchPredictor
 from fairguard.repair.masks import Masks, Weights, masks_at
-from fairguard.repair.writing import write_like
+from fairguard.repair.writing import export_onnx, write_like
 
 
 class Tied(nn.Module):
@@ -139,3 +141,23 @@ def test_programs_keep_their_kind(kind: str, tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(other.module(few), net(few), atol=1e-6)
         assert not torch.allclose(one.module(few), net(few), atol=1e-2)
+
+
+class TwoAnswers(nn.Module):
+    """A net that names its answers, as many published ones do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        hidden = torch.relu(self.body(x))
+        return {"hidden": hidden, "logits": self.last(hidden)}
+
+
+def test_answers_keep_their_names_in_an_exported_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = TwoAnswers().eval(), torch.randn(5, 4)
+    export_onnx(net, x[:2], tmp_path / "net.onnx")
+    opened = load_model(tmp_path / "net.onnx", output_key="logits")
+    assert np.allclose(opened.scores(rows(5, x=x.numpy())), net(x)["logits"].detach().numpy(), atol=1e-5)
