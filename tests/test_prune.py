@@ -83,6 +83,7 @@ def test_classes_end_more_equally_right_where_that_is_asked(inside: Path, capsys
         output = f"{reference}-reference.pt"
         asked = ["--sparsity", "0.8", "--reference", reference, "--train", "train.parquet", "-o", output]
         assert run(["prune", "dense.pt", *asked, "--budget", "20epochs"]) in (0, 1, 3)
+        assert ("the verdict is against dense all the same" in capsys.readouterr().out) == (reference == "equal")
         table = pd.read_parquet("train.parquet")
         net = digits.build()
         net.load_state_dict(loaded(output))

@@ -45,6 +45,11 @@ from fairguard.verdict import Verdict
 
 ONE_SHOT = "one-shot"
 """The method that is none of repair's: the smallest weights become zero, at once, and nothing is trained."""
+EQUAL = (
+    "groups were made alike whatever dense does (--reference equal), and the verdict is against dense all the same: "
+    "what was asked for shows in the worst group and MCD of both models"
+)
+"""What the user should know of a verdict on a model that was to be equal, not true to dense."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ def _pruned(
         trials=found.trials,
         notes=(
             *left_dense(work.net),
+            *((EQUAL,) if plan.reference == "equal" else ()),
             *journal.notes,
             *(() if work.parts is None else work.parts.notes),
             *listener.notes,
