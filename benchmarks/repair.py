@@ -50,7 +50,7 @@ FINE_TUNING = 3
 """Epochs of the fine-tuned pruned models."""
 HEADER = (
     "| data | pruning | seed | regressed at | worst excess, pruned -> repaired | accuracy dense / pruned / repaired "
-    "| same epochs | regressed findings | verdict | rows that would prove it |",
+    "| same epochs | regressed findings | verdict | rows that would decide |",
     "|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -272,7 +272,8 @@ def write_table() -> None:
         "How dense is asked beside the rows of tables was chosen on rows of them that no cell here reports on; that it",
         "is asked beside tweets too, on two divisions of all tweets, those that these cells report on among them.",
         "The worst excess is a point estimate over all groups and metrics, small groups included: noise alone makes it",
-        "several points, which is why most repairs end as improved but unproven, with the rows that would prove them.",
+        "several points, which is why most repairs end as improved but unproven, with the rows that would decide them:",
+        "either way, a chance excess would go, and one that is truly there would be shown.",
         "Findings are counted with those on too few rows to be tested, which a check names apart.",
         "",
         *HEADER,
@@ -315,17 +316,22 @@ def line_of(name: str, style: str, seed: str, cell: dict[str, Any]) -> str:
     )
 
 
+SAME = "begun at dense's weights, both prunings of a seed often end in the same one"
+
+
 def summary_of(cells: dict[str, Any]) -> str:
     """Return what some cells come to, in a few sentences."""
     done = [cell for cell in cells.values() if "after" in cell]
     counts = {r: sum(c["result"] == r for c in done) for r in ("repaired", "improved but unproven", "not repaired")}
     held = sum(c["after"]["pruned"] >= c["fine_tuned_accuracy"] - 0.005 for c in done)
+    different = len({json.dumps(cell["after"], sort_keys=True) for cell in done})
     large = " -> ".join(
         f"{np.mean([c[when]['worst_large_excess'] for c in done]):+.1%}" for when in ("before", "after")
     )
     return (
         f"Of {len(cells)} cells, {len(done)} showed a regression: "
         + ", ".join(f"{count} {name}" for name, count in counts.items())
+        + (f" ({different} different networks: {SAME})" if different < len(done) else "")
         + f". Overall accuracy is at least that of plain fine-tuning minus half a point in {held} of {len(done)}. "
         + f"Worst excess over findings of {LARGE} rows or more, mean: {large}. Means: {_means(cells)}."
     )

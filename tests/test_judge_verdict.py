@@ -14,6 +14,7 @@ from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.judge.scatter import CLUSTER
 from fairguard.policy import Metric, Policy
+from fairguard.report.html import render as page
 from fairguard.report.text import render
 from fairguard.report.wording import ruled_out_line
 from fairguard.verdict import Finding, Outcome, Verdict
@@ -411,3 +412,19 @@ def test_an_undecided_verdict_tells_what_it_rules_out() -> None:
     decided = check_predictions(y, y, y, {"g": np.where(group == "few", "large", group)}, metrics=("accuracy",))
     assert decided.outcome is Outcome.PRESERVED
     assert ruled_out_line(decided) == ""
+
+
+def test_a_pass_that_leaves_small_groups_open_says_so_in_text_and_page() -> None:
+    """Groups too small to certify do not forbid ``preserved``; then nobody may read that no group lost more."""
+    rng = np.random.default_rng(5)
+    group = np.repeat(["a", "b", "few"], [4000, 4000, 40])
+    y = rng.integers(0, 2, len(group))
+    pruned = np.where(rng.random(len(group)) < 0.01, 1 - y, y)
+    verdict = check_predictions(y, y, pruned, {"g": group}, metrics=("accuracy",))
+    assert verdict.outcome is Outcome.PRESERVED
+    assert finding(verdict, "g=few").outcome is Outcome.INCONCLUSIVE
+    assert "g=few" in verdict.headline
+    assert "(g=few: accuracy, 40 rows)" in ruled_out_line(verdict)
+    assert "1 group has too few rows to tell" in page(verdict)
+    large = check_predictions(y[:8000], y[:8000], pruned[:8000], {"g": group[:8000]}, metrics=("accuracy",))
+    assert "and the rows are enough to say so" in page(large)

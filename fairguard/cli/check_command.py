@@ -114,10 +114,13 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
         return "   |   ".join(steps) or "repair the model from its weights: fairguard repair"
     if verdict.outcome is Outcome.INCONCLUSIVE:
         worst = next((f for f in verdict.findings if f.rows_needed and f.outcome is Outcome.INCONCLUSIVE), None)
-        if worst is not None:
+        if worst is not None and worst.rows_needed is not None:
+            from fairguard.judge.power import rounded_up
+            from fairguard.report.wording import finding_name
+
             return (
-                f"more rows ({worst.group}, now {worst.n:,}, would take about {worst.rows_needed:,}), or a margin that "
-                f"the data can carry (fairguard plan says which)"
+                f"more rows ({finding_name(worst)}, with {worst.n:,} rows of its own, would take about "
+                f"{rounded_up(worst.rows_needed):,}), or a margin that the data can carry (fairguard plan says which)"
             )
         return "more rows, or a margin that the data can carry (fairguard plan says which)"
     if verdict.overall.drop > verdict.policy.margin:

@@ -10,6 +10,7 @@ from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import OUTSIDE, RULES
 from fairguard.judge.evidence import ROUNDING, Evidence
+from fairguard.judge.power import rounded_up
 from fairguard.judge.rates import pair
 from fairguard.policy import Metric, Policy
 from fairguard.verdict import NAN, Finding, Outcome
@@ -80,13 +81,7 @@ def outcome_of(evidence: Evidence, i: int) -> Outcome:
 def _open(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
     """Return why a contrast is inconclusive, and what would decide it."""
     rows, why = evidence.needed[i], _reason(evidence, i, n=n, n_rest=n_rest, policy=policy)
-    return f"{why}; needs about {_rounded(rows):,} rows" if np.isfinite(rows) else why
-
-
-def _rounded(rows: float) -> int:
-    """Return a number of rows rounded up to two digits that count: more would promise a precision that is not there."""
-    unit = int(10 ** max(int(np.log10(max(rows, 1.0))) - 1, 0))
-    return int(np.ceil(rows / unit)) * unit
+    return f"{why}; needs about {rounded_up(rows):,} rows" if np.isfinite(rows) else why
 
 
 def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:

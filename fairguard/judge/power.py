@@ -200,3 +200,9 @@ def _score_size(
     )
     rows = (critical * np.sqrt(at_boundary) + ndtri(power) * np.sqrt(at_truth)) ** 2 / distance**2
     return np.where(np.isfinite(rows), rows, np.nan)
+
+
+def rounded_up(rows: float) -> int:
+    """Return a number of rows rounded up to two digits that count: more would promise a precision that is not there."""
+    unit = int(10 ** max(int(np.log10(max(rows, 1.0))) - 1, 0))
+    return int(np.ceil(rows / unit)) * unit

@@ -65,7 +65,7 @@ def _facts(report: Record, before: Verdict, after: Verdict) -> str:
         (f"{len(before.regressed)} &rarr; {len(after.regressed)}", f"regressed of {after.family} findings"),
         (f"{one.harmful_flips:,} &rarr; {other.harmful_flips:,}", "right answers that became wrong"),
         (" &rarr; ".join(map(percent, report.sparsity)), "of the pruned tensors' weights are zero"),
-        (percent(report.moved), "of the kept weights moved"),
+        (percent(report.moved), "of the live weights were dead before"),
     )
     items = "".join(f"<li><b>{value}</b> {name}</li>" for value, name in found)
     return f'<ul class="facts">{items}</ul><p class="small">{escape(rows_line(report))}</p>'
@@ -80,7 +80,7 @@ def _comparison(before: Verdict, after: Verdict) -> str:
     if not rows:
         return ""
     head = ("group and metric", "rows", "pruned: excess drop, points", "", "repaired: excess drop, points", "")
-    return "<h2>Before and after, on rows that nothing saw</h2>" + _table(head, rows, markup=(3, 5))
+    return "<h2>Before and after, on rows that repair did not see</h2>" + _table(head, rows, markup=(3, 5))
 
 
 def _badge(finding: Finding) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import ceil, isfinite, log10
+from math import isfinite
 from typing import Any
 
+from fairguard.judge.power import rounded_up
 from fairguard.report.wording import finding_name
 from fairguard.verdict import Finding, Outcome, Verdict
 
@@ -71,8 +72,8 @@ class Record:
         method: what selected and trained.
         splits: rows to train, tune and verify on.
         sparsity: of the masked tensors in PRUNED and in the written file.
-        moved: share of the living weights that are not those of PRUNED.
-        epochs: passes over the training rows that were spent.
+        moved: share of the living weights that were dead in PRUNED: how far the mask moved.
+        epochs: what was spent, in plain passes over the training rows: one under the constraint costs more.
         seconds: wall time.
         settings: seed, budget, device and the rest.
         trials: the history of every epoch, and the trade-offs of a frontier.
@@ -123,7 +124,7 @@ class Record:
         slowest = max((f for f in times if f not in near), key=lambda f: times[f], default=None)
         if slowest is None or self.after is None:
             return Needed(near=near, few=few)
-        return Needed(_rounded(self.after.overall.n * max(times[slowest], 1.0)), slowest, near, few)
+        return Needed(rounded_up(self.after.overall.n * max(times[slowest], 1.0)), slowest, near, few)
 
     @property
     def rows_needed(self) -> int | None:
@@ -158,12 +159,6 @@ class Record:
 def finding_key(finding: Finding) -> tuple[str, str, str | None]:
     """Return what makes two verdicts' findings the same question."""
     return finding.group, finding.metric, finding.label
-
-
-def _rounded(rows: float) -> int:
-    """Return ``rows`` to two digits, upward: nobody knows them better."""
-    unit: int = 10 ** max(0, int(log10(max(rows, 1.0))) - 1)
-    return ceil(rows / unit) * unit
 
 
 def _finite(value: Any) -> Any:

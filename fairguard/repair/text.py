@@ -36,8 +36,8 @@ def render(report: Record) -> str:
     blocks = [
         [
             f"sparsity of the pruned tensors {percent(report.sparsity[0])} -> {percent(report.sparsity[1])} · "
-            f"{percent(report.moved)} of the kept weights moved · method {report.method} · "
-            f"{report.epochs:.0f} epoch{'s' * (round(report.epochs) != 1)} · {report.seconds:.0f} s",
+            f"{percent(report.moved)} of the live weights were dead before · method {report.method} · "
+            f"cost of {report.epochs:.0f} plain epoch{'s' * (round(report.epochs) != 1)} · {report.seconds:.0f} s",
             f"rows: {rows_line(report)}",
             *(f"note: {note}" for note in report.notes),
         ],

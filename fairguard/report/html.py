@@ -139,7 +139,8 @@ def _plain_words(verdict: Verdict) -> str:
     if verdict.outcome is Outcome.REGRESSED:
         named = ", ".join(groups[:3]) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
         return (
-            f"The compressed model treats {named} worse than everybody else, by more than chance and more than allowed."
+            f"The compressed model treats {named} worse than everybody else: by more than chance, and by an estimate "
+            "over what is allowed."
         )
     if verdict.outcome is Outcome.INCONCLUSIVE:
         return (
@@ -148,6 +149,12 @@ def _plain_words(verdict: Verdict) -> str:
     known = [f for f in verdict.findings if f.accepted is not None]
     if known:
         return f"No group lost more than allowed, except for {len(known)} losses that the project accepts for now."
+    small = {f.group for f in verdict.findings if f.outcome is not Outcome.PRESERVED}
+    if small:
+        return (
+            f"No group with rows enough to tell lost more than the allowed margin over everybody else; {len(small)} "
+            f"group{'s have' if len(small) > 1 else ' has'} too few rows to tell in every respect."
+        )
     return "No group lost more than the allowed margin over everybody else, and the rows are enough to say so."
 
 

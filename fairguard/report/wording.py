@@ -125,13 +125,14 @@ def overall_line(verdict: Verdict) -> str:
 
 
 def ruled_out_line(verdict: Verdict) -> str:
-    """Return what an undecided verdict proves all the same; empty where nothing is undecided or nothing is ruled out.
+    """Return what findings that are undecided prove all the same; empty where none is, or nothing is ruled out.
 
     The highest upper bound of all tested findings bounds the largest true excess at the error rate of each single one:
     it lies below that excess only if the bound of the worst group does (Berger's intersection-union argument, 1982).
     """
     tested = [finding for finding in verdict.findings if finding.tested]
-    if verdict.outcome is not Outcome.INCONCLUSIVE or not tested or any(math.isnan(f.interval[1]) for f in tested):
+    undecided = any(finding.outcome is Outcome.INCONCLUSIVE for finding in tested)
+    if verdict.outcome is Outcome.REGRESSED or not undecided or any(math.isnan(f.interval[1]) for f in tested):
         return ""
     least = max(tested, key=lambda finding: finding.interval[1])
     line = (
