@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fairguard.testing.checks  # noqa: F401
-from fairguard.demo import synthetic
+from fairguard.demo import digits, synthetic
 
 # Tests that run pytest in this process forget every module that their run loaded. torch cannot be loaded twice, and the
 # others take seconds each time, so all of them are loaded here.
@@ -47,4 +47,19 @@ def applicants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configured project: a dense model and three pruned ones, by outcome, on 30,000 synthetic applicants."""
     folder = tmp_path_factory.mktemp("applicants")
     synthetic.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configured project of handwritten digits, with rows to train on; each module of tests writes into its own."""
+    made = tmp_path_factory.mktemp("digits")
+    digits.make(made)
+    return made
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project as the current folder."""
+    monkeypatch.chdir(folder)
     return folder

@@ -16,20 +16,6 @@ from fairguard.files import typed
 from fairguard.repair.journal import Journal
 from fairguard.repair.repair import repair
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("digits")
-    digits.make(folder)
-    return folder
-
-
-@pytest.fixture
-def inside(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(made)
-    return made
-
-
 CHECK = ["check", "dense.pt", "pruned.pt"]
 PRUNE = ["prune", "dense.pt", "--method", "one-shot", "--sparsity", "0.97"]
 REPAIR = ["repair", "dense.pt", "pruned.pt", "--train", "train.parquet"]

@@ -26,19 +26,6 @@ EVERY = (ONE_SHOT, *METHODS)
 State = dict[str, torch.Tensor]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("digits")
-    digits.make(made)
-    return made
-
-
-@pytest.fixture
-def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    return folder
-
-
 @pytest.fixture
 def bare(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the dense model alone, its network beside it: no rows, no configuration."""

@@ -40,19 +40,6 @@ HOW: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("digits")
-    digits.make(made)
-    return made
-
-
-@pytest.fixture
-def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def judged(dense: str, pruned: str, **options: Any) -> Verdict:
     return check(dense, pruned, **{k: v for k, v in HOW.items() if k != "train"}, **options)
 
@@ -326,7 +313,15 @@ def test_excess_drops_equal_a_plain_computation() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"amp": "fp16"}, {"export": "tflite"}, {"sparsity": 1.0}, {"accuracy_floor": -0.1}, {"lr": 0.0}]
+    "options",
+    [
+        {"amp": "fp16"},
+        {"export": "tflite"},
+        {"sparsity": 0.0},
+        {"sparsity": 1.0},
+        {"accuracy_floor": -0.1},
+        {"lr": 0.0},
+    ],
 )
 def test_impossible_options_are_refused_before_anything_opens(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -195,8 +195,9 @@ def test_what_is_untested_is_named_and_may_forbid_the_proof() -> None:
 
 
 def test_more_rows_are_judged_with_the_options_that_were_typed() -> None:
-    files = Files("dense net.pt", "pruned.pt", "-fair.pt", "--model net.py:build --margin 0.1")
-    text = report_of(Result.UNPROVEN, files=files, output="-fair.pt").to_text()
+    files = Files("dense net.pt", "pruned.pt", "-fair.pt")
+    more = {"files": files, "output": "-fair.pt", "options": "--model net.py:build --margin 0.1"}
+    text = report_of(Result.UNPROVEN, **more).to_text()
     command = "fairguard check 'dense net.pt' ./-fair.pt --data MORE_ROWS --model net.py:build --margin 0.1   |"
     assert f"next: more rows: {command}" in text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, optio
 from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import Settings
 from fairguard.errors import OutputError
-from fairguard.files import check_writable, refuse_inputs, write_text
+from fairguard.files import check_writable, refuse_inputs, typed, write_text
 from fairguard.verdict import Outcome, Verdict
 
 CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INCONCLUSIVE: INCONCLUSIVE}
@@ -100,9 +99,9 @@ def _print(text: str) -> None:
 
 def _repair(dense: str, pruned: str) -> str:
     """Return the command that repairs PRUNED, with what was typed here."""
-    typed = typed_again("repair", leave_out=("output", "format", "quiet"))
-    output = f"fair{Path(pruned).suffix or '.pt'}"
-    return f"{shlex.join(['fairguard', 'repair', dense, pruned, '-o', output])} {typed}".rstrip()
+    again = typed_again("repair", leave_out=("output", "format", "quiet"))
+    output = typed(f"fair{Path(pruned).suffix or '.pt'}")
+    return f"fairguard repair {typed(dense)} {typed(pruned)} -o {output} {again}".rstrip()
 
 
 def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) -> str:

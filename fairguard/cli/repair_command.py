@@ -80,7 +80,7 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
         raise
-    report = replace(report, files=replace(report.files, options=typed_again("check", leave_out=LEFT_OUT)))
+    report = replace(report, options=typed_again("check", leave_out=LEFT_OUT))
     text = {"text": report.to_text, "json": report.to_json, "html": report.to_html}[format]().rstrip("\n")
     click.echo(text.splitlines()[-1] if quiet and format == "text" else text)
     return report.exit_code

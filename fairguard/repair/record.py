@@ -52,8 +52,6 @@ class Files:
     dense: str = "DENSE"
     pruned: str = "PRUNED"
     output: str = "FAIR"
-    options: str = ""
-    """Those typed that a check takes as well, for the command that comes next."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,7 @@ class Record:
         settings: seed, budget, device and the rest.
         trials: the history of every epoch, and the trade-offs of a frontier.
         notes: what the user should know of the way there, one sentence each.
+        options: those typed that a check takes as well, for the command that comes next.
     """
 
     result: Result
@@ -97,6 +96,7 @@ class Record:
     settings: dict[str, Any] = field(default_factory=dict)
     trials: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    options: str = ""
 
     @property
     def exit_code(self) -> int:

@@ -208,9 +208,8 @@ def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[
 
 def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verdict) -> tuple[str, ...]:
     """Return what the user should know of the models, the task and its rows, one sentence each."""
-    warnings = [
-        warning for warning in check.warnings if not warning.startswith(fell(check.overall))
-    ]  # that is repaired
+    lost = fell(check.overall)  # what repair is for, and its table shows
+    warnings = [warning for warning in check.warnings if not warning.startswith(lost)]
     notes = [*warnings, *task.journal.notes, *parts.notes, *told(task.label_weights, check.classes)]
     if plan.work == "ballot" and is_program(task.net):
         notes.append(

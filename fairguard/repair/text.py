@@ -76,12 +76,14 @@ def next_step(report: Record) -> str:
     if report.result is Result.UNPROVEN:
         wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
         again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
-        return f"more rows: {again}{' ' * bool(files.options)}{files.options}   |   {wider}"
+        return f"more rows: {' '.join(filter(None, [again, report.options]))}   |   {wider}"
     budget = f"a larger --budget than {report.settings.get('plan', {}).get('budget', '1.5x')}"
-    steps = (
-        ["rows that dense never saw, to choose by: --tune FILE"] if any(UNSEEN in note for note in report.notes) else []
-    )
-    steps += [*([budget] if report.epochs else []), "see the trade-offs: --frontier"]
+    by_heart = any(UNSEEN in note for note in report.notes)
+    steps = [
+        *(["rows that dense never saw, to choose by: --tune FILE"] if by_heart else []),
+        *([budget] if report.epochs else []),
+        "see the trade-offs: --frontier",
+    ]
     if any("overall" in sentence for sentence in report.broken):
         steps.append("--accuracy-floor, if the loss is worth it")
     worst = next(iter(report.after.regressed), None) if report.after is not None else None

@@ -24,6 +24,7 @@ from fairguard.inputs.limits import shown
 from fairguard.inputs.models import split_name
 from fairguard.repair.journal import written
 from fairguard.repair.masks import Masks, Weights
+from fairguard.repair.nets import run
 from fairguard.repair.rows import mapped
 
 
@@ -88,11 +89,6 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
     args, kwargs = (
         ((), example) if isinstance(example, dict) else (example if isinstance(example, tuple) else (example,), {})
     )
-    with torch.no_grad():
-        out = net(*args, **kwargs)
-    names = (
-        list(out) if isinstance(out, dict) and all(isinstance(t, torch.Tensor) for t in out.values()) else None
-    )  # or a key of the answers would be lost
     rows = torch.export.Dim("rows")
     shapes = mapped(example, lambda t: {0: rows})  # type: ignore[arg-type,return-value]
     try:
@@ -102,7 +98,7 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
                 args,
                 str(path),
                 kwargs=kwargs or None,
-                output_names=names,
+                output_names=_names_of_answers(net, example),
                 dynamo=True,
                 verbose=False,
                 external_data=False,
@@ -117,6 +113,14 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
             f"cannot export to ONNX: {type(reason).__name__}: {shown(text[0], width=200)}. Leave out --export, or "
             "change the network: no TorchScript, and no branch on what the rows hold."
         ) from error
+
+
+def _names_of_answers(net: nn.Module, example: Any) -> list[str] | None:
+    """Return the keys of a net's answers, which an exported file would lose; ``None`` where they have none."""
+    with torch.no_grad():
+        out = run(net, example)
+    named = isinstance(out, dict) and all(isinstance(part, torch.Tensor) for part in out.values())
+    return list(out) if named else None
 
 
 @contextmanager
