@@ -25,6 +25,16 @@ class Tied(nn.Module):
         self.out.weight = self.embed.weight
 
 
+def by_four(net: nn.Module, *names: str) -> dict[str, torch.Tensor]:
+    """Return masks of the two largest of every four neighbours, for the weights named."""
+    parameters = dict(net.named_parameters())
+    runs = {name: parameters[name].detach().abs().reshape(-1, 4) for name in names}
+    masks = {
+        n: torch.zeros_like(r, dtype=torch.bool).scatter_(1, r.topk(2).indices, value=True) for n, r in runs.items()
+    }
+    return {name: mask.reshape(parameters[name].shape) for name, mask in masks.items()}
+
+
 def state(net: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
@@ -101,13 +111,7 @@ def test_no_layer_dies_when_layers_compete() -> None:
 
 def test_two_of_four_stays_two_of_four() -> None:
     net = mlp()
-    keep = {}
-    for name, weight in net.named_parameters():
-        if weight.dim() > 1:
-            runs = weight.detach().abs().reshape(-1, 4)
-            keep[name] = torch.zeros_like(runs, dtype=torch.bool).scatter_(1, runs.topk(2).indices, value=True)
-            keep[name] = keep[name].reshape(weight.shape)
-    masks = read(net, Masks(keep, {}))
+    masks = read(net, Masks(by_four(net, *(name for name, weight in net.named_parameters() if weight.dim() > 1)), {}))
     assert {str(p) for p in masks.patterns.values()} == {"2:4"}
     moved = masks.select(scores(masks))
     assert all(bool((m.reshape(-1, 4).sum(1) == 2).all()) for m in moved.keep.values())
@@ -123,6 +127,19 @@ def test_two_of_four_along_the_channels_of_a_convolution() -> None:
     assert str(masks.patterns["weight"]) == "2:4"
     moved = masks.select(scores(masks)).keep["weight"]
     assert bool((moved.movedim(1, -1).reshape(-1, 4).sum(1) == 2).all())
+
+
+def test_a_small_layer_that_fits_a_pattern_by_chance_has_none() -> None:
+    net = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 1))
+    loose = masks_at(nn.Sequential(net[0]), 0.5).keep["0.weight"]
+    masks = read(net, Masks({"0.weight": loose} | by_four(net, "2.weight"), {}))
+    assert {str(p) for p in masks.patterns.values()} == {"unstructured"}
+
+
+def test_a_small_layer_has_the_pattern_that_the_others_have() -> None:
+    net = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 1))
+    masks = read(net, Masks(by_four(net, "0.weight", "2.weight"), {}))
+    assert {str(p) for p in masks.patterns.values()} == {"2:4"}
 
 
 def test_whole_filters_stay_whole() -> None:

@@ -27,6 +27,10 @@ def random_half(w: np.ndarray) -> None:
     w[RNG.random(w.shape) < 0.5] = 0
 
 
+def random_most(w: np.ndarray) -> None:
+    w[RNG.random(w.shape) < 0.95] = 0
+
+
 def inputs(w: np.ndarray) -> None:
     w[:, ::3] = 0
 
@@ -40,6 +44,7 @@ def inputs(w: np.ndarray) -> None:
         (two_of_four, "2:4"),
         (half_the_filters, "filters"),
         (random_half, "unstructured"),
+        (random_most, "unstructured"),
         (inputs, "unstructured"),
     ],
 )

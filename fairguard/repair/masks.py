@@ -6,6 +6,7 @@ Knows nothing of data, groups or training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,10 @@ FLOOR = 0.2
 overall density, when weights compete: so that no layer dies, and no class."""
 NEAR = 0.05
 """How far a threshold is looked for from where it was: scores are ranks between 0 and 1 when they begin to learn."""
+EXACT = 0.9
+"""Share of the runs of N:M in which exactly N live; any very sparse tensor has at most N."""
+BY_CHANCE = 1e-4
+"""A pattern that as many zeros anywhere would form with this chance is none."""
 SAME_SHARE = 0.002
 """Layers whose densities differ by less were pruned layer by layer."""
 
@@ -161,7 +166,7 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
             "the pruned model has no weight tensor with more zeros than dense: there is no mask to repair."
             + _masks_beside(pruned)
         )
-    patterns = {name: find_pattern(mask) for name, mask in keep.items()}
+    patterns = find_patterns(keep)
     return Masks(keep, patterns, _scope(keep[n] for n, p in patterns.items() if p.kind == "unstructured"))
 
 
@@ -247,8 +252,32 @@ def resized(masks: Masks, weights: Weights, sparsity: float) -> Masks:
     return Masks(keep, masks.patterns, masks.scope)
 
 
-def find_pattern(keep: Tensor) -> Pattern:
-    """Return how the zeros of a mask lie; what fits nothing is unstructured."""
+def find_patterns(keep: Mapping[str, Tensor]) -> dict[str, Pattern]:
+    """Return how the zeros of every mask lie; what fits nothing, or fits by chance, is unstructured.
+
+    A layer of few weights fits some pattern by chance. That of the other layers counts for it: a pattern is one if all
+    that fit it together are more than chance.
+    """
+    fitting = {name: _fitting(mask) for name, mask in keep.items()}
+    chance: dict[Pattern, float] = {}
+    for name, pattern in fitting.items():
+        chance[pattern] = chance.get(pattern, 0.0) + _log_chance(keep[name], pattern)
+    return {name: p if chance[p] < math.log(BY_CHANCE) else Pattern() for name, p in fitting.items()}
+
+
+def _log_chance(keep: Tensor, pattern: Pattern) -> float:
+    """Return the logarithm of the chance, about, that as many zeros anywhere would lie in the pattern."""
+    if pattern.kind == "n:m":
+        n, m = pattern.n, pattern.m
+        exactly = math.comb(m, n) * (n / m) ** n * (1 - n / m) ** (m - n)
+        return math.log(exactly) * EXACT * keep.numel() / m
+    rows, density = keep.flatten(1), float(keep.float().mean())
+    alike = density ** rows.shape[1] + (1 - density) ** rows.shape[1]
+    return len(rows) * math.log(max(alike, 1e-300))
+
+
+def _fitting(keep: Tensor) -> Pattern:
+    """Return the pattern that the zeros of a mask fit, be it by chance."""
     rows = keep.flatten(1)
     if not bool(keep.any()):  # a layer that pruning emptied by accident; it may live again
         return Pattern()
@@ -258,8 +287,7 @@ def find_pattern(keep: Tensor) -> Pattern:
         for flat in (False, True):
             if (rows.shape[1] if flat else keep.shape[1]) % m == 0:
                 counts = _neighbours(keep, m, flat).sum(-1)
-                # Any very sparse tensor has at most n of m: only a pattern has exactly n nearly everywhere.
-                if int(counts.max()) <= n and float((counts == n).float().mean()) > 0.9:
+                if int(counts.max()) <= n and float((counts == n).float().mean()) > EXACT:
                     return Pattern("n:m", n, m, flat)
     return Pattern()
 
