@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.policy import Metric, Policy, validation_line
@@ -31,6 +31,12 @@ def _texts(value: Any) -> Any:
 
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError("give auto, cpu, cuda or a GPU by its number, such as cuda:1")
+    return value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_texts)]
@@ -83,7 +89,7 @@ class Settings(Policy):
     output_key: str | int | None = None
     batch_size: Annotated[int, Field(ge=1)] = 256
     per_row: bool = False
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     provider: str | None = None
     limit: str | None = None
     """Most bytes that a model file may claim, ``64GiB``; default 16 GiB, and 50 times its size on disk."""

@@ -117,7 +117,8 @@ def validation_line(error: ValidationError) -> str:
     more = f" ({others} more)" if others else ""
     possible = re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
     hint = did_you_mean(str(first["input"]), possible)
-    return f"option {where!r}: {first['input']!r} is not valid: {first['msg'].lower()}.{hint}{more}"
+    rule = first["msg"].removeprefix("Value error, ")
+    return f"option {where!r}: {first['input']!r} is not valid: {rule[0].lower()}{rule[1:]}.{hint}{more}"
 
 
 def _option(error: ErrorDetails) -> str:

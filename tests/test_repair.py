@@ -245,6 +245,8 @@ def test_the_command_repairs_and_says_so(inside: Path, capsys: pytest.CaptureFix
         (["--keep-mask", "--sparsity", "0.5"], "leave out --sparsity"),
         (["--keep-mask", "--method", "lth"], "leave out --method lth"),
         (["--export", "onnx", "-o", "fair.onnx"], "another ending"),
+        (["-o", "fair.onnx"], "--export onnx writes ONNX beside it"),
+        (["--device", "tpu"], "give auto, cpu, cuda or a GPU by its number"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -255,6 +257,22 @@ def test_bad_input_is_one_line(
     assert said.err.startswith("fairguard: error: ")
     assert said.err.count("\n") == 1
     assert text in said.err
+
+
+def test_a_report_that_cannot_be_written_costs_no_repair(inside: Path) -> None:
+    in_the_way = Path("told.pt.report.html")
+
+    def meanwhile(status: Status) -> None:
+        in_the_way.mkdir(exist_ok=True)
+
+    quick = HOW | {"budget": "3epochs", "keep_best": True}
+    with pytest.raises(OutputError, match=r"report.html.* The repair itself is done .* --resume writes its reports"):
+        repair("dense.pt", "pruned.pt", "told.pt", **quick, tell=meanwhile)
+    in_the_way.rmdir()
+    seen: list[Status] = []
+    report = repair("dense.pt", "pruned.pt", "told.pt", **quick, resume=True, tell=seen.append)
+    assert in_the_way.read_text() == report.to_html()
+    assert not seen, "nothing is trained twice"
 
 
 def test_the_frontier_shows_every_trade_off(inside: Path) -> None:

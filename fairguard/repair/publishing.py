@@ -31,16 +31,18 @@ def outputs(files: Places, *, export: str | None, frontier: bool) -> dict[str, P
     """Return every file that a repair or a pruning may write, by what it is.
 
     Raises:
-        OutputError: one of them is an input, or two of them are one.
+        OutputError: one of them is an input, or the model would be called ONNX, which it is not.
     """
+    if files.output.suffix == ".onnx" and not str(files.like).endswith(
+        ".onnx"
+    ):  # that has no weights: told when opened
+        raise OutputError(
+            f"{files.output}: the model has the kind of file that the one given has, and no ONNX. Give -o another "
+            "ending; --export onnx writes ONNX beside it."
+        )
     found = {"model": files.output} | {kind: report_of(files.output, kind) for kind in ("json", "html")}
     if export is not None:
         found["onnx"] = files.output.with_suffix(".onnx")
-        if found["onnx"] == files.output:
-            raise OutputError(
-                f"{files.output} is where --export onnx writes, and the model itself keeps its kind of file: give -o "
-                "another ending."
-            )
     if frontier:
         found |= {letter: point_of(files.output, letter) for letter in LETTERS}
     for path in found.values():

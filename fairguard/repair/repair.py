@@ -15,7 +15,7 @@ import torch
 
 from fairguard.check import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, DataError
+from fairguard.errors import ConfigError, DataError, OutputError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.judge.everybody import fell
@@ -181,10 +181,19 @@ def repair(
             settings=purpose | {"device": str(task.device)},
             seconds=time.monotonic() - started,
         )
-        for kind, text in (("json", report.to_json()), ("html", report.to_html())):
-            write_text(report_of(files.output, kind), text)
+        _tell_on_disk(report, files)
         task.journal.close()
         return report
+
+
+def _tell_on_disk(report: RepairReport, files: Places) -> None:
+    """Write the reports beside FAIR."""
+    try:
+        for kind, text in (("json", report.to_json()), ("html", report.to_html())):
+            write_text(report_of(files.output, kind), text)
+    except OutputError as error:
+        done = f"the repair itself is done ({report.result}). The same command with --resume writes its reports."
+        raise OutputError(f"{str(error).removesuffix(' Name another file.')} {done.capitalize()}") from None
 
 
 def _task(
