@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from count_tables import flips, relabelled, tables
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fairguard.judge.composition import split_of
@@ -151,6 +151,21 @@ def test_more_harm_never_moves_a_group_toward_preserved(n: int, n_rest: int, dat
 counted = st.integers(1, 400).flatmap(
     lambda n: st.integers(0, n).flatmap(lambda b: st.tuples(st.just(b), st.integers(0, n - b), st.just(n)))
 )
+
+
+@verdicts
+@given(st.integers(20, 400), st.integers(500, 9000), st.integers(1, 8), st.integers(0, 20), st.floats(0.005, 0.1))
+@example(260, 9740, 5, 10, 0.02)
+def test_asking_for_more_proof_never_gives_the_all_clear(
+    n: int, n_rest: int, harmed: int, harmed_rest: int, margin: float
+) -> None:
+    """A stricter error rate, or an earlier look, leaves more open; what was open does not end preserved by it."""
+    table = flips(g=(n, harmed, 0), rest=(n_rest, harmed_rest, 0))
+    asked = Policy(permutations=199, metrics="accuracy", margin=margin, alpha=0.2)
+    outcome = judge(table, asked).outcome
+    for more in ({"alpha": 0.05}, {"alpha": 0.01}, {"alpha": 1e-6}, {"looks": 5}, {"looks": 5, "look": 3}):
+        stricter = judge(table, asked.model_copy(update=more)).outcome
+        assert stricter is not Outcome.PRESERVED or outcome is Outcome.PRESERVED
 
 
 @settings(deadline=None)

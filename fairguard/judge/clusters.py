@@ -21,9 +21,9 @@ from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
 from fairguard.judge.everybody import fall_of
-from fairguard.judge.evidence import ROUNDING, Evidence, Rates, rows_that_decide, testable
+from fairguard.judge.evidence import ROUNDING, Evidence, Rates, certifiable, rows_that_decide, testable
 from fairguard.judge.findings import findings_of
-from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
+from fairguard.judge.intervals import mover_lower, mover_upper
 from fairguard.judge.judge import headline_of, outcome_of
 from fairguard.judge.power import detectable
 from fairguard.judge.rates import group_rows, rates_of
@@ -101,7 +101,6 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
     n, n_rest = family.n / scatter.effect, family.n_rest / scatter.effect
     rows = (shares.b * n, shares.c * n, n, shares.b_rest * n_rest, shares.c_rest * n_rest, n_rest)
     lower, upper = mover_lower(*rows, z_family), mover_upper(*rows, z_alpha)
-    floor = without_flips(n, n_rest, z_alpha)
     margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
     excess = shares.loss - shares.loss_rest
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -121,7 +120,7 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
     )
     return Evidence(
         tested=tested,
-        certifiable=tested & (floor < margin),
+        certifiable=tested & certifiable(n, n_rest, margin),
         regressed=harmed & (p <= level),
         preserved=tested & (upper < margin),
         excess=excess,
@@ -129,7 +128,6 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
         upper=np.where(tested, upper, np.nan),
         p=np.where(tested, p, np.nan),
         margin=margin,
-        floor=floor,
         detectable=detectable(**rates, z_family=z_family, margin=margin, strict=policy.strict),
         needed=np.ceil(needed * scatter.effect),
         z_family=z,

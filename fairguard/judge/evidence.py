@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, ndtri
 
 from fairguard.judge.contrasts import Family
@@ -27,6 +27,9 @@ from fairguard.policy import Policy
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+CERTAIN = 0.05
+"""Error rate at which groups are too small to certify. Not the policy's: who asks for more proof, or looks early, would
+find more groups too small, and the all-clear the easier for it."""
 ROUNDING = 1e-12
 """An estimate this close to the margin counts as at the margin: 0.02 has no exact binary fraction."""
 
@@ -37,7 +40,7 @@ class Evidence:
 
     Attributes:
         tested: whether data of this size could show a regression at all.
-        certifiable: whether data of this size could rule out the margin.
+        certifiable: whether data of this size could rule out the margin at :data:`CERTAIN`.
         regressed: proven harm, at or above the margin.
         preserved: the margin is ruled out.
         excess: the group's loss minus the rest's; ``nan`` where either is undefined.
@@ -45,7 +48,6 @@ class Evidence:
         upper: single upper bound of the excess.
         p: family-adjusted p value; ``nan`` where untested.
         margin: tolerated excess.
-        floor: upper bound that not a single flip in group and rest would leave.
         detectable: smallest excess that these rows would show with 80 % power.
         needed: rows in the denominator that would decide, about; ``nan`` where none can be told.
         z_family, z_alpha: critical values of ``lower`` and ``upper``.
@@ -61,7 +63,6 @@ class Evidence:
     upper: FloatArray
     p: FloatArray
     margin: FloatArray
-    floor: FloatArray
     detectable: FloatArray
     needed: FloatArray
     z_family: float
@@ -104,10 +105,9 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
     with np.errstate(invalid="ignore"):
         regressed = harmed & (p <= max(level, 1 / (1 + draws)))  # an early look's level may lie below any p value
     rates = _rates(family)
-    floor = without_flips(family.n, family.n_rest, z_alpha)
     return Evidence(
         tested=tested,
-        certifiable=tested & (floor < margin),
+        certifiable=tested & certifiable(family.n, family.n_rest, margin),
         regressed=regressed,
         preserved=tested & (upper < margin),
         excess=excess,
@@ -115,7 +115,6 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
         upper=np.where(tested, upper, np.nan),
         p=p,
         margin=margin,
-        floor=floor,
         detectable=detectable(**rates, z_family=z_family, margin=margin, strict=policy.strict),
         needed=rows_that_decide(rates, policy, tested=tested, margin=margin, z_family=z_family, z_alpha=z_alpha),
         z_family=z_family,
@@ -153,6 +152,12 @@ def testable(family: Family, policy: Policy) -> BoolArray:
     extreme = gammaln(family.n + 1) + gammaln(family.n_rest + 1) - gammaln(family.n + family.n_rest + 1)
     share: BoolArray = large & (extreme <= np.log(policy.alpha / max(int(large.sum()), 1)))
     return share
+
+
+def certifiable(n: ArrayLike, n_rest: ArrayLike, margin: FloatArray) -> BoolArray:
+    """Return where rows of this number could rule out ``margin``, if not a single one flipped, shape (m,)."""
+    could: BoolArray = without_flips(n, n_rest, float(ndtri(1.0 - CERTAIN))) < margin
+    return could
 
 
 def rows_that_decide(
