@@ -18,6 +18,7 @@ from fairguard.errors import ConfigError, DataError
 from fairguard.flips import FlipsFile
 from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data
+from fairguard.inputs.groups import look_alike
 from fairguard.inputs.limits import DEFAULT, raised_to
 from fairguard.inputs.models import load_model
 from fairguard.inputs.predictor import Predictor
@@ -25,6 +26,7 @@ from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Source
 from fairguard.judge.arrays import count_arrays
 from fairguard.judge.clusters import judge_clustered
+from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.judge.sensitivity import expected_flips
@@ -181,10 +183,18 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
             "confirmed_flips": counted.comparison.confirmed,
             "models": counted.models,
             "noise": counted.noise,
-            "warnings": (*verdict.warnings, *counted.warnings),
+            "warnings": (*verdict.warnings, *_look_alikes(counts, verdict.columns), *counted.warnings),
             "record": counted.record,
         }
     )
+
+
+def _look_alikes(counts: CountTable, columns: Sequence[str]) -> Iterator[str]:
+    """Yield a warning for every sensitive feature with groups that are perhaps meant to be one."""
+    for column, names in zip(counts.columns, counts.levels, strict=True):
+        if column in columns and (pair := look_alike(names)):
+            first, second = (f"{column}={name}" for name in pair)
+            yield f"{first} and {second} look alike and are two groups here: if they are one, make them one in the data"
 
 
 def _discovered(counted: Counted, settings: Settings, verdict: Verdict, *, dependent: bool) -> dict[str, Any]:

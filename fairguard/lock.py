@@ -18,7 +18,7 @@ from typing import Any
 from fairguard.errors import ConfigError
 from fairguard.files import write_text
 from fairguard.judge.intervals import mover, tango
-from fairguard.verdict import NAN, Finding, Outcome, Verdict
+from fairguard.verdict import NAN, Finding, Outcome, Verdict, columns_in
 
 Limits = tuple[float, float]
 
@@ -236,9 +236,8 @@ def _rest(finding: Finding, verdict: Verdict) -> tuple[int, int]:
     only the difference of the two is known, from the rest's loss.
     """
     peers = [f for f in verdict.findings if (f.metric, f.label) == (finding.metric, finding.label)]
-    crossed = [f" & {column}=" for column in verdict.columns]
     for column in verdict.columns:
-        groups = [f for f in peers if f.group.startswith(f"{column}=") and not any(c in f.group for c in crossed)]
+        groups = [f for f in peers if columns_in(f.group, verdict.columns) == [column]]
         if sum(f.n for f in groups) == finding.n + finding.n_rest:
             return sum(f.harmed for f in groups) - finding.harmed, sum(f.helped for f in groups) - finding.helped
     net = 0 if isnan(finding.loss_rest) else round(finding.loss_rest * finding.n_rest)

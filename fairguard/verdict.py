@@ -6,6 +6,8 @@ All rates, drops, bounds and margins are fractions: 0.02 is two percentage point
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +27,12 @@ class Outcome(StrEnum):
     PRESERVED = "preserved"
     REGRESSED = "regressed"
     INCONCLUSIVE = "inconclusive"
+
+
+def columns_in(group: str, columns: Sequence[str]) -> list[str]:
+    """Return which of ``columns`` a group's name speaks of; a column or a value may hold an ``&`` of its own."""
+    without_quoted = re.sub(r'="[^"]*"', "=", group)
+    return [name for name in columns if f" & {name}=" in f" & {without_quoted}"]
 
 
 class _Frozen(BaseModel):

@@ -12,6 +12,7 @@ from torch import nn
 from fairguard import Verdict, check
 from fairguard.cli import run
 from fairguard.errors import DataError, ModelError
+from fairguard.report.text import render
 
 N = 3_000
 NETS = """
@@ -242,3 +243,24 @@ def test_an_answer_beyond_the_classes_is_refused(project: pd.DataFrame) -> None:
     model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
     with pytest.raises(ModelError, match=r"nine\.csv answers class 9 for row 2500; the classes are 2"):
         check(model, "nine.csv", **ROWS, features=["a", "b"])
+
+
+def test_a_value_that_reads_like_an_intersection_is_a_group_of_its_own(project: pd.DataFrame) -> None:
+    race = np.where(project["a"] > 1, "A & sex=F", np.where(project["b"] > 0, "A", "B"))
+    project.assign(race=race).to_csv("rows.csv", index=False)
+    verdict = check("dense.csv", "pruned.parquet", **ROWS | {"groups": ("race", "sex")})
+    rows = {row.group: row.n for row in verdict.groups}
+    assert len(rows) == len(verdict.groups) == 3 + 2 + 6
+    assert rows['race="A & sex=F"'] == (race == "A & sex=F").sum()
+    assert rows["race=A & sex=F"] == ((race == "A") & (project["sex"] == "F")).sum()
+    assert "groups race (3) sex (2) intersections (6)" in render(verdict)
+
+
+def test_values_that_look_alike_are_told(project: pd.DataFrame) -> None:
+    odd = project["a"] > 0
+    project.assign(sex=project["sex"].where(odd, project["sex"] + " ")).to_csv("rows.csv", index=False)
+    verdict = check("dense.csv", "pruned.parquet", **ROWS)
+    assert 'sex="F " and sex=F look alike and are two groups here: if they are one, make them one in the data' in (
+        verdict.warnings
+    )
+    assert {row.group for row in verdict.groups} == {"sex=F", "sex=M", 'sex="F "', 'sex="M "'}

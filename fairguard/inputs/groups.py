@@ -32,6 +32,8 @@ MAX_NUMBERS = 50
 MAX_NAMES = 1_000
 """A column of more different values than this identifies rows rather than groups."""
 
+_LIKE_TWO = re.compile(r" & .*=")
+"""In a value, what would make ``race=A & sex=F`` the name of a value and of an intersection."""
 _BINS = re.compile(r"(?P<column>.+):(?P<edges>[-+0-9.,eE ]+)")
 
 
@@ -203,7 +205,21 @@ class Levels:
 
 
 def _name_at(values: Any, place: int) -> str:
-    return name_of(values[place].as_py())
+    """Return the name of a value, in quotes where it would be taken for something else."""
+    value = values[place].as_py()
+    name = name_of(value)
+    unclear = name == value == MISSING or name != name.strip() or _LIKE_TWO.search(name)
+    return f'"{name}"' if unclear else name
+
+
+def look_alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two names that differ in upper and lower case, blanks or quotes alone."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(" ".join(name.strip('"').split()).casefold(), name)
+        if other != name:
+            return other, name
+    return None
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:

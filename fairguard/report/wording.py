@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fairguard.policy import Metric
-from fairguard.verdict import Finding, Outcome, Pair, Verdict
+from fairguard.verdict import Finding, Outcome, Pair, Verdict, columns_in
 
 RULES = {
     "FG101": "accuracy fell more in one group than in the rest",
@@ -84,7 +84,7 @@ def finding_line(finding: Finding) -> str:
 
 def groups_line(verdict: Verdict) -> str:
     """Return what was judged: rows, groups, metrics, margin and error rate."""
-    of_groups = [_columns_of(row.group, verdict.columns) for row in verdict.groups]
+    of_groups = [columns_in(row.group, verdict.columns) for row in verdict.groups]
     columns = [f"{name} ({of_groups.count([name])})" for name in verdict.columns]
     crossed = sum(len(names) > 1 for names in of_groups)
     if crossed:
@@ -210,11 +210,6 @@ def _pair(name: str, value: Pair) -> str:
     if name in ("cwv", "cwv_debiased"):
         return f"{value.dense:.5f} -> {value.pruned:.5f}"
     return f"{percent(value.dense)} -> {percent(value.pruned)}"
-
-
-def _columns_of(group: str, columns: Sequence[str]) -> list[str]:
-    """Return the columns whose values a group's name holds; a name or a value may hold an ``&`` of its own."""
-    return [name for name in columns if f" & {name}=" in f" & {group}"]
 
 
 def _of_one_class(group: str, classes: Sequence[str]) -> bool:
