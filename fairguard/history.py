@@ -7,7 +7,9 @@ count, never a verdict, so that a folder that cannot be written is no error.
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from fairguard.files import write_text
 from fairguard.report.wording import percent
 from fairguard.verdict import Verdict
 
+USUAL = 0.05
+"""Chance of a false alarm that needs no word."""
+FOR_MANY = 0.01
+"""Alpha that is advised where many models are judged on the same rows."""
 MOST = 10_000
 """Models remembered for one set of rows."""
 
@@ -23,25 +29,27 @@ MOST = 10_000
 def with_runs(verdict: Verdict) -> Verdict:
     """Return the verdict whose record says how many models were judged on its rows, and what that does to alpha."""
     digests = [verdict.record.get(name, {}).get("sha256") for name in ("data", "pruned")]
-    runs = runs_on(*digests)
-    if runs is None:
+    alpha = verdict.policy.alpha
+    levels = levels_on(*digests, alpha=alpha)
+    if levels is None:
         return verdict
-    bound = false_alarm_bound(runs, verdict.policy.alpha)
+    runs, bound = len(levels), false_alarm_bound(levels)
     seen = {"models_judged": runs, "false_alarm_bound": round(bound, 4)}
+    advice = f"--alpha {FOR_MANY} for many, or " if alpha > FOR_MANY else ""
     line = (
-        f"{runs} models were judged on these rows, each with a {percent(verdict.policy.alpha, 0)} chance of a false "
-        f"alarm: {percent(bound, 0)} for one among them. Use --alpha 0.01 for many, or rows of their own for a release."
+        f"{runs} models were judged on these rows: a {percent(bound, 0)} chance of a false alarm for one among them. "
+        f"Use {advice}rows of their own for a release."
     )
     return verdict.model_copy(
         update={
             "record": {**verdict.record, "same_rows": seen},
-            "warnings": (*verdict.warnings, line) if runs > 1 else verdict.warnings,
+            "warnings": (*verdict.warnings, line) if runs > 1 and bound > USUAL else verdict.warnings,
         }
     )
 
 
-def runs_on(data: str | None, pruned: str | None) -> int | None:
-    """Return how many different models were judged on the rows with digest ``data``, this one included.
+def levels_on(data: str | None, pruned: str | None, *, alpha: float) -> list[float] | None:
+    """Return the largest alpha that each model was judged at on the rows with digest ``data``, this one included.
 
     ``None`` where rows or model have no digest (they are in memory), or nothing is to be kept.
     """
@@ -49,18 +57,18 @@ def runs_on(data: str | None, pruned: str | None) -> int | None:
     if folder is None or data is None or pruned is None:
         return None
     path = folder / "runs" / f"{data[:32]}.json"
-    known = _read(path)
-    if pruned not in known and len(known) < MOST:
-        known.append(pruned)
+    known = _read(path, alpha)
+    if known.get(pruned, 0.0) < alpha and (pruned in known or len(known) < MOST):
+        known[pruned] = alpha
         with suppress(OSError, FairguardError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(known))
-    return len(known)
+    return list(known.values())
 
 
-def false_alarm_bound(runs: int, alpha: float) -> float:
-    """Return the chance of a false alarm in at least one of ``runs`` harmless, independent checks."""
-    return 1.0 - (1.0 - alpha) ** runs
+def false_alarm_bound(levels: Iterable[float]) -> float:
+    """Return the chance of a false alarm in at least one of several harmless, independent checks at these levels."""
+    return 1.0 - math.prod(1.0 - level for level in levels)
 
 
 def _folder() -> Path | None:
@@ -71,9 +79,10 @@ def _folder() -> Path | None:
     return Path(named or Path(base) / "fairguard").expanduser()
 
 
-def _read(path: Path) -> list[str]:
-    with suppress(OSError, ValueError):
+def _read(path: Path, alpha: float) -> dict[str, float]:
+    """Return the models remembered and their alphas; this check's own for those that an older release listed alone."""
+    with suppress(OSError, ValueError, TypeError):
         known = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(known, list):
-            return [str(digest) for digest in known]
-    return []
+        levels = known if isinstance(known, dict) else dict.fromkeys(known, alpha)
+        return {str(digest): min(max(float(level), 0.0), 1.0) for digest, level in levels.items()}
+    return {}

@@ -208,6 +208,10 @@ class Verdict(_Frozen):
     columns: tuple[str, ...] = ()
     """The sensitive features judged."""
     labelled: bool = True
+    weighted: bool = False
+    """Rates, losses and estimates are weighted; numbers of rows and of flips never are."""
+    level: float = NAN
+    """Error rate of each upper bound: ``alpha``, or what this of several looks spends of it."""
     summaries: tuple[Summary, ...] = ()
     slices: tuple[Finding, ...] = ()
     """Regressions in intersections that nobody named, from ``--discover``."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fairguard.history import false_alarm_bound, runs_on
+from fairguard.history import false_alarm_bound, levels_on
 
 
 @pytest.fixture
@@ -14,35 +14,49 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_model_counts_and_the_same_one_does_not(cache: Path) -> None:
-    assert [runs_on("rows", model) for model in ("a", "b", "a", "c")] == [1, 2, 2, 3]
-    assert runs_on("other rows", "a") == 1
+    assert [len(levels_on("rows", model, alpha=0.05)) for model in ("a", "b", "a", "c")] == [1, 2, 2, 3]
+    assert levels_on("other rows", "a", alpha=0.05) == [0.05]
+
+
+def test_each_model_counts_at_the_largest_alpha_that_it_was_judged_at(cache: Path) -> None:
+    levels_on("rows", "a", alpha=0.05)
+    levels_on("rows", "b", alpha=0.01)
+    levels_on("rows", "a", alpha=0.01)
+    assert levels_on("rows", "c", alpha=0.01) == [0.05, 0.01, 0.01]
+    assert false_alarm_bound([0.05, 0.01, 0.01]) == pytest.approx(1 - 0.95 * 0.99 * 0.99)
+
+
+def test_models_that_an_older_release_listed_count(cache: Path) -> None:
+    (cache / "runs").mkdir(parents=True)
+    (cache / "runs" / "rows.json").write_text('["a", "b"]')
+    assert levels_on("rows", "c", alpha=0.05) == [0.05] * 3
 
 
 def test_only_digests_are_kept(cache: Path) -> None:
-    runs_on("d" * 64, "p" * 64)
+    levels_on("d" * 64, "p" * 64, alpha=0.05)
     files = [path for path in cache.rglob("*") if path.is_file()]
-    assert [path.read_text() for path in files] == [f'["{"p" * 64}"]']
+    assert [path.read_text() for path in files] == [f'{{"{"p" * 64}": 0.05}}']
 
 
 def test_nothing_is_kept_when_told_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIRGUARD_CACHE", "off")
-    assert runs_on("rows", "a") is None
+    assert levels_on("rows", "a", alpha=0.05) is None
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("content", ["{", '{"a": 1}', "\x00"])
+@pytest.mark.parametrize("content", ["{", '{"a": "x"}', "7", "\x00"])
 def test_a_broken_file_is_begun_anew(cache: Path, content: str) -> None:
     (cache / "runs").mkdir(parents=True)
     (cache / "runs" / "rows.json").write_text(content)
-    assert runs_on("rows", "a") == 1
+    assert levels_on("rows", "a", alpha=0.05) == [0.05]
 
 
 def test_a_cache_that_is_a_file_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FAIRGUARD_CACHE", str(tmp_path / "file"))
-    assert runs_on("rows", "a") == 1
+    assert levels_on("rows", "a", alpha=0.05) == [0.05]
 
 
 def test_ten_pull_requests_at_five_percent() -> None:
-    assert false_alarm_bound(1, 0.05) == pytest.approx(0.05)
-    assert false_alarm_bound(10, 0.05) == pytest.approx(0.401, abs=0.001)
+    assert false_alarm_bound([0.05]) == pytest.approx(0.05)
+    assert false_alarm_bound([0.05] * 10) == pytest.approx(0.401, abs=0.001)

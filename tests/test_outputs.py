@@ -77,6 +77,35 @@ def test_two_runs_never_share_a_journal(tmp_path: Path) -> None:
     assert Journal(tmp_path / "j", purpose={"a": 1}).dropped, "a run that has died holds nothing"
 
 
+def test_a_journal_lets_go_of_its_folder_however_the_work_ends(tmp_path: Path) -> None:
+    def work(*, resume: bool) -> None:
+        with Journal(tmp_path / "j", purpose={"a": 1}, resume=resume) as journal:
+            if resume:
+                assert journal.load("stage.running") is not None
+                journal.forget("stage.running")
+            else:
+                journal.save("stage.running", {"x": torch.ones(2)})
+            raise ValueError("the work failed")
+
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="the work failed") as kept:
+            work(resume=resume)
+        assert kept.tb, "whoever keeps the error keeps the journal alive"
+        assert (tmp_path / "j").exists() != resume, "a folder without a stage is of no use"
+
+
+def test_a_damaged_checkpoint_is_done_anew_and_told(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", purpose={"a": 1}) as journal:
+        journal.save("stage.running", {"x": torch.ones(2)})
+        journal.save("stage.done", {"x": torch.ones(2)})
+    for name, size in (("stage.running.pt", 100), ("stage.done.pt", 0)):
+        (tmp_path / "j" / name).write_bytes((tmp_path / "j" / name).read_bytes()[:size])
+    with Journal(tmp_path / "j", purpose={"a": 1}, resume=True) as journal:
+        assert journal.load("stage.running") is None
+        assert journal.stage("stage", lambda: {"x": torch.zeros(1)})["x"].item() == 0
+        assert [note.split(" could")[0] for note in journal.notes] == ["stage.running.pt", "stage.done.pt"]
+
+
 def test_a_resumed_run_says_what_is_other(tmp_path: Path) -> None:
     Journal(tmp_path / "j", purpose={"data": 1, "plan": {"lr": 0.1, "budget": "1x"}})
     with pytest.raises(ConfigError, match=r"another run \(other data, plan\.lr\)"):

@@ -275,6 +275,22 @@ def test_a_report_that_cannot_be_written_costs_no_repair(inside: Path) -> None:
     assert not seen, "nothing is trained twice"
 
 
+def test_another_model_in_memory_is_not_resumed(inside: Path) -> None:
+    def stop(status: Status) -> None:
+        raise KeyboardInterrupt
+
+    dense, pruned = digits.build(), digits.build()
+    dense.load_state_dict(loaded("dense.pt"))
+    pruned.load_state_dict(loaded("pruned.pt"))
+    quick = HOW | {"budget": "3epochs", "keep_best": True, "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        repair(dense, pruned, "memory.pt", **quick, tell=stop)
+    with torch.no_grad():
+        next(iter(dense.parameters())).mul_(1.01)
+    with pytest.raises(ConfigError, match=r"of another run \(other dense"):
+        repair(dense, pruned, "memory.pt", **quick, resume=True)
+
+
 def test_the_frontier_shows_every_trade_off(inside: Path) -> None:
     quick = HOW | {"budget": "3epochs", "keep_best": True, "frontier": True}
     text = repair("dense.pt", "pruned.pt", "front.pt", **quick).to_text()

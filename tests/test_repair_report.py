@@ -203,7 +203,7 @@ def test_more_rows_are_judged_with_the_options_that_were_typed() -> None:
 
 
 def test_the_frontier_is_a_plane_of_letters() -> None:
-    point = {"accuracy": 0.9, "excess": 0.02, "harm": 0.1, "chosen": False}
+    point = {"accuracy": 0.9, "excess": 0.02, "violation": 0.01, "harm": 0.1, "chosen": False}
     tried = (
         point | {"letter": "A", "trade_off": "accuracy alone", "file": "fair.A.pt"},
         point

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +73,12 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
 
     given = {name: value for name, value in own.items() if value is not None and value is not False and value != ()}
     try:
-        report = repair(
-            dense, pruned, given.pop("output", None), settings=settings, tell=epochs_shown(quiet=quiet), **given
-        )
+        how: dict[str, Any] = {"settings": settings, "tell": epochs_shown(quiet=quiet)}
+        how["typed"] = typed_again("check", leave_out=LEFT_OUT)
+        report = repair(dense, pruned, given.pop("output", None), **how, **given)
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
         raise
-    report = replace(report, options=typed_again("check", leave_out=LEFT_OUT))
     text = {"text": report.to_text, "json": report.to_json, "html": report.to_html}[format]().rstrip("\n")
     click.echo(text.splitlines()[-1] if quiet and format == "text" else text)
     return report.exit_code

@@ -19,7 +19,7 @@ from scipy.stats import norm, t
 from fairguard.errors import DataError
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
-from fairguard.judge.estimands import favourable
+from fairguard.judge.estimands import RULES, favourable
 from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import ROUNDING, Evidence, Rates, certifiable, rows_that_decide, testable
 from fairguard.judge.findings import findings_of
@@ -28,7 +28,7 @@ from fairguard.judge.judge import headline_of, outcome_of
 from fairguard.judge.power import detectable
 from fairguard.judge.rates import group_rows, rates_of
 from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, scatter_of, shares_of, weights_of
-from fairguard.judge.spending import spent_alpha
+from fairguard.judge.spending import level_of, spent_alpha
 from fairguard.judge.summaries import summaries_of
 from fairguard.policy import Policy
 from fairguard.verdict import NAN, Finding, GroupRow, Verdict
@@ -37,6 +37,8 @@ FloatArray = NDArray[np.float64]
 
 SCALE = float(1 << 20)
 """Weighted counts are kept in millionths of a row, as integers."""
+LEAST = 2.0
+"""Independent units that a group and its rest are worth at least, to be tested."""
 
 
 def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = None) -> Verdict:
@@ -65,7 +67,7 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
     evidence = clustered_evidence(family, shares, scatter, policy=policy)
     outcome = outcome_of(evidence, policy)
     weighted = replace(table, counts=np.rint(table.counts * weights_of(table) * SCALE).astype(np.int64))
-    findings = _findings(table, weighted, family, evidence, policy)
+    findings = _findings(table, weighted, family, evidence, policy, units=scatter.units)
     label, grouping = favourable(table, policy), family.grouping
     rates = rates_of(weighted, grouping, label)
     known, counted = (group_rows(r, table.classes) for r in (rates, rates_of(table, grouping, label)))
@@ -83,6 +85,8 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
         classes=table.classes,
         columns=grouping.columns,
         labelled=table.labelled,
+        weighted=WEIGHT in table.columns,
+        level=level_of(policy),
         summaries=tuple(summary.model_copy(update={"bound": NAN}) for summary in summaries),
         warnings=(*fall.warnings, *_warnings(table, scatter)),
     )
@@ -90,7 +94,7 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
 
 def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, policy: Policy) -> Evidence:
     """Return what the clusters prove of every contrast under the policy's error rates."""
-    tested = testable(family, policy) & (scatter.units >= 2)
+    tested = testable(family, policy) & (scatter.units >= LEAST)
     level = spent_alpha(policy.alpha, policy.looks, policy.look, comparisons=max(int(tested.sum()), 1))
     alone = spent_alpha(policy.alpha, policy.looks, policy.look)
     maxima = np.sort(scatter.sign_flips(tested, draws=policy.permutations, seed=policy.seed))
@@ -129,7 +133,7 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
         p=np.where(tested, p, np.nan),
         margin=margin,
         detectable=detectable(**rates, z_family=z_family, margin=margin, strict=policy.strict),
-        needed=np.ceil(needed * scatter.effect),
+        needed=np.where(scatter.units < LEAST, np.nan, np.ceil(needed * scatter.effect)),
         z_family=z,
         z_alpha=float(norm.isf(alone)),
         draws=len(maxima),
@@ -137,16 +141,46 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
 
 
 def _findings(
-    table: CountTable, weighted: CountTable, family: Family, evidence: Evidence, policy: Policy
+    table: CountTable, weighted: CountTable, family: Family, evidence: Evidence, policy: Policy, *, units: FloatArray
 ) -> tuple[Finding, ...]:
-    """Return findings with numbers of rows, and with rates and losses of weighted rows."""
+    """Return findings with numbers of rows, and with rates and losses of weighted rows.
+
+    Args:
+        table: the counts.
+        weighted: the same, weighted.
+        family: the contrasts.
+        evidence: what was proven of them.
+        policy: what was asked.
+        units: shape (m,), independent units that each contrast's smaller side is worth.
+    """
     reweighted = contrasts(weighted, family.grouping, estimands=family.estimands)
     known = {(f.group, f.rule, f.label): f for f in findings_of(weighted, reweighted, evidence, policy=policy)}
     names = ("rate", "loss", "loss_rest", "composition", "specific")
+    found = findings_of(table, family, evidence, policy=policy)
+    worth = {_key(table, family, i): float(units[i]) for i in range(len(family))}
     return tuple(
-        f.model_copy(update={name: getattr(known[f.group, f.rule, f.label], name) for name in names})
-        for f in findings_of(table, family, evidence, policy=policy)
+        f.model_copy(
+            update={name: getattr(known[f.group, f.rule, f.label], name) for name in names}
+            | _too_few_units(f, worth[f.group, f.rule, f.label], policy)
+        )
+        for f in found
     )
+
+
+def _key(table: CountTable, family: Family, i: int) -> tuple[str, str, str | None]:
+    """Return what the finding of the i-th contrast is known by."""
+    estimand = family.estimands[family.estimand[i]]
+    label = None if estimand.label is None else table.classes[estimand.label]
+    return family.grouping.groups[family.group[i]].name, RULES[estimand.metric], label
+
+
+def _too_few_units(finding: Finding, units: float, policy: Policy) -> dict[str, str]:
+    """Return the reason of a finding that no number of rows like these would decide; nothing for others."""
+    if units >= LEAST or min(finding.n, finding.n_rest) < policy.min_group:
+        return {}
+    if not units:
+        return {"reason": "the rows of the group, or all others, weigh nothing"}
+    return {"reason": "one cluster has nearly all rows of the group, or all others: more clusters are needed"}
 
 
 def _counted(rates: GroupRow, counts: GroupRow) -> GroupRow:

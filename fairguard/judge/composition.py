@@ -40,8 +40,8 @@ def split_of(table: CountTable, grouping: Grouping) -> Split:
     n_all, lost_all = (np.bincount(stratum, amounts, len(first)) for amounts in (table.counts, change))
     size = n.sum(axis=1, keepdims=True)
     drop_all = lost_all / n_all
-    composition = ((n / size - n_all / n_all.sum()) * drop_all).sum(axis=1)
-    specific = (lost / size - n / size * drop_all).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):  # a group whose rows weigh nothing has neither
+        composition = ((n / size - n_all / n_all.sum()) * drop_all).sum(axis=1)
+        specific = (lost / size - n / size * drop_all).sum(axis=1)
         beyond = 1.0 / (1.0 - size[:, 0] / n_all.sum())
         return Split(*(np.where(np.isfinite(beyond), part * beyond, np.nan) for part in (composition, specific)))

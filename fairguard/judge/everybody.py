@@ -37,14 +37,17 @@ def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Poli
         effect: how many rows are worth one independent row.
     """
     z, n = -float(ndtri(policy.alpha)), overall.n / effect
-    churn = (overall.harmful_flips + overall.beneficial_flips) / overall.n
+    changed = (table.dense == table.y) != (table.pruned == table.y)
+    churn = float(table.counts[changed].sum()) / table.n  # weighted, as the drop is
     if not overall.drop > max(LARGE, z * np.sqrt(churn / n)):  # also where there are no labels
         return Fall()
     useless = _no_better(table, overall, z=z, n=n)
     fate = f"the pruned model is broken: {useless}" if useless else "everybody lost"
     if outcome is Outcome.PRESERVED:
         aside = f"but accuracy fell from {_change(overall)} for everybody"
-        return Fall(aside, (f"{fell(overall)}: no group lost more than the others, but {fate}. {REMEDY}",))
+        return Fall(
+            aside, (f"{fell(overall)}: no group lost more than the others beyond the margin, but {fate}. {REMEDY}",)
+        )
     return Fall(warnings=(f"{fell(overall)}: {fate}. {REMEDY}",)) if useless else Fall()
 
 

@@ -12,7 +12,7 @@ from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import Evidence, evidence_of
 from fairguard.judge.findings import findings_of
 from fairguard.judge.rates import group_rows, rates_of
-from fairguard.judge.spending import spent_alpha
+from fairguard.judge.spending import level_of
 from fairguard.judge.summaries import summaries_of
 from fairguard.policy import Policy
 from fairguard.verdict import Finding, Outcome, Verdict
@@ -44,7 +44,6 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
     rates = rates_of(table, family.grouping, label)
     overall, rows = group_rows(rates, table.classes)
     fall = fall_of(table, overall, outcome, policy)
-    level = spent_alpha(policy.alpha, policy.looks, policy.look)
     return Verdict(
         outcome=outcome,
         headline=headline_of(outcome, findings, aside=fall.aside),
@@ -56,7 +55,8 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
         classes=table.classes,
         columns=family.grouping.columns,
         labelled=table.labelled,
-        summaries=summaries_of(table, family.grouping, rates, label=label, alpha=level),
+        level=level_of(policy),
+        summaries=summaries_of(table, family.grouping, rates, label=label, alpha=level_of(policy)),
         warnings=(*fall.warnings, *_warnings(family, policy)),
     )
 

@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from fairguard.errors import ConfigError
+from fairguard.policy import Policy
 
 FloatArray = NDArray[np.float64]
 
@@ -42,6 +43,11 @@ def spent_alpha(alpha: float, looks: int, look: int, *, comparisons: int = 1) ->
     if looks == 1:
         return alpha
     return comparisons * float(norm.sf(_boundaries(alpha / comparisons, looks)[look - 1]))
+
+
+def level_of(policy: Policy) -> float:
+    """Return the level of a single finding's upper bound: ``alpha``, or what this look spends of it."""
+    return spent_alpha(policy.alpha, policy.looks, policy.look)
 
 
 def cumulative_spending(alpha: float, share: float) -> float:

@@ -96,8 +96,8 @@ class _Limits:
 
 def _about_accuracy(column: str, at: NDArray[np.intp], rates: Rates, limits: _Limits) -> Iterator[Summary]:
     accuracy, n, everybody = rates.accuracy[at], rates.n[at, None], rates.accuracy[-1]
-    drop = (rates.harmful[at] - rates.beneficial[at]) / rates.n[at]
     with np.errstate(invalid="ignore", divide="ignore"):
+        drop = (rates.harmful[at] - rates.beneficial[at]) / rates.n[at]
         lost = rates.harmful - rates.beneficial
         excess = drop - (lost[-1] - lost[at]) / (rates.n[-1] - rates.n[at])
         noise = accuracy * (1 - accuracy) / (n - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fairguard.repair.task import Candidate, Options, Task
@@ -26,6 +26,8 @@ class Frontier:
 
     best: Candidate
     candidates: tuple[Candidate, ...]
+    change: dict[str, float] = field(default_factory=dict)
+    """Options of the best that are not the task's own."""
 
 
 def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
@@ -37,10 +39,11 @@ def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
         found = method(replace(task, journal=task.journal.within(f"trade-off-{place}"), **how))
         # All points by the same yardstick: the task's own tolerance.
         candidates.append(replace(found, score=task.score_of(found.weights)))
-    best = candidates[task.best_of([candidate.score for candidate in candidates])]
+    place = task.best_of([candidate.score for candidate in candidates])
+    best, chosen = candidates[place], list(TRADE_OFFS.values())[place]
     points = [
         {"letter": letter, "trade_off": name, **change, **asdict(candidate.score), "chosen": candidate is best}
         for letter, (name, change), candidate in zip(LETTERS, TRADE_OFFS.items(), candidates, strict=True)
     ]
     spent = sum(candidate.epochs for candidate in candidates)
-    return Frontier(replace(best, epochs=spent, trials=(*points, *best.trials)), tuple(candidates))
+    return Frontier(replace(best, epochs=spent, trials=(*points, *best.trials)), tuple(candidates), chosen)

@@ -42,6 +42,8 @@ def written(path: Path) -> Iterator[None]:
 class Journal:
     """A folder of stages. Without a folder nothing is kept and every stage runs.
 
+    As a context it lets go of the folder however the work ends; work that failed leaves none behind without a stage.
+
     Args:
         folder: where to keep; ``None`` for nowhere.
         purpose: what is being done with what (hashes, settings); a journal of another purpose is not continued.
@@ -50,6 +52,7 @@ class Journal:
     Attributes:
         folder: where stages are kept, or ``None``.
         dropped: whether what another run had left behind, when it was interrupted, is gone now.
+        damaged: names of files that could not be read, so that their work is done anew.
 
     Raises:
         ConfigError: ``resume`` with a journal of another purpose, or somebody else is at work in the folder.
@@ -58,6 +61,7 @@ class Journal:
     def __init__(self, folder: Path | None, *, purpose: dict[str, Any] | None = None, resume: bool = False) -> None:
         """Open the folder, emptied unless it is to be resumed."""
         self.folder, self.dropped = folder, False
+        self.damaged: list[str] = []
         self._held: IO[str] | None = None  # a lock, until the journal is closed or forgotten, or the process ends
         if folder is None:
             return
@@ -81,9 +85,23 @@ class Journal:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what the user should know of the folder, one sentence each."""
-        if not self.dropped:
-            return ()
-        return ("an interrupted run to the same output was dropped and all was done anew; --resume goes on from one",)
+        found = [f"{name} could not be read and its work was done anew" for name in self.damaged]
+        if self.dropped:
+            found += [
+                "an interrupted run to the same output was dropped and all was done anew; --resume goes on from one"
+            ]
+        return tuple(found)
+
+    def __enter__(self) -> Journal:
+        """Return the journal itself."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Let go of the folder, and remove it where the work failed before anything could be resumed."""
+        failed = isinstance(error, Exception)  # an interrupt is none
+        if self.folder is not None and failed and not any(self.folder.glob("**/*.pt")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
 
     def within(self, name: str) -> Journal:
         """Return the journal of a part of the work, kept inside this one."""
@@ -91,6 +109,7 @@ class Journal:
         if self.folder is not None:
             part.folder = self.folder / name
             part.folder.mkdir(exist_ok=True)
+        part.damaged = self.damaged
         return part
 
     def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -106,10 +125,15 @@ class Journal:
         return result
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Return what was saved under ``name``, on the CPU, or ``None``."""
+        """Return what was saved under ``name``, on the CPU; ``None`` for nothing, or for a file cut short."""
         if self.folder is None or not (path := self.folder / f"{name}.pt").exists():
             return None
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # torch raises whatever the damage makes it stumble over
+            self.damaged.append(path.name)
+            path.unlink()
+            return None
         return found
 
     def save(self, name: str, state: dict[str, Any]) -> None:
@@ -127,6 +151,9 @@ class Journal:
         """Remove the folder: the work is done."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
         if self._held is not None:
             self._held.close()
 

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from fairguard.repair.record import Record, Result
-from fairguard.repair.text import last_line, needed_lines, next_step, rows_line, side_by_side, span, why_not
+from fairguard.repair.text import CHOSEN, last_line, needed_lines, next_step, rows_line, side_by_side, span, why_not
 from fairguard.report.declared import Declared
 from fairguard.report.html import render_all
 from fairguard.report.wording import bounds, finding_name, percent, points
@@ -91,16 +91,25 @@ def _trade_offs(tried: Sequence[dict[str, Any]]) -> str:
     if not tried:
         return ""
     rows = [
-        (t["letter"], t["trade_off"], percent(t["accuracy"], 2), points(t["excess"]), percent(t["harm"]),
-         t.get("file") or "-", "chosen" if t["chosen"] else "") for t in tried
+        (t["letter"], t["trade_off"], percent(t["accuracy"], 2), points(t["excess"]), points(t["violation"]),
+         percent(t["harm"], 2), t.get("file") or "-", "chosen" if t["chosen"] else "") for t in tried
     ]  # fmt: skip
-    head = ("", "trade-off", "accuracy", "worst excess drop, points", "harmful flips", "file", "")
+    head = (
+        "",
+        "trade-off",
+        "accuracy",
+        "worst excess drop, points",
+        "over tolerance, points",
+        "harmful flips",
+        "file",
+        "",
+    )
     found = [(t["accuracy"], t["excess"], t["letter"]) for t in tried]
     marks = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/><text x="{x + 7:.1f}" y="{y + 4:.1f}" font-size="13">{name}</text>'
         for x, y, name in _placed(found)
     )
-    note = '<p class="small">On the tune rows. Right is more accurate, down is fairer.</p>'
+    note = f'<p class="small">On the tune rows. Right is more accurate, down is fairer. {CHOSEN.capitalize()}.</p>'
     drawn = _plot(marks, found, "accuracy", "worst excess drop, points")
     return "<h2>Trade-offs to choose from</h2>" + note + drawn + _table(head, rows)
 

@@ -50,6 +50,8 @@ EQUAL = (
     "what was asked for shows in the worst group and MCD of both models"
 )
 """What the user should know of a verdict on a model that was to be equal, not true to dense."""
+HEEDS_REFERENCE = ("ballot", "keep-mask", "ceag", "bias-shift")
+HEEDING = f"{', '.join(HEEDS_REFERENCE[:-1])} and {HEEDS_REFERENCE[-1]}"
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,32 @@ def _pruned(
 ) -> PruneReport:
     work = _prepared(dense, files, plan, settings, **named)
     purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "check": described(settings)}
-    journal = Journal(None if work.parts is None else files.journal, purpose=purpose, resume=plan.resume)
-    found = _one_shot(work) if work.parts is None else _by_method(work, work.parts, settings, plan, journal, listener)
-    sparsity = _write(found, work, files, settings, plan)
-    journal.close()
+    with Journal(None if work.parts is None else files.journal, purpose=purpose, resume=plan.resume) as journal:
+        parts = work.parts
+        found = _one_shot(work) if parts is None else _by_method(work, parts, settings, plan, journal, listener)
+        sparsity = _write(found, work, files, settings, plan)
+        verdict = None if work.rows is None else _verdict(dense, work, files, settings)
+        notes = (*left_dense(work.net), *_notes(plan), *journal.notes, *(parts.notes if parts else ()), *listener.notes)
+        report = _reported(dense, files, plan, work, found, sparsity=sparsity, verdict=verdict)
+        report = replace(report, notes=notes, settings=purpose, seconds=time.monotonic() - started)
+        write_text(f"{files.output}.report.json", report.to_json())
+        journal.close()
+    return report
 
-    verdict = None if work.rows is None else _verdict(dense, work, files, settings)
-    report = PruneReport(
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    """Return what the user should know of what was asked for."""
+    if plan.reference == "dense":
+        return ()
+    if plan.method not in HEEDS_REFERENCE:
+        return (f"--reference equal changes nothing in how --method {plan.method} trains: {HEEDING} know it",)
+    return (EQUAL,)
+
+
+def _reported(
+    dense: Any, files: Places, plan: Plan, work: _Work, found: Candidate, *, sparsity: float, verdict: Verdict | None
+) -> PruneReport:
+    return PruneReport(
         dense=str(dense) if isinstance(dense, str | Path) else "DENSE",
         output=str(files.output),
         exported=None if plan.export is None else str(files.output.with_suffix(".onnx")),
@@ -164,19 +185,8 @@ def _pruned(
         verdict=verdict,
         splits={} if work.parts is None else work.parts.how,
         epochs=found.epochs,
-        seconds=time.monotonic() - started,
-        settings=purpose,
         trials=found.trials,
-        notes=(
-            *left_dense(work.net),
-            *((EQUAL,) if plan.reference == "equal" else ()),
-            *journal.notes,
-            *(() if work.parts is None else work.parts.notes),
-            *listener.notes,
-        ),
     )
-    write_text(f"{files.output}.report.json", report.to_json())
-    return report
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ from fairguard.repair.proof import Proof, prove
 from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
+from fairguard.repair.rows import Rows, tensors_of
 from fairguard.repair.task import Options, Status, Task
-from fairguard.repair.writing import count_zeros
+from fairguard.repair.writing import count_zeros, sha256_of_tensors
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
@@ -119,6 +121,7 @@ def repair(
     tune: Any = None,
     settings: Settings | None = None,
     tell: Callable[[Status], None] | None = None,
+    typed: str = "",
     **options: Any,
 ) -> RepairReport:
     """Return what a repair of ``pruned`` did and proved; the repaired model is written to ``output``.
@@ -133,6 +136,7 @@ def repair(
         tune: rows to choose by, best some that dense never saw; default a part of the rows to train on.
         settings: the check's options, as a configuration file gives them.
         tell: called after every epoch.
+        typed: options typed to a command that a check takes as well, for the next step in the reports.
         **options: options of :class:`Plan` (``method``, ``budget``, ...) and of the check (``label``, ``groups``, ...).
 
     Raises:
@@ -161,29 +165,35 @@ def repair(
         others: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
         parts = divided(source, settings, **others, classes=check.classes, seed=settings.seed)
         listener = Listener(tell)
-        with repeatable(settings.seed):
+        with repeatable(settings.seed), ExitStack() as stack:
             task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
             purpose = _purpose(files, plan, task, settings)
-            task = replace(task, journal=Journal(files.journal, purpose=purpose, resume=plan.resume))
-            rehearse(files, task, export=plan.export)
-            method, least = method_named(plan.work), LEAST.get(plan.work, 1)
-            repairs = len(TRADE_OFFS) if plan.frontier else 1
-            task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
-            listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
-            found = explored(task, method) if plan.frontier else Frontier(method(task), ())
-
-        report = _proven(found, task, files, plan, models=models, parts=parts, settings=settings)
-        report = replace(
-            report,
-            check=check,
-            files=replace(named, output=str(files.output)),
-            notes=(*_notes(task, parts, plan, settings, check), *listener.notes, *report.notes),
-            settings=purpose | {"device": str(task.device)},
-            seconds=time.monotonic() - started,
-        )
-        _tell_on_disk(report, files)
-        task.journal.close()
+            journal = stack.enter_context(Journal(files.journal, purpose=purpose, resume=plan.resume))
+            task = replace(task, journal=journal)
+            found = _found(task, files, plan, listener)
+            report = _proven(found, task, files, plan, models=models, parts=parts, settings=settings)
+            report = replace(
+                report,
+                check=check,
+                files=replace(named, output=str(files.output)),
+                notes=(*_notes(task, parts, plan, settings, check), *listener.notes, *report.notes),
+                settings=purpose | {"options": purpose["options"] | found.change, "device": str(task.device)},
+                options=typed,
+                seconds=time.monotonic() - started,
+            )
+            _tell_on_disk(report, files)
+            journal.close()
         return report
+
+
+def _found(task: Task, files: Places, plan: Plan, listener: Listener) -> Frontier:
+    """Return what the method makes of the task, once it is known that it can be written."""
+    rehearse(files, task, export=plan.export)
+    method, least = method_named(plan.work), LEAST.get(plan.work, 1)
+    repairs = len(TRADE_OFFS) if plan.frontier else 1
+    task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
+    listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
+    return explored(task, method) if plan.frontier else Frontier(method(task), ())
 
 
 def _tell_on_disk(report: RepairReport, files: Places) -> None:
@@ -212,7 +222,24 @@ def _task(
 def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[str, Any]:
     """Return what it takes to do this again; an interrupted repair goes on only if all of it is the same."""
     how = {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options), "check": described(settings)}
-    return files.hashes() | how | {"torch": torch.__version__}
+    return files.hashes() | _in_memory(files, task) | how | {"torch": torch.__version__}
+
+
+def _in_memory(files: Places, task: Task) -> dict[str, str]:
+    """Return the digests of what is no file: models and rows given in memory, or by code."""
+    taught = "train" if files.read["train"] is not None else "data"
+    chosen = "tune" if files.read["tune"] is not None else taught
+    weights = {"dense": task.dense, "pruned": task.pruned}
+    digests = {role: sha256_of_tensors(found) for role, found in weights.items() if role not in files.inputs}
+    for role, source, rows in (("train", taught, task.train), ("tune", chosen, task.tune)):
+        if source not in files.inputs:
+            digests[role] = sha256_of_tensors(_tensors(rows))
+    return digests
+
+
+def _tensors(rows: Rows) -> dict[str, torch.Tensor]:
+    named = {f"x{place}": tensor for place, tensor in enumerate(tensors_of(rows.x))}
+    return named | {"y": rows.y, "codes": rows.codes}
 
 
 def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verdict) -> tuple[str, ...]:
@@ -274,7 +301,8 @@ def _proven(
     how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
     how["named"] = files.output
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
-    notes = [] if proof.result is Result.REPAIRED else _by_heart(task, proof.before)
+    like_for_like = proof.result is not Result.REPAIRED and settings.weight is None
+    notes = _by_heart(task, proof.before) if like_for_like else []
     notes += _bought(proof)
     exported = None
     if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:

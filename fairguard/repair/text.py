@@ -192,14 +192,20 @@ def _frontier(report: Record) -> list[str]:
     if not tried:
         return []
     wide = max(len("on the tune rows"), *(len(t["trade_off"]) for t in tried))
-    lines = [f"   {'on the tune rows':{wide}}  accuracy  worst excess drop  harmful flips  file"]
+    lines = [f"   {'on the tune rows':{wide}}  accuracy  worst excess drop  over tolerance  harmful flips  file"]
     for t in tried:
         chosen = "   <- chosen" if t.get("chosen") else ""
         lines.append(
             f"{t['letter']}  {t['trade_off']:{wide}}  {percent(t['accuracy'], 2):>8}  {points(t['excess']):>17}  "
-            f"{percent(t['harm']):>13}  {t.get('file') or '-'}{chosen}"
+            f"{points(t['violation']):>14}  {percent(t['harm'], 2):>13}  {t.get('file') or '-'}{chosen}"
         )
-    return [*lines, "", *plot(tried)]
+    return [*lines, CHOSEN, "", *plot(tried)]
+
+
+CHOSEN = (
+    "chosen on the tune rows: accuracy at its floor first, then the least of harmful flips plus what the worst group "
+    "loses over half the margin beyond noise"
+)
 
 
 def plot(tried: Sequence[dict[str, object]]) -> list[str]:

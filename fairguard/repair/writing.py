@@ -6,6 +6,7 @@ Knows file formats; knows nothing of how the weights came about.
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import logging
 import warnings
@@ -71,6 +72,15 @@ def write_like(like: str | Path | None, path: Path, weights: Weights, masks: Mas
         _write_exported(like, path, weights, masks)
     else:
         raise ModelError(f"{like} is {kind}: new weights cannot be written into that kind of file. {POSSIBLE}")
+
+
+def sha256_of_tensors(named: Mapping[str, Tensor]) -> str:
+    """Return the hex digest of what tensors hold, by name."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(named.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 POSSIBLE = "Give a state dict, checkpoint, safetensors, module, TorchScript or .pt2 file."

@@ -25,14 +25,23 @@ LEFT_OUT: tuple[set[str], ...] = (
 )
 """Columns that are left out where not all fit: the first set that is enough."""
 GAP = "  "
-RIGHT = {"n", "dense", "pruned", "harmed", "flips", "expected", "harmful", "beneficial", "drop, points"}
+RIGHT = {"n", "dense", "pruned", "harmed", "flips", "expected", "harmful", "beneficial", "drop, points", "allowed"}
 """Columns of numbers, which end in one line."""
 INDENT = 4 * " "
 
 
-def finding_lines(findings: Sequence[Finding], *, width: int) -> list[str]:
-    """Return a heading and a line for each finding, at most ``width`` characters wide where that can be done."""
-    rows = [_cells(finding) for finding in findings]
+def finding_lines(findings: Sequence[Finding], *, width: int, weighted: bool = False) -> list[str]:
+    """Return a heading and a line for each finding, at most ``width`` characters wide where that can be done.
+
+    Args:
+        findings: in the order of their lines.
+        width: of the terminal, in characters.
+        weighted: rates and excesses are, so that the share of rows harmed would not fit beside them.
+    """
+    unsaid = {"harmed"} if weighted else set()
+    if len({finding.margin for finding in findings}) < 2:
+        unsaid.add("allowed")  # the headline says it
+    rows = [{k: v for k, v in _cells(finding).items() if k not in unsaid} for finding in findings]
     words = [WORDS[finding.outcome] if finding.tested else "untested" for finding in findings]
     reasons = [why(finding) for finding in findings]
     longest = max(map(len, ["outcome", *words]))
@@ -66,6 +75,7 @@ def _cells(finding: Finding) -> dict[str, str]:
         "pruned": percent(finding.rate.pruned),
         "harmed": percent(finding.harmed / finding.n) if finding.n else "-",
         "excess [bounds], points": f"{points(finding.estimate)} {bounds(finding)}",
+        "allowed": points(finding.margin, signed=False),
         "p adj": p_value(finding.p_value),
     }
 

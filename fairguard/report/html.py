@@ -84,7 +84,7 @@ class Scale:
 
 def _section(check: Declared) -> dict[str, Any]:
     verdict = check.verdict
-    scale = Scale.over(verdict.findings)
+    scale, margins = Scale.over(verdict.findings), {finding.margin for finding in verdict.findings}
     return {
         "name": check.name,
         "verdict": verdict,
@@ -93,12 +93,13 @@ def _section(check: Declared) -> dict[str, Any]:
         "overall_line": wording.overall_line(verdict),
         "scale": scale,
         "chart": _chart(verdict),
-        "findings": [_row(finding, scale) for finding in verdict.findings],
+        "findings": [_row(finding, scale, several=len(margins) > 1) for finding in verdict.findings],
         "searched": wording.searched_line(verdict),
         "slices": [_row(finding, scale) for finding in verdict.slices],
         "bars": [_flips(row, verdict) for row in (verdict.overall, *verdict.groups)],
-        "margin": verdict.policy.margin,
+        "margin": max(margins, default=verdict.policy.margin),
         "largest": max(0.2, 2 * verdict.policy.margin),
+        "slider": len(margins) == 1 and verdict.policy.looks == 1,  # one margin moves, at one level
         "model": model_name(verdict),
         "record": _flat(verdict.record),
     }
@@ -158,12 +159,14 @@ def _plain_words(verdict: Verdict) -> str:
     return "No group lost more than the allowed margin over everybody else, and the rows are enough to say so."
 
 
-def _row(finding: Finding, scale: Scale) -> dict[str, Any]:
+def _row(finding: Finding, scale: Scale, *, several: bool = False) -> dict[str, Any]:
+    """Return what a line of the table of findings shows, the allowed excess in words where there are several."""
     lower, upper = finding.interval
+    allowed = f" (allowed {wording.points(finding.margin, signed=False)} points)" if several else ""
     drawn = all(map(math.isfinite, (finding.estimate, lower, upper)))
     return {
         "finding": finding,
-        "metric": wording.metric_name(finding),
+        "metric": wording.metric_name(finding) + allowed,
         "bounds": wording.bounds(finding),
         "why": wording.why(finding),
         "drawn": drawn,

@@ -50,7 +50,7 @@ def render(
     console.print()
     shown = _shown(verdict, verbose=verbose)
     if shown:
-        say(finding_lines(shown, width=width))
+        say(finding_lines(shown, width=width, weighted=verdict.weighted))
     if searched := searched_line(verdict):
         console.print(f"\n{searched}", soft_wrap=True)
     if verdict.slices:

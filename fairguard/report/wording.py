@@ -92,12 +92,15 @@ def groups_line(verdict: Verdict) -> str:
     judged = {finding.metric for finding in verdict.findings}
     metrics = [metric for metric in Metric if metric in judged]
     policy = verdict.policy
-    margins = sorted({policy.margin_of(metric) for metric in metrics} or {policy.margin})
-    allowed = "/".join(points(margin, signed=False) for margin in margins)
-    gated = ", ".join(metric.replace("_", " ") for metric in metrics)
+    names = [metric.replace("_", " ") for metric in metrics]
+    allowed = [points(policy.margin_of(metric), signed=False) for metric in metrics]
+    if len(set(allowed)) > 1:
+        allowed = [", ".join(f"{name} {most}" for name, most in zip(names, allowed, strict=True))]
+    look = f" (look {policy.look} of {policy.looks}, at {verdict.level:.2g})" if policy.looks > 1 else ""
     return (
-        f"{verdict.overall.n:,} rows · groups {' '.join(columns)} · {gated} · "
-        f"margin {allowed} points · alpha {policy.alpha:g} over {verdict.family} findings"
+        f"{verdict.overall.n:,} rows · groups {' '.join(columns)} · {', '.join(names)} · margin "
+        f"{(allowed or [points(policy.margin, signed=False)])[0]} points · alpha {policy.alpha:g}{look} over "
+        f"{verdict.family} findings"
     )
 
 
@@ -107,9 +110,11 @@ def overall_line(verdict: Verdict) -> str:
     flips = row.harmful_flips + row.beneficial_flips + row.other_flips
     parts = []
     if verdict.labelled:
-        parts.append(f"accuracy {percent(row.accuracy.dense)} -> {percent(row.accuracy.pruned)}")
+        weighted, plain = (" (weighted)", " of rows, not weighted") if verdict.weighted else ("", "")
+        parts.append(f"accuracy {percent(row.accuracy.dense)} -> {percent(row.accuracy.pruned)}{weighted}")
         parts.append(
-            f"flips {percent(flips / row.n)} (harmful {points(row.harmful_flips / row.n, signed=False, digits=1)}, "
+            f"flips {percent(flips / row.n)}{plain} "
+            f"(harmful {points(row.harmful_flips / row.n, signed=False, digits=1)}, "
             f"beneficial {points(row.beneficial_flips / row.n, signed=False, digits=1)})"
         )
     else:
@@ -135,13 +140,16 @@ def ruled_out_line(verdict: Verdict) -> str:
     if verdict.outcome is Outcome.REGRESSED or not undecided or any(math.isnan(f.interval[1]) for f in tested):
         return ""
     least = max(tested, key=lambda finding: finding.interval[1])
+    confidence = 100 * (1 - (verdict.policy.alpha if math.isnan(verdict.level) else verdict.level))
     line = (
-        f"ruled out, at {100 * (1 - verdict.policy.alpha):g} % confidence: that any group tested lost over "
+        f"ruled out, at {confidence:.10g} % confidence: that any group tested lost over "
         f"{points(least.interval[1], signed=False, digits=1)} points more than the others ({finding_name(least)}, "
         f"{least.n:,} rows)"
     )
     large = max((f.interval[1] for f in tested if f.n >= LARGE), default=math.inf)
-    if large < least.interval[1]:
+    if large <= 0:
+        line += f"; none of {LARGE} rows or more lost more than the others"
+    elif large < least.interval[1]:
         line += f"; over {points(large, signed=False, digits=1)} where there are {LARGE} rows or more"
     return line
 

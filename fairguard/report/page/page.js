@@ -41,7 +41,7 @@ function wire(section) {
     const counts = { regressed: 0, inconclusive: 0, preserved: 0 };
     for (const row of rows) {
       const outcome = outcomeAt(findingOf(row), margin, policy);
-      counts[outcome] += 1;
+      if (row.dataset.tested === "1") counts[outcome] += 1;
       show(row, outcome, margin);
     }
     form.querySelector(".recount").textContent = Object.entries(counts).map(([k, n]) => n + " " + k).join(" · ");
