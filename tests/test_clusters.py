@@ -1,5 +1,7 @@
 """Rows that belong together and rows that count more: verdicts that neither can fool."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.judge.scatter import CLUSTER, WEIGHT, scatter_of, shares_of
 from fairguard.policy import Policy
+from fairguard.report.text import render
 from fairguard.verdict import Outcome, Verdict
 
 POLICY = Policy.of(metrics="accuracy", permutations=999)
@@ -175,3 +178,33 @@ def test_identical_predictions_are_never_a_regression() -> None:
     verdict = judge_clustered(table(data, cluster=data["cluster"]), POLICY)
     assert verdict.outcome is not Outcome.REGRESSED
     assert all(finding.p_value == 1.0 for finding in verdict.findings)
+
+
+def test_a_group_that_weighs_nothing_is_told_as_that() -> None:
+    data = people(3)
+    verdict = judge_clustered(table(data, weight=(data["group"] != 1).astype(float)), POLICY)
+    (finding,) = [f for f in verdict.findings if f.group == "g=b"]
+    assert not finding.tested
+    assert finding.rows_needed is None
+    assert finding.reason == "the rows of the group, or all others, weigh nothing"
+
+
+def test_a_group_of_one_cluster_is_told_as_that() -> None:
+    data = people(3)
+    cluster = np.where(data["group"] == 1, -1, data["cluster"])
+    verdict = judge_clustered(table(data, cluster=cluster), POLICY)
+    (finding,) = [f for f in verdict.findings if f.group == "g=b"]
+    assert (finding.tested, finding.rows_needed) == (False, None)
+    assert finding.reason == ("one cluster has nearly all rows of the group, or all others: more clusters are needed")
+    assert all(f.tested for f in verdict.findings if f.group == "g=a")
+
+
+def test_shares_that_are_weighted_are_told_apart_from_counts() -> None:
+    data = people(3, harm=0.3)
+    weighted = judge_clustered(table(data, weight=1.0 + 9.0 * (data["group"] == 1)), POLICY)
+    alike = judge_clustered(table(data, cluster=data["cluster"]), POLICY)
+    assert (weighted.weighted, alike.weighted) == (True, False)
+    said = render(weighted)
+    assert re.search(r"accuracy 100.0 % -> \d\d.\d % \(weighted\) · flips \d\d.\d % of rows, not weighted", said)
+    assert "harmed" not in said.split("\n\n")[1], "a share of rows says nothing beside weighted ones"
+    assert "harmed" in render(alike).split("\n\n")[1]

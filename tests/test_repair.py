@@ -275,6 +275,17 @@ def test_a_report_that_cannot_be_written_costs_no_repair(inside: Path) -> None:
     assert not seen, "nothing is trained twice"
 
 
+def test_the_reports_on_disk_tell_the_same_next_step_as_the_screen(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = ["--train", "train.parquet", "--margin", "0.01", "--budget", "3epochs", "--keep-best", "-o", "typed.pt"]
+    run(["repair", "dense.pt", "pruned.pt", *how, "-q"])
+    capsys.readouterr()
+    report = json.loads(Path("typed.pt.report.json").read_text())
+    assert report["options"] == "--margin 0.01"
+    assert "MORE_ROWS --margin 0.01" in Path("typed.pt.report.html").read_text()
+
+
 def test_another_model_in_memory_is_not_resumed(inside: Path) -> None:
     def stop(status: Status) -> None:
         raise KeyboardInterrupt
@@ -302,6 +313,10 @@ def test_the_frontier_shows_every_trade_off(inside: Path) -> None:
     build = {letter: loaded(f"front.{letter}.pt") for letter in "ABCDE"}
     chosen = [line for line in text.splitlines() if line.endswith("<- chosen")]
     assert len(chosen) == 1
+    point = next(p for p in json.loads(Path("front.pt.report.json").read_text())["trials"] if p.get("chosen"))
+    told = json.loads(Path("front.pt.report.json").read_text())["settings"]["options"]
+    assert {name: told[name] for name in ("aim", "dual", "distil")} == {n: point[n] for n in ("aim", "dual", "distil")}
+    assert "chosen on the tune rows: accuracy at its floor first" in text
     best = loaded("front.pt")
     assert all(torch.equal(tensor, best[name]) for name, tensor in build[chosen[0][0]].items())
 

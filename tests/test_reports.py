@@ -326,6 +326,39 @@ class TestGithub:
         assert "::error" not in github.render(regressed.model_copy(update={"findings": findings}))
 
 
+def test_an_early_look_is_named_and_its_bounds_are_its_own() -> None:
+    whole, early = judged(0.0, rows=8_000), judged(0.0, rows=8_000, looks=5, look=1)
+    assert whole.level == 0.05
+    assert early.level < 1e-4
+    assert "alpha 0.05 over" in text.render(whole)
+    assert re.search(r"alpha 0.05 \(look 1 of 5, at \S+e-\d+\) over", text.render(early))
+    assert "ruled out, at 99.99" in text.render(early)
+    assert 'class="slider"' in html.render(whole)
+    assert 'class="slider"' not in html.render(early), "no margin moves what one of several looks spends"
+
+
+def test_margins_by_metric_are_named_by_metric() -> None:
+    one = judged(0.1, rows=8_000, margin=0.05)
+    several = judged(0.1, rows=8_000, margins={"accuracy": 0.01, "fpr": 0.1})
+    assert "margin 5 points" in text.render(one)
+    assert "margin accuracy 1, recall 2, fpr 10 points" in text.render(several)
+    heading = next(line for line in text.render(several).splitlines() if line.startswith("group"))
+    assert "allowed" in heading
+    assert "allowed" not in next(line for line in text.render(one).splitlines() if line.startswith("group"))
+    assert "fpr of 1 (allowed 10 points)" in html.render(several)
+    assert 'class="slider"' not in html.render(several)
+
+
+def test_nothing_negative_is_ruled_out() -> None:
+    race, rest = [0] * 9740 + [1] * 260, np.arange(10_000) < 10
+    pruned = np.where(rest | (np.arange(10_000) >= 9995), 0, 1)
+    found = text.render(
+        check_predictions(np.ones(10_000, int), np.ones(10_000, int), pruned, {"race": race}, metrics="accuracy")
+    )
+    assert "where there are" not in found
+    assert "; none of 500 rows or more lost more than the others" in found
+
+
 def test_reports_are_the_same_every_time(regressed: Verdict) -> None:
     for render in (html.render, sarif.render, junit.render, github.render):
         assert render(regressed) == render(regressed)
