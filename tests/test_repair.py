@@ -1,5 +1,6 @@
 """Repair end to end, through the public door and the command: real models, real rows, real files."""
 
+import itertools
 import json
 import os
 import shlex
@@ -273,6 +274,32 @@ def test_a_report_that_cannot_be_written_costs_no_repair(inside: Path) -> None:
     report = repair("dense.pt", "pruned.pt", "told.pt", **quick, resume=True, tell=seen.append)
     assert in_the_way.read_text() == report.to_html()
     assert not seen, "nothing is trained twice"
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_units_that_were_taken_out_can_be_cut_off_the_repaired_net(columns: bool, inside: Path) -> None:
+    weights = loaded("dense.pt")
+    layers = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")]
+    for layer, after in itertools.pairwise(layers):
+        gone = weights[f"{layer}.weight"].abs().sum(1).argsort()[: len(weights[f"{layer}.bias"]) // 2]
+        weights[f"{layer}.weight"][gone] = weights[f"{layer}.bias"][gone] = 0
+        if columns:
+            weights[f"{after}.weight"][:, gone] = 0
+    torch.save(weights, "units.pt")
+    report = repair("dense.pt", "units.pt", "fair-units.pt", **HOW | {"budget": "6epochs", "keep_best": True})
+    assert any("whole units" in note for note in report.notes) == columns
+    fair, x = loaded("fair-units.pt"), torch.randn(200, weights[f"{layers[0]}.weight"].shape[1])
+    whole, cut = digits.build(), digits.build()
+    whole.load_state_dict(fair)
+    linear = [module for module in cut.modules() if isinstance(module, torch.nn.Linear)]
+    living = torch.ones(x.shape[1], dtype=torch.bool)
+    for layer, module in zip(layers, linear, strict=True):
+        rows = (fair[f"{layer}.weight"] != 0).any(1) | (layer == layers[-1])
+        module.weight = torch.nn.Parameter(fair[f"{layer}.weight"][rows][:, living])
+        module.bias = torch.nn.Parameter(fair[f"{layer}.bias"][rows])
+        assert layer == layers[-1] or int(rows.sum()) == len(rows) - len(rows) // 2
+        living = rows
+    assert torch.allclose(whole(x), cut(x), atol=1e-5)
 
 
 def test_the_reports_on_disk_tell_the_same_next_step_as_the_screen(

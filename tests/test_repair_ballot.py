@@ -10,9 +10,10 @@ from torch import nn
 from fairguard.errors import ModelError
 from fairguard.policy import Policy
 from fairguard.repair.constraints import Reference
-from fairguard.repair.masks import Masks, Pattern, masks_at
+from fairguard.repair.masks import Masks, masks_at
 from fairguard.repair.methods import ballot, bias_shift, bilevel, magnitude
 from fairguard.repair.methods.gates import held, takes_gates
+from fairguard.repair.patterns import Pattern
 from fairguard.repair.shifts import WIDTH, groups_are_classes, last_bias, recalls, shifted, shifts_toward
 from fairguard.repair.task import WITHIN, Candidate, Options, Task, answer, copied, make_task
 

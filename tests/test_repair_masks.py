@@ -154,6 +154,61 @@ def test_whole_filters_stay_whole() -> None:
     assert int(rows.any(1).sum()) == 4
 
 
+def wide() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)
+    )
+
+
+def without_units(net: nn.Module, *, columns: bool) -> dict[str, torch.Tensor]:
+    """Return weights without ten units of the first and six of the second layer, their biases and norms; perhaps
+    without what the next layers made of them too."""
+    weights = state(net)
+    for layer, gone, norm, after in (("0", range(10), "1", "3"), ("3", range(4, 10), None, "5")):
+        for part in (f"{layer}.weight", f"{layer}.bias", *([f"{norm}.weight", f"{norm}.bias"] if norm else [])):
+            weights[part][list(gone)] = 0
+        if columns:
+            weights[f"{after}.weight"][:, list(gone)] = 0
+    return weights
+
+
+def test_biases_and_norms_of_dead_units_die_with_them() -> None:
+    net = wide()
+    nn.init.normal_(net[1].bias)
+    masks = read_masks(net, state(net), without_units(net, columns=False))
+    kinds = {name: str(pattern) for name, pattern in masks.patterns.items()}
+    assert kinds == {
+        "0.weight": "filters", "3.weight": "filters", "0.bias": "follows", "1.weight": "follows", "1.bias": "follows",
+        "3.bias": "follows",
+    }  # fmt: skip
+    moved = masks.select({name: torch.rand_like(mask.float()) for name, mask in masks.keep.items()})
+    living = moved.keep["0.weight"].all(1)
+    assert int(living.sum()) == 6
+    assert not torch.equal(living, masks.keep["0.weight"].all(1))
+    assert all(torch.equal(moved.keep[name], living) for name in ("0.bias", "1.weight", "1.bias"))
+    assert moved.kept == masks.kept
+
+
+def test_a_net_made_to_be_cut_smaller_stays_so() -> None:
+    net = wide()
+    nn.init.normal_(net[1].bias)
+    masks = read_masks(net, state(net), without_units(net, columns=True))
+    assert {str(masks.patterns[name]) for name in ("0.weight", "3.weight", "5.weight")} == {"whole units"}
+    moved = masks.select({name: torch.rand_like(mask.float()) for name, mask in masks.keep.items()})
+    assert all(torch.equal(moved.keep[name], mask) for name, mask in masks.keep.items())
+
+
+def test_columns_that_die_one_by_one_are_no_units() -> None:
+    net = wide()
+    weights = state(net)
+    weights["5.weight"][:, ::4] = 0  # of two rows, and of no dead unit: chance
+    weights["3.weight"][:, :4] = 0
+    weights["3.weight"][0, 5] = 0
+    masks = read_masks(net, state(net), weights)
+    assert {str(pattern) for pattern in masks.patterns.values()} == {"unstructured"}
+
+
 def test_tied_weights_are_one_and_embeddings_are_masked_only_if_pruned() -> None:
     net = Tied()
     left_alone = state(net)

@@ -1,12 +1,11 @@
 """Which weights live: read off a pruned model, chosen anew by scores, enforced after every step.
 
-A mask keeps PRUNED's sparsity and its pattern (unstructured over all layers or layer by layer, N:M, whole filters).
-Knows nothing of data, groups or training.
+A mask keeps PRUNED's sparsity and its pattern (unstructured over all layers or layer by layer, N:M, whole filters or
+units): see ``patterns``. Knows nothing of data, groups or training.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.errors import ModelError
+from fairguard.repair.patterns import FOLLOWS, UNITS, Pattern, dead_rows, find_patterns, neighbours
 
 Weights = dict[str, Tensor]
 """A state dict: parameters and buffers by name."""
@@ -25,34 +25,8 @@ FLOOR = 0.2
 overall density, when weights compete: so that no layer dies, and no class."""
 NEAR = 0.05
 """How far a threshold is looked for from where it was: scores are ranks between 0 and 1 when they begin to learn."""
-EXACT = 0.9
-"""Share of the runs of N:M in which exactly N live; any very sparse tensor has at most N."""
-BY_CHANCE = 1e-4
-"""A pattern that as many zeros anywhere would form with this chance is none."""
 SAME_SHARE = 0.002
 """Layers whose densities differ by less were pruned layer by layer."""
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """How the zeros of one tensor lie.
-
-    Attributes:
-        kind: ``unstructured``, ``n:m`` (at most ``n`` of every ``m`` neighbours live) or ``filters`` (whole rows live
-            or die).
-        n: weights that live among ``m`` neighbours.
-        m: length of a run of neighbours; 0 unless ``n:m``.
-        flat: runs lie along the flattened row (kernel included), not along the input dimension.
-    """
-
-    kind: Literal["unstructured", "n:m", "filters"] = "unstructured"
-    n: int = 0
-    m: int = 0
-    flat: bool = False
-
-    def __str__(self) -> str:
-        """Return the name that a report shows."""
-        return f"{self.n}:{self.m}" if self.m else self.kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +57,11 @@ class Masks:
     def sparsity(self) -> float:
         """Return the share of masked entries among all entries under a mask."""
         return 1.0 - self.kept / self.total
+
+    @property
+    def fixed(self) -> str | None:
+        """Return a parameter whose pattern fixes its sparsity, if there is one."""
+        return next((name for name, pattern in self.patterns.items() if pattern.kind != "unstructured"), None)
 
     def overlap(self, other: Masks) -> float:
         """Return the share of the living weights that live under ``other`` too."""
@@ -125,7 +104,10 @@ class Masks:
                 keep[name] = _best_rows(scores[name], self.keep[name], loosen)
             elif pattern.kind == "n:m":
                 keep[name] = _best_of_neighbours(scores[name], self.keep[name], pattern, loosen)
+            elif pattern.kind == UNITS:
+                keep[name] = self.keep[name]
         keep |= self._unstructured(scores, free, loosen)
+        keep |= {name: ~dead_rows(keep[p.leader]) for name, p in self.patterns.items() if p.kind == FOLLOWS}
         return Masks({name: keep[name] for name in self.keep}, self.patterns, self.scope)
 
     def _unstructured(self, scores: Mapping[str, Tensor], names: list[str], loosen: float) -> dict[str, Tensor]:
@@ -140,7 +122,8 @@ class Masks:
 def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
     """Return the masks of a pruned model: every parameter with more than one dimension in which pruning left zeros.
 
-    Layers and embeddings that pruning left alone stay alone; tied weights are one parameter.
+    Layers and embeddings that pruning left alone stay alone; tied weights are one parameter. Where whole rows are zero,
+    the biases and norms of these very units that are zero too are masked with them: units that are dead stay dead.
 
     Raises:
         ModelError: the shapes differ, or there is no zero that dense has not.
@@ -166,7 +149,11 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
             "the pruned model has no weight tensor with more zeros than dense: there is no mask to repair."
             + _masks_beside(pruned)
         )
-    patterns = find_patterns(keep)
+    zeros = {n: pruned[n] == 0 for n, p in net.named_parameters() if p.dim() == 1 and bool((pruned[n] == 0).any())}
+    patterns = find_patterns(
+        keep, {name: ~zero for name, zero in zeros.items() if bool((dense[name] != 0)[zero].any())}
+    )
+    keep |= {name: ~zeros[name] for name in patterns if name in zeros}
     return Masks(keep, patterns, _scope(keep[n] for n, p in patterns.items() if p.kind == "unstructured"))
 
 
@@ -239,10 +226,9 @@ def resized(masks: Masks, weights: Weights, sparsity: float) -> Masks:
     Raises:
         ModelError: a pattern (N:M, whole filters) fixes the sparsity.
     """
-    fixed = [name for name, pattern in masks.patterns.items() if pattern.kind != "unstructured"]
-    if fixed:
+    if masks.fixed is not None:
         raise ModelError(
-            f"{fixed[0]} is pruned {masks.patterns[fixed[0]]}, which fixes its sparsity: leave out --sparsity."
+            f"{masks.fixed} is pruned {masks.patterns[masks.fixed]}, which fixes its sparsity: leave out --sparsity."
         )
     sizes = {name: weights[name].abs() for name in masks.keep}
     if masks.scope == "layer":
@@ -250,46 +236,6 @@ def resized(masks: Masks, weights: Weights, sparsity: float) -> Masks:
     else:
         keep = _top_together(sizes, round(masks.total * (1 - sparsity)))
     return Masks(keep, masks.patterns, masks.scope)
-
-
-def find_patterns(keep: Mapping[str, Tensor]) -> dict[str, Pattern]:
-    """Return how the zeros of every mask lie; what fits nothing, or fits by chance, is unstructured.
-
-    A layer of few weights fits some pattern by chance. That of the other layers counts for it: a pattern is one if all
-    that fit it together are more than chance.
-    """
-    fitting = {name: _fitting(mask) for name, mask in keep.items()}
-    chance: dict[Pattern, float] = {}
-    for name, pattern in fitting.items():
-        chance[pattern] = chance.get(pattern, 0.0) + _log_chance(keep[name], pattern)
-    return {name: p if chance[p] < math.log(BY_CHANCE) else Pattern() for name, p in fitting.items()}
-
-
-def _log_chance(keep: Tensor, pattern: Pattern) -> float:
-    """Return the logarithm of the chance, about, that as many zeros anywhere would lie in the pattern."""
-    if pattern.kind == "n:m":
-        n, m = pattern.n, pattern.m
-        exactly = math.comb(m, n) * (n / m) ** n * (1 - n / m) ** (m - n)
-        return math.log(exactly) * EXACT * keep.numel() / m
-    rows, density = keep.flatten(1), float(keep.float().mean())
-    alike = density ** rows.shape[1] + (1 - density) ** rows.shape[1]
-    return len(rows) * math.log(max(alike, 1e-300))
-
-
-def _fitting(keep: Tensor) -> Pattern:
-    """Return the pattern that the zeros of a mask fit, be it by chance."""
-    rows = keep.flatten(1)
-    if not bool(keep.any()):  # a layer that pruning emptied by accident; it may live again
-        return Pattern()
-    if bool((rows.all(1) | ~rows.any(1)).all()) and rows.shape[1] > 1:
-        return Pattern("filters")
-    for n, m in ((2, 4), (1, 2), (1, 4), (4, 8)):
-        for flat in (False, True):
-            if (rows.shape[1] if flat else keep.shape[1]) % m == 0:
-                counts = _neighbours(keep, m, flat).sum(-1)
-                if int(counts.max()) <= n and float((counts == n).float().mean()) > EXACT:
-                    return Pattern("n:m", n, m, flat)
-    return Pattern()
 
 
 def _scope(masks: Iterable[Tensor]) -> Literal["global", "layer"]:
@@ -362,15 +308,9 @@ def _best_rows(scores: Tensor, keep: Tensor, loosen: float) -> Tensor:
     return rows.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores).clone()
 
 
-def _neighbours(tensor: Tensor, m: int, flat: bool) -> Tensor:
-    """Return shape (..., runs, m): runs of ``m`` along the flattened rows, or along the inputs (dimension 1)."""
-    last = tensor.flatten(1) if flat else tensor.movedim(1, -1)
-    return last.reshape(*last.shape[:-1], -1, m)
-
-
 def _best_of_neighbours(scores: Tensor, keep: Tensor, pattern: Pattern, loosen: float) -> Tensor:
     living = _loosened(pattern.n, pattern.m, loosen)
-    runs = _neighbours(scores, pattern.m, pattern.flat)
+    runs = neighbours(scores, pattern.m, pattern.flat)
     best = torch.sort(runs, dim=-1, descending=True, stable=True).indices[..., :living]
     chosen = torch.zeros_like(runs, dtype=torch.bool).scatter_(-1, best, value=True)
     inputs_last = scores.movedim(1, -1).shape

@@ -77,6 +77,7 @@ class Record:
         trials: the history of every epoch, and the trade-offs of a frontier.
         notes: what the user should know of the way there, one sentence each.
         options: those typed that a check takes as well, for the command that comes next.
+        fixed: the pattern of PRUNED's zeros (N:M, whole filters or units) fixes the sparsity.
     """
 
     result: Result
@@ -97,6 +98,7 @@ class Record:
     trials: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     options: str = ""
+    fixed: bool = False
 
     @property
     def exit_code(self) -> int:

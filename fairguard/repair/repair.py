@@ -29,6 +29,7 @@ from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, resized
 from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.methods.gates import is_program
+from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
 from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
 from fairguard.repair.proof import Proof, prove
@@ -252,6 +253,8 @@ def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verd
             "weights were chosen by their size: this kind of file takes no scores that learn. A state dict of dense "
             "and --model are repaired better"
         )
+    if any(pattern.kind == UNITS for pattern in task.masks.patterns.values()):
+        notes.append("pruned lost whole units, rows and columns: which ones is kept, so that fair can be cut as small")
     if task.cells[0] is None:
         notes.append("no group has the training rows that a constraint needs (--min-group): trained without one")
     if settings.weight is not None:
@@ -328,6 +331,7 @@ def _proven(
         splits=parts.how,
         sparsity=(zeros / total, proof.sparsity),
         moved=1.0 - candidate.masks.overlap(own),
+        fixed=task.masks.fixed is not None,
         epochs=candidate.epochs,
         trials=tuple(t | {"file": points[t["letter"]]} if "letter" in t else t for t in candidate.trials),
         notes=tuple(notes),

@@ -88,7 +88,7 @@ def next_step(report: Record) -> str:
         steps.append("--accuracy-floor, if the loss is worth it")
     worst = next(iter(report.after.regressed), None) if report.after is not None else None
     if worst is not None:
-        steps += [f"--for {worst.group!r}", "a lower --sparsity"]
+        steps += [f"--for {worst.group!r}", *([] if report.fixed else ["a lower --sparsity"])]
     return "   |   ".join([*steps, *([] if report.output else ["look at the best candidate: --keep-best"])])
 
 

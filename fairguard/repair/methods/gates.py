@@ -71,9 +71,9 @@ def gated(
     net: nn.Module, masks: Masks, scores: dict[str, Tensor], *, absolute: bool = False
 ) -> Iterator[dict[str, Gate]]:
     """Put a gate before every masked parameter of ``net`` and yield the gates; leave the gated weights behind."""
-    if odd := [name for name, pattern in masks.patterns.items() if pattern.kind != "unstructured"]:
+    if (odd := masks.fixed) is not None:
         raise ModelError(
-            f"this method chooses weights one by one, and {odd[0]} is pruned {masks.patterns[odd[0]]}: use --method "
+            f"this method chooses weights one by one, and {odd} is pruned {masks.patterns[odd]}: use --method "
             "ballot, magnitude or ceag, which keep that pattern."
         )
     gates: dict[str, Gate] = {}
@@ -253,7 +253,7 @@ def takes_gates(net: nn.Module, masks: Masks) -> bool:
     Not where zeros have a pattern, a parameter is seen through a parametrisation already, or the net is a TorchScript
     or exported program, which takes no new parts.
     """
-    if any(pattern.kind != "unstructured" for pattern in masks.patterns.values()):
+    if masks.fixed is not None:
         return False
     if any("parametrizations" in name.split(".") for name in masks.keep):
         return False
