@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from fairguard.errors import ModelError
-from fairguard.repair.masks import Masks, highest, masks_at, nth_highest, read_masks, resized
+from fairguard.repair.masks import Masks, highest, masks_at, nth_highest, read_masks
+from fairguard.repair.starting import resized
 
 
 def mlp() -> nn.Sequential:
@@ -234,6 +235,19 @@ def test_another_sparsity_over_the_same_tensors() -> None:
     net = mlp()
     masks = read(net, masks_at(net, 0.8, scope="layer"))
     assert resized(masks, state(net), 0.95).sparsity == pytest.approx(0.95, abs=0.005)
+
+
+def test_another_sparsity_empties_no_layer() -> None:
+    net = mlp()
+    with torch.no_grad():
+        net[4].weight.mul_(1e-4)  # where layers compete, the smallest weights of all
+    masks = read(net, masks_at(net, 0.5))
+    assert masks.scope == "global"
+    smaller = resized(masks, state(net), 0.97)
+    assert all(bool(keep.any()) for keep in smaller.keep.values())
+    assert smaller.sparsity >= 0.97
+    with pytest.raises(ModelError, match="so that no layer is empty"):
+        resized(masks, state(net), 0.9999)
 
 
 def test_loosening_goes_from_all_to_none_masked() -> None:

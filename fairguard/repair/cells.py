@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -206,16 +206,21 @@ def cells_of(
     labels = {c for c in range(len(columns)) if one_to_one(codes[:, c].numpy(), y.numpy())}
     # A class's recall is its accuracy.
     between_classes = tuple(dict.fromkeys(Metric.ACCURACY if m is Metric.RECALL else m for m in metrics))
+    # Rows with equal groups and label are in the same cells: counted once, and only large enough products looked at.
+    kinds, counts = torch.unique(torch.cat([codes, y[:, None]], dim=1), dim=0, return_counts=True)
+    groups, classes = kinds[:, :-1], kinds[:, -1]
     found = []
     for depth in range(1, min(policy.intersections, len(columns)) + 1):
         for chosen in combinations(range(len(columns)), depth):
-            for values in product(*(range(len(levels[c])) for c in chosen)):
+            occurring, place = torch.unique(groups[:, list(chosen)], dim=0, return_inverse=True)
+            size = torch.zeros(len(occurring), dtype=counts.dtype).index_add_(0, place, counts)
+            for values in occurring[size >= policy.min_group].tolist():
                 where = tuple(zip(chosen, values, strict=True))
                 name = " & ".join(f"{columns[c]}={levels[c][v]}" for c, v in where)
                 if not only or name in only:
                     asked = metrics if labels.isdisjoint(chosen) else between_classes
                     found += _cells_of_group(name, where, asked, n_classes, favourable)
-    return tuple(cell for cell in found if _large_enough(cell, codes, y, policy.min_group))
+    return tuple(cell for cell in found if _large_enough(cell, groups, classes, counts, policy.min_group))
 
 
 def _cells_of_group(
@@ -231,6 +236,6 @@ def _cells_of_group(
     return cells
 
 
-def _large_enough(cell: Cell, codes: Tensor, y: Tensor, least: int) -> bool:
-    inside = int(cell.members(codes, y).sum())
-    return inside >= least and int(cell.of_class(y).sum()) - inside >= least
+def _large_enough(cell: Cell, codes: Tensor, y: Tensor, counts: Tensor, least: int) -> bool:
+    inside = int(counts[cell.members(codes, y)].sum())
+    return inside >= least and int(counts[cell.of_class(y)].sum()) - inside >= least

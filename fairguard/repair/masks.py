@@ -220,24 +220,6 @@ def masks_at(net: nn.Module, sparsity: float, *, scope: Literal["global", "layer
     return Masks(keep, patterns, scope)
 
 
-def resized(masks: Masks, weights: Weights, sparsity: float) -> Masks:
-    """Return masks over the same tensors at another ``sparsity``, the largest ``weights`` living.
-
-    Raises:
-        ModelError: a pattern (N:M, whole filters) fixes the sparsity.
-    """
-    if masks.fixed is not None:
-        raise ModelError(
-            f"{masks.fixed} is pruned {masks.patterns[masks.fixed]}, which fixes its sparsity: leave out --sparsity."
-        )
-    sizes = {name: weights[name].abs() for name in masks.keep}
-    if masks.scope == "layer":
-        keep = {name: highest(size, max(1, round(size.numel() * (1 - sparsity)))) for name, size in sizes.items()}
-    else:
-        keep = _top_together(sizes, round(masks.total * (1 - sparsity)))
-    return Masks(keep, masks.patterns, masks.scope)
-
-
 def _scope(masks: Iterable[Tensor]) -> Literal["global", "layer"]:
     shares = [float(mask.float().mean()) for mask in masks if mask.numel() >= 1 / SAME_SHARE]
     return "layer" if len(shares) > 1 and max(shares) - min(shares) < SAME_SHARE else "global"

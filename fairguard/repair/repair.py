@@ -26,7 +26,7 @@ from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
-from fairguard.repair.masks import Masks, resized
+from fairguard.repair.masks import Masks
 from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
@@ -37,6 +37,7 @@ from fairguard.repair.publishing import differing, outputs, publish, publish_onn
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
 from fairguard.repair.rows import Rows, tensors_of
+from fairguard.repair.starting import resized
 from fairguard.repair.task import Options, Status, Task
 from fairguard.repair.writing import count_zeros, sha256_of_tensors
 from fairguard.report.wording import percent

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fairguard.errors import ModelError
 from fairguard.inputs.limits import listed
-from fairguard.repair.masks import Masks, Weights, is_left_dense, masks_at, prunable
+from fairguard.repair.masks import Masks, Weights, highest, is_left_dense, prunable
+from fairguard.repair.patterns import Pattern
 from fairguard.repair.task import copied
 
 ROUNDING = 1e-6
@@ -32,19 +33,40 @@ def starting_masks(net: nn.Module, sparsity: float, scope: Literal["global", "la
         ModelError: there is nothing to prune, or too little to leave every layer a weight.
     """
     sizes = {name: p.detach().abs() for name, p in prunable(net).items()}
-    total = sum(size.numel() for size in sizes.values())
     if not sizes:
         left = "".join(f" It has {sentence}." for sentence in left_dense(net))
         raise ModelError(f"this model has no weight matrix or kernel of floating numbers, so nothing to prune.{left}")
+    return _largest(sizes, sparsity, scope)
+
+
+def resized(masks: Masks, weights: Weights, sparsity: float) -> Masks:
+    """Return masks over the same tensors at another ``sparsity``, the largest ``weights`` living, no layer empty.
+
+    Raises:
+        ModelError: a pattern (N:M, whole filters) fixes the sparsity, or it leaves too little.
+    """
+    if masks.fixed is not None:
+        raise ModelError(
+            f"{masks.fixed} is pruned {masks.patterns[masks.fixed]}, which fixes its sparsity: leave out --sparsity."
+        )
+    return _largest({name: weights[name].abs() for name in masks.keep}, sparsity, masks.scope)
+
+
+def _largest(sizes: dict[str, Tensor], sparsity: float, scope: Literal["global", "layer"]) -> Masks:
+    """Return unstructured masks of the largest entries, at least as sparse as asked.
+
+    Raises:
+        ModelError: too little is left for every layer to keep a weight.
+    """
+    total = sum(size.numel() for size in sizes.values())
     most = total - math.ceil(sparsity * total - ROUNDING)
     if most < len(sizes):
         raise ModelError(
             f"a sparsity of {sparsity:g} leaves {most} of {total:,} weights to {len(sizes)} layers: ask for "
             f"{1 - len(sizes) / total:.4g} at most, so that no layer is empty."
         )
-    by_layer = masks_at(net, sparsity, scope="layer")
-    keep = _at_most(most, {name: by_layer.keep[name] for name in sizes}, sizes)
-    masks = Masks(keep, {name: by_layer.patterns[name] for name in sizes}, scope)
+    by_layer = {name: highest(s, max(1, round(s.numel() * (1 - sparsity)))) for name, s in sizes.items()}
+    masks = Masks(_at_most(most, by_layer, sizes), dict.fromkeys(sizes, Pattern()), scope)
     return masks if scope == "layer" else masks.select(sizes)
 
 
