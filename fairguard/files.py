@@ -71,7 +71,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder is missing or not writable. What stood at ``path`` still stands.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link, latest.pt -> run42.pt, stays one
     try:
         if target.exists() and not target.is_file():
             raise OSError("it is there and is no regular file")  # a device would be replaced, not written to

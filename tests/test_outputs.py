@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, DataError, ModelError
-from fairguard.files import typed
+from fairguard.files import typed, write_text
 from fairguard.repair.journal import Journal
 from fairguard.repair.repair import repair
 
@@ -61,6 +61,14 @@ def test_what_cannot_be_written_is_found_out_before_training(
     assert run([*CHECK, "--output", output or "."]) == 2
     if output == "pipe.pt":
         assert stat.S_ISFIFO(Path(output).stat().st_mode)
+
+
+def test_a_link_stays_one_and_its_target_is_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "run42.json").write_text("old")
+    (tmp_path / "latest.json").symlink_to("run42.json")
+    write_text(tmp_path / "latest.json", "new")
+    assert (tmp_path / "latest.json").is_symlink()
+    assert (tmp_path / "run42.json").read_text() == "new"
 
 
 def test_two_runs_never_share_a_journal(tmp_path: Path) -> None:

@@ -109,6 +109,16 @@ def test_tied_weights_are_written_under_the_names_that_the_file_has(tmp_path: Pa
     assert torch.equal(found["embed.weight"], net.out.weight)
 
 
+def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
+    net = Tied()
+    torch.save(net.state_dict(), tmp_path / "pruned.pt")
+    weights = {name: tensor + 1 for name, tensor in net.state_dict().items()}
+    write_like(tmp_path / "pruned.pt", tmp_path / "fair.pt", weights, Masks({}, {}))
+    fair = torch.load(tmp_path / "fair.pt", weights_only=True)
+    assert fair["embed.weight"].data_ptr() == fair["out.weight"].data_ptr()
+    assert (tmp_path / "fair.pt").stat().st_size <= (tmp_path / "pruned.pt").stat().st_size
+
+
 def test_several_sets_of_weights_are_told_apart_by_nobody(tmp_path: Path) -> None:
     old, new, masks = two()
     torch.save({"student": old, "teacher": new}, tmp_path / "pruned.pt")

@@ -190,10 +190,12 @@ def _renewed_under(prefix: str, state: Mapping[str, Any], weights: Weights, mask
 def _renewed(state: Mapping[str, Any], weights: Weights, masks: Masks) -> Weights:
     """Return what the stored tensors of ``state`` become, by their names; what is no weight of the network is left out.
 
-    A stored name may carry what wrappers put before it, and a pruned weight may be stored in two halves.
+    A stored name may carry what wrappers put before it, and a pruned weight may be stored in two halves. Tied weights,
+    which are stored once, stay tied.
     """
     prefix = _prefix(state, weights)
-    found = {}
+    found: Weights = {}
+    stored: dict[tuple[Any, ...], Tensor] = {}
     for name, old in state.items():
         plain = name.replace("_orig_mod.", "")
         if not isinstance(old, Tensor) or not plain.startswith(prefix):
@@ -205,7 +207,9 @@ def _renewed(state: Mapping[str, Any], weights: Weights, masks: Masks) -> Weight
         new = weights[plain] if plain in weights else weights[whole]
         if plain not in weights and plain.endswith("_mask"):
             new = masks.keep[whole] if whole in masks.keep else torch.ones_like(new)
-        found[name] = new.detach().to("cpu", old.dtype, copy=True).contiguous()
+        new = new.detach().to("cpu", old.dtype, copy=True).contiguous()
+        tied = stored.setdefault((old.data_ptr(), old.dtype, old.shape, old.stride()), new)
+        found[name] = tied if torch.equal(tied, new) else new
     return found
 
 
