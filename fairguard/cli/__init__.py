@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -64,6 +65,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and leave with its exit code: click's own codes would call a usage error a regression."""
+    if not sys.warnoptions:  # what torch's parts say to each other of deprecations is nothing to a user of the command
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch(\.|$)")
     sys.exit(run(arguments))
 
 
