@@ -112,16 +112,17 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
             steps = [_repair(dense, pruned), "with rows to train on: add --train ROWS", *steps]
         return "   |   ".join(steps) or "repair the model from its weights: fairguard repair"
     if verdict.outcome is Outcome.INCONCLUSIVE:
-        worst = next((f for f in verdict.findings if f.rows_needed and f.outcome is Outcome.INCONCLUSIVE), None)
-        if worst is not None and worst.rows_needed is not None:
-            from fairguard.judge.power import rounded_up
-            from fairguard.report.wording import finding_name
+        from fairguard.judge.needed import needed_of
+        from fairguard.report.wording import finding_name
 
-            return (
-                f"more rows ({finding_name(worst)}, with {worst.n:,} rows of its own, would take about "
-                f"{rounded_up(worst.rows_needed):,}), or a margin that the data can carry (fairguard plan says which)"
+        needed, more = needed_of(verdict), "more rows"
+        if (last := needed.slowest) is not None:
+            those = "most open findings" if needed.near or needed.few else "the open findings"
+            more += (
+                f" (about {needed.rows:,} in all, here {verdict.overall.n:,}, would decide {those}, last of all "
+                f"{finding_name(last)}, here {last.n:,} rows)"
             )
-        return "more rows, or a margin that the data can carry (fairguard plan says which)"
+        return f"{more}, or a margin that the data can carry (fairguard plan says which)"
     if verdict.overall.drop > verdict.policy.margin:
         from fairguard.judge.everybody import fell
 

@@ -65,9 +65,9 @@ PRUNE = (
 def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | None, **typed: Any) -> int:
     """Make a sparse model of DENSE, and check it on rows that nothing saw.
 
-    The method one-shot needs DENSE alone and trains nothing; every other one learns from labelled rows. OUT is written
-    whatever the verdict is. Exit codes: 0 preserved (or no rows to judge on), 1 regressed, 2 not possible,
-    3 inconclusive.
+    The method one-shot needs no rows and trains nothing (a state dict needs --model all the same); every other one
+    learns from labelled rows. OUT is written whatever the verdict is. Exit codes: 0 preserved (or no rows to judge on),
+    1 regressed, 2 not possible, 3 inconclusive.
     """
     names = (
         "sparsity",

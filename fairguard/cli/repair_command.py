@@ -23,7 +23,11 @@ REPAIR = (
         metavar="NAME",
         help="How to select and train: ballot (default), mask-only (no weight changes), ceag, lth, ...",
     ),
-    click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining, a time is an estimate; default 1.5x."),
+    click.option(
+        "--budget",
+        metavar="1.5x|10min|20epochs",
+        help="Cost; 1x is one plain retraining, a time is an estimate; default 1.5x.",
+    ),
     click.option(
         "--sparsity",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),

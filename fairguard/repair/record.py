@@ -8,9 +8,9 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any
 
-from fairguard.judge.power import rounded_up
+from fairguard.judge.needed import Needed, needed_of, undecided
 from fairguard.report.wording import finding_name
-from fairguard.verdict import Finding, Outcome, Verdict
+from fairguard.verdict import Finding, Verdict
 
 
 class Result(StrEnum):
@@ -23,26 +23,6 @@ class Result(StrEnum):
 
 
 EXIT_CODES = {Result.NOTHING_TO_DO: 0, Result.REPAIRED: 0, Result.UNPROVEN: 3, Result.NOT_REPAIRED: 1}
-
-REALISTIC = 100
-"""Nobody collects so many times the rows at hand: a finding that needs more lies too near its margin to be decided."""
-
-
-@dataclass(frozen=True)
-class Needed:
-    """What it would take to decide the findings that the verify rows leave open.
-
-    Attributes:
-        rows: rows to verify on, in all, that would decide every finding which rows can decide; 0 where there is none.
-        slowest: the finding that needs them; ``None`` where there is none.
-        near: findings so near their margin that no realistic number of rows decides.
-        few: findings on too few rows to say what would decide.
-    """
-
-    rows: int = 0
-    slowest: Finding | None = None
-    near: tuple[Finding, ...] = ()
-    few: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,20 +93,12 @@ class Record:
     @property
     def open(self) -> tuple[Finding, ...]:
         """Return the findings that the verify rows could decide and do not."""
-        findings = self.after.findings if self.after is not None else ()
-        return tuple(f for f in findings if f.tested and f.outcome is Outcome.INCONCLUSIVE)
+        return () if self.after is None else undecided(self.after)
 
     @property
     def needed(self) -> Needed:
         """Return what would decide the open findings."""
-        assert self.after is not None or not self.open  # noqa: S101 - open findings are those of ``after``
-        times = {f: f.rows_needed / f.n for f in self.open if f.rows_needed and f.n}
-        near = tuple(f for f in times if times[f] > REALISTIC)
-        few = tuple(f for f in self.open if f not in times)
-        slowest = max((f for f in times if f not in near), key=lambda f: times[f], default=None)
-        if slowest is None or self.after is None:
-            return Needed(near=near, few=few)
-        return Needed(rounded_up(self.after.overall.n * max(times[slowest], 1.0)), slowest, near, few)
+        return Needed() if self.after is None else needed_of(self.after)
 
     @property
     def rows_needed(self) -> int | None:
