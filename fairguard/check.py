@@ -183,7 +183,12 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
             "confirmed_flips": counted.comparison.confirmed,
             "models": counted.models,
             "noise": counted.noise,
-            "warnings": (*verdict.warnings, *_look_alikes(counts, verdict.columns), *counted.warnings),
+            "warnings": (
+                *verdict.warnings,
+                *policy.idle_margins({finding.metric for finding in verdict.findings}),
+                *_look_alikes(counts, verdict.columns),
+                *counted.warnings,
+            ),
             "record": counted.record,
         }
     )

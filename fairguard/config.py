@@ -19,7 +19,7 @@ from fairguard.errors import ConfigError, did_you_mean
 from fairguard.policy import Metric, Policy, validation_line
 
 FILES = ("fairguard.toml", "pyproject.toml")
-_IN_PROJECT = ("dense", "pruned", "data", "flips", "output")
+_IN_PROJECT = ("dense", "pruned", "data", "seeds", "flips", "output")
 _CODE = ("data", "model", "model_pruned", "transform")
 
 
@@ -216,9 +216,17 @@ def _located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
     moved = dict(options)
     for name in (*_IN_PROJECT, *_CODE):
         value = options.get(name)
-        if isinstance(value, str) and (name not in _CODE or _is_path(value, name)):
-            moved[name] = os.path.join(folder, value)
+        if isinstance(value, list):
+            moved[name] = [_seen_from(folder, each, name) for each in value]
+        elif name in options:
+            moved[name] = _seen_from(folder, value, name)
     return moved
+
+
+def _seen_from(folder: Path, value: Any, name: str) -> Any:
+    """Return a value of the option ``name``, as seen from the current folder where it is a file name."""
+    is_file = isinstance(value, str) and (name not in _CODE or _is_path(value, name))
+    return os.path.join(folder, value) if is_file else value
 
 
 def _is_path(value: str, name: str) -> bool:

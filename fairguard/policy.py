@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -105,6 +106,20 @@ class Policy(BaseModel):
     def margin_of(self, metric: Metric) -> float:
         """Return the tolerated excess of ``metric``, as a fraction."""
         return self.margins.get(metric, self.margin)
+
+    def idle_margins(self, gated: Iterable[str]) -> tuple[str, ...]:
+        """Return a warning for every margin that decides nothing, for its metric is not among those ``gated``.
+
+        A configuration that several checks share may name margins for more than one of them gates: no error.
+        """
+        used = {*map(str, gated), *map(str, self.metrics)}
+        others = () if self.metrics else [metric for metric in Metric if metric in used]  # naming one drops the default
+        return tuple(
+            f"margin for {metric} is given, and {metric} is not gated: "
+            f"add {' '.join(f'--metric {name}' for name in (*others, metric))}, or leave the margin out."
+            for metric in self.margins
+            if metric not in used
+        )
 
 
 def validation_line(error: ValidationError) -> str:

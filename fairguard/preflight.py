@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairguard.decisions import Rule, classes_of, margins_of, rule_for
+from fairguard.decisions import Rule, check_finite, classes_of, margins_of, rule_for
 from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, Plan
 from fairguard.inputs.groups import sorted_names
@@ -21,9 +21,8 @@ from fairguard.inputs.limits import listed
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
-from fairguard.judge.counts import CountTable
 from fairguard.judge.responsibility import SEEDS
-from fairguard.report.wording import percent
+from fairguard.suspicions import answer_warnings, file_warnings, id_warnings
 from fairguard.verdict import Noise
 
 SAMPLE = 1_024
@@ -31,8 +30,6 @@ SAMPLE = 1_024
 LARGER_SAMPLE = 8_192
 """Rows predicted twice where the first sample showed that a model disagrees with itself."""
 MARGIN_BINS = 20
-MOST_REORDERED = 1_000
-"""Most classes whose order is questioned."""
 _WHOLE = re.compile(r"-?\d+")
 SELF_FLIP_LIMIT = 0.1
 """A model whose answers change with the batch for more than this share of its flips cannot be judged."""
@@ -59,7 +56,8 @@ def preflight(
     """Return the plan for comparing two models on ``source``, and the seeds that are to confirm what is found.
 
     Raises:
-        ModelError: other class counts, outputs that are not finite or of another shape, too few seeds.
+        ModelError: other class counts, outputs that are not finite or of another shape, too few seeds, or a dense
+            model that gives one answer to every row.
         DataError: no rows, or labels that are none of the models' classes.
     """
     sample = _first_rows(source, batch_size, SAMPLE)
@@ -72,8 +70,15 @@ def preflight(
     rules = _same_classes(rules, (dense, pruned, *seeds), names)
     classes = _classes(names, rules[0].n_classes)
     plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
+    if source.columns:  # whoever asks about rows of their own making has none, and judges nothing
+        _refuse_constant(asked[0], plan, source, batch_size, threshold)
     noise = [_self_consistency(each, rule, source, batch_size) for each, rule in zip(asked[:2], rules, strict=False)]
-    warnings = (*_file_warnings(dense, pruned), *_scale_warnings(rules))
+    warnings = (
+        *file_warnings(dense, pruned),
+        *_scale_warnings(rules),
+        *_reach_warnings(asked[:2], threshold),
+        *id_warnings(source),
+    )
     return Preflight(plan, warnings, tuple(found for found in noise if found is not None))
 
 
@@ -94,7 +99,7 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
                 f"changed with the batch size and order, against {flips} flips in {table.n} rows. Use static or "
                 f"per-row quantisation, or judge one row at a time with --per-row."
             )
-    return (*warnings, *_answer_warnings(comparison, flips))
+    return (*warnings, *answer_warnings(models[0], comparison))
 
 
 def _joined(model: RecordedPredictor, rows: int) -> list[str]:
@@ -213,6 +218,53 @@ def _scale_warnings(rules: Sequence[Rule]) -> list[str]:
     ]
 
 
+def _reach_warnings(asked: Sequence[_Asked], threshold: float | None) -> list[str]:
+    """Return a warning for each model whose scores look like probabilities, where the cut is none between 0 and 1."""
+    if threshold is None or 0 < threshold < 1:
+        return []
+    warnings = []
+    for each in asked:
+        scores = np.concatenate(each.scores)
+        low, high = scores.min(), scores.max()
+        if scores.dtype.kind == "f" and low >= 0 and high <= 1:
+            warnings.append(
+                f"{each.role}'s scores look like probabilities (from {low:.3g} to {high:.3g}), and --threshold "
+                f"{threshold:g} lies outside what they reach."
+            )
+    return warnings
+
+
+def _refuse_constant(dense: _Asked, plan: Plan, source: Source, batch_size: int, threshold: float | None) -> None:
+    """Raise :class:`ModelError` if dense gives one answer to every row, but not where all have one label.
+
+    What pruning broke cannot show then. Rows are read on only where the first ones are all answered alike, and only up
+    to the first that is not.
+    """
+    rule, name = plan.rules[0], dense.model.info.path or "the dense model"
+    answers = classes_of(np.concatenate(dense.scores), rule)
+    if (answers != answers[0]).any():
+        return
+    rows, low, high, labels = 0, np.inf, -np.inf, set[int]()
+    for batch in source.batches(batch_size):
+        scores = dense.model.scores(batch)
+        check_finite(scores, rule, name=name, start=batch.start)
+        if (classes_of(scores, rule) != answers[0]).any():
+            return
+        rows, low, high = rows + len(scores), min(low, scores.min()), max(high, scores.max())
+        labels |= set() if batch.y is None else {*np.unique(batch.y).tolist()}
+    if len(labels) == 1:  # rows of one class, for its recall: dense finds all of them, or none
+        return
+    told = f"dense answers {plan.classes[answers[0]]!r} for every row ({rows:,} rows), so nothing can be judged"
+    if not rule.single:
+        raise ModelError(f"{told}: are the model and the preprocessing the right ones, and rows of every class there?")
+    side, cut = "all" if low > rule.threshold else "none", "the cut at" if threshold is None else "--threshold"
+    usual = "" if threshold is None or 0 < threshold < 1 or low < 0 or high > 1 else " between 0 and 1"
+    raise ModelError(
+        f"{told}: its scores lie between {low:.3g} and {high:.3g}, {side} above {cut} {rule.threshold:g}. Name a cut "
+        f"that parts them with --threshold{usual}, or correct the preprocessing."
+    )
+
+
 def _names(models: Sequence[Predictor], source: Source) -> tuple[str, ...] | None:
     """Return the names of the data's classes; without labels, of all that the models answer by name."""
     named = [model.classes for model in models if model.classes is not None]
@@ -322,53 +374,3 @@ def _ask_again(asked: _Asked, rule: Rule, batch_size: int) -> Noise:
         changed += int((moved & ~tied).sum())
         ties += int((moved & tied).sum())
     return Noise(model=asked.role, rows=sum(map(len, asked.batches)), changed=changed, ties=ties)
-
-
-def _file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:
-    warnings = []
-    same_file = dense.info.sha256 is not None and dense.info.sha256 == pruned.info.sha256
-    if same_file and not isinstance(dense, RecordedPredictor):
-        warnings.append("the two files hold the same weights: dense and pruned are one model.")
-    whole = {layer.name for layer in dense.info.layers if layer.sparsity < 1}
-    empty = [layer.name for layer in pruned.info.layers if layer.sparsity == 1 and layer.name in whole]
-    if empty:
-        warnings.append(f"layer collapse: {', '.join(empty)} has no weight left; prune with a floor per layer.")
-    return warnings
-
-
-def _answer_warnings(comparison: Comparison, flips: int) -> list[str]:
-    table = comparison.counts
-    warnings = []
-    if table.labelled:
-        by_class = np.bincount(table.y, weights=table.counts, minlength=len(table.classes))
-        accuracy = table.counts[table.dense == table.y].sum() / table.n
-        majority = by_class.max() / table.n
-        if accuracy <= majority:
-            usual = table.classes[int(by_class.argmax())]
-            warnings.append(
-                f"dense is right on {percent(accuracy)} of the rows, always saying {usual!r} would be on "
-                f"{percent(majority)}: {_other_order(table) or 'is the preprocessing right?'}"
-            )
-    answers = np.unique(table.pruned)
-    if len(answers) == 1 and len(np.unique(table.dense)) > 1:
-        warnings.append(f"pruned answers {table.classes[int(answers[0])]!r} for every row: it has collapsed.")
-    if comparison.ties and comparison.ties > 0.1 * flips:
-        warnings.append(f"{comparison.ties} of {flips} flips are exact ties of the pruned model's scores.")
-    return warnings
-
-
-def _other_order(table: CountTable) -> str | None:
-    """Return the order of classes in which dense would be right far more often, if its outputs look swapped."""
-    size = len(table.classes)
-    if size > MOST_REORDERED:
-        return None
-    answers = np.zeros((size, size), dtype=np.int64)  # by label and dense answer
-    np.add.at(answers, (table.y, table.dense), table.counts)
-    usual = answers.argmax(axis=1)
-    if len(np.unique(usual)) < size or (usual == np.arange(size)).all():
-        return None
-    right = answers.max(axis=1).sum() / table.n
-    order = ",".join(table.classes[int(label)] for label in np.argsort(usual))
-    return (
-        f"with its outputs in the order {order} it would be right on {percent(right)}. Name the classes with --classes."
-    )

@@ -155,7 +155,8 @@ class Layer(_Frozen):
     sparsity: float
     """Share of entries that are exactly zero."""
     pattern: str = "dense"
-    """``dense``, ``unstructured``, ``2:4``, ``filters``, ``empty``, or from an inspection ``low-rank``."""
+    """``dense``, ``unstructured``, ``2:4`` (or ``1:2``, ``1:4``, ``4:8``: so many of so many neighbours live),
+    ``filters``, ``empty``, or from an inspection ``low-rank``."""
 
 
 class ModelInfo(_Frozen):

@@ -18,6 +18,7 @@ FLOORS: list[set[str]] = [
     {"inputs", "config"},
     {"judge", "report", "decisions", "acceptance"},
     {"inference", "flips", "provenance", "schema"},
+    {"suspicions"},
     {"preflight"},
     {"check"},
     {"demo", "doctor", "plan", "repair", "strategies", "fuzz", "lock", "history"},

@@ -12,6 +12,7 @@ from torch import nn
 from fairguard import Verdict, check
 from fairguard.cli import run
 from fairguard.errors import DataError, ModelError
+from fairguard.inputs.rows import IdCount
 from fairguard.report.text import render
 
 N = 3_000
@@ -136,13 +137,156 @@ def test_classes_in_another_order_are_recognised(project: pd.DataFrame) -> None:
     project.assign(label=np.where(project["label"] == 1, "bad", "good")).to_csv("rows.csv", index=False)
     model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
     warned = " ".join(check(model, model, **ROWS, features=["a", "b"]).warnings)
-    order = re.search(r"in the order (\S+) it would be right on 100\.0 %\. Name the classes with --classes", warned)
+    order = re.search(r"in another order it would be right on 100\.0 %\. If .* name them so: --classes (\S+)", warned)
     assert order is not None, warned
     verdict = check(model, model, **ROWS, features=["a", "b"], classes=order[1].split(","))
     assert verdict.overall.accuracy.dense == 1
     project.assign(label=1).to_csv("rows.csv", index=False)
     one = " ".join(check(model, model, **ROWS, features=["a", "b"]).warnings)
     assert "is the preprocessing right?" in one, "no other order would do better"
+
+
+AGES = ("child", "young", "middle", "old")
+
+
+def by_age(order: tuple[str, ...], blur: float) -> tuple[nn.Module, tuple]:
+    """Return a network that finds the age band in a number, and rows whose numbers are blurred."""
+    rng = np.random.default_rng(0)
+    band = rng.integers(0, 4, N)
+    x = np.column_stack([band + blur * rng.normal(size=N), np.zeros(N)]).astype(np.float32)
+    centres = [float(AGES.index(name)) for name in order]  # the score of a band is -(x - centre)^2, less x^2
+    model = linear([[2 * centre, 0.0] for centre in centres], [-(centre**2) for centre in centres])
+    return model, (x, np.array(AGES)[band], {"sex": rng.choice(["F", "M"], N)})
+
+
+def test_another_order_is_told_though_the_given_one_beats_the_commonest_class(project: pd.DataFrame) -> None:
+    learned = ("child", "old", "middle", "young")
+    model, data = by_age(learned, blur=0.4)
+    verdict = check(model, model, data)  # names in sorted order: two of four are where they belong
+    assert verdict.overall.accuracy.dense > 0.35, "better than any one answer"
+    (warning,) = [line for line in verdict.warnings if "another order" in line]
+    assert warning.endswith("--classes child,old,middle,young")
+    right = check(model, model, data, classes=learned)
+    assert right.overall.accuracy.dense > 0.7
+    assert not [line for line in right.warnings if "order" in line]
+    wrong = " ".join(check(model, model, data, classes=("young", "child", "old", "middle")).warnings)
+    assert "--classes child,old,middle,young" in wrong, "told of an order that was typed, too"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_order_is_told_of_a_network_that_knows_nothing(project: pd.DataFrame, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    data = (rng.normal(size=(600, 2)).astype(np.float32), rng.integers(0, 6, 600), {"sex": rng.choice(["F", "M"], 600)})
+    model = nn.Linear(2, 6)
+    assert "order" not in " ".join(check(model, model, data).warnings)
+
+
+def test_answers_that_come_by_name_have_no_order(project: pd.DataFrame) -> None:
+    words = np.array(["bad", "good"])
+    project.assign(label=words[project["label"]]).to_csv("rows.csv", index=False)
+    answers = pd.read_csv("dense.csv")
+    answers.assign(prediction=words[1 - answers["prediction"]]).to_csv("swapped.csv", index=False)
+    warned = " ".join(check("swapped.csv", "swapped.csv", **ROWS).warnings)
+    assert "--classes" not in warned
+    assert "is the preprocessing right?" in warned
+
+
+def squashed(bias: float, steep: float = 2.0) -> nn.Module:
+    return nn.Sequential(linear([[steep, 0.0]], [bias]), nn.Sigmoid())
+
+
+def test_a_dense_model_that_always_answers_alike_cannot_be_judged(
+    project: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, bias in (("net.pt", -0.6), ("sparse.pt", -0.5)):
+        torch.save(squashed(bias).state_dict(), name)
+    usual = ["--model", "nets.py:squashed", "--data", "rows.csv", "--label", "label", "--group", "sex"]
+    usual += ["--features", "a,b"]
+    assert run(["check", "net.pt", "sparse.pt", *usual, "--threshold", "0"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"fairguard: error: dense answers '1' for every row \(3,000 rows\), so nothing can be judged: its scores lie "
+        r"between 0\.0\S* and 0\.9\S*, all above --threshold 0\. Name a cut that parts them with --threshold between "
+        r"0 and 1, or correct the preprocessing\.\n",
+        said,
+    ), said
+    assert run(["check", "net.pt", "sparse.pt", *usual, "--threshold", "0.5"]) != 2
+
+
+def test_a_network_that_always_answers_alike_names_its_cut_or_the_preprocessing(project: pd.DataFrame) -> None:
+    low, high = squashed(-5.0, steep=0.1), squashed(-0.6)
+    with pytest.raises(ModelError, match=r"between 0\.0\S+ and 0\.0\S+, none above the cut at 0\.5\. Name a cut"):
+        check(low, high, **ROWS, features=["a", "b"])
+    two = linear([[0.0, 0.0], [0.0, 0.0]], [0.0, 1.0])
+    with pytest.raises(ModelError, match=r"'1' for every row.*the preprocessing the right ones, and rows of every"):
+        check(two, two, **ROWS, features=["a", "b"])
+    assert "has collapsed" in " ".join(check(high, low, **ROWS, features=["a", "b"]).warnings)
+
+
+def test_rows_that_are_sorted_by_class_are_judged(project: pd.DataFrame) -> None:
+    project.sort_values("a").to_csv("rows.csv", index=False)
+    model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
+    assert check(model, model, **ROWS, features=["a", "b"]).overall.accuracy.dense == 1
+
+
+def test_a_cut_that_only_pruneds_scores_never_reach_is_told(project: pd.DataFrame) -> None:
+    logits = linear([[2.0, 0.0]], [-0.6])
+    warned = check(logits, squashed(-0.6), **ROWS, features=["a", "b"], threshold=0.0).warnings
+    assert any(
+        "pruned's scores look like probabilities" in line and "--threshold 0 lies outside" in line for line in warned
+    )
+
+
+def test_a_network_taught_to_find_a_rare_class_is_not_said_to_lack_preprocessing(project: pd.DataFrame) -> None:
+    rng = np.random.default_rng(0)
+    label = (rng.random(N) < 0.1).astype(int)
+    rows = pd.DataFrame(
+        {"a": 2 * label + rng.normal(size=N), "b": 0.0, "sex": rng.choice(["F", "M"], N), "label": label}
+    )
+    rows.to_csv("rows.csv", index=False)
+    keen = linear([[1.0, 0.0]], [-1.0])  # right on 84 % of either class, and 90 % are of one
+    warned = " ".join(check(keen, keen, **ROWS, features=["a", "b"]).warnings)
+    assert "is the preprocessing right?" not in warned
+    assert re.search(
+        r"finds 8\d\.\d % on average, by chance it would be 50\.0 %: it looks taught to find a rarer", warned
+    )
+    blind = linear([[0.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    rows.assign(b=rng.normal(size=N)).to_csv("rows.csv", index=False)
+    assert "is the preprocessing right?" in " ".join(check(blind, blind, **ROWS, features=["a", "b"]).warnings)
+
+
+@pytest.mark.parametrize("kind", ["csv", "text", "arrays"])
+def test_ids_that_repeat_are_told(project: pd.DataFrame, kind: str) -> None:
+    model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
+    twice = project.rename(columns={"id": "person"}).iloc[np.arange(2 * N) % N]
+    if kind == "text":
+        twice = twice.assign(person="p" + twice["person"].astype(str))
+    twice.to_csv("rows.csv", index=False)
+    given: dict = {**ROWS, "features": ["a", "b"]}
+    if kind == "arrays":
+        named = {"sex": twice["sex"].to_numpy(), "person": twice["person"].to_numpy()}
+        given = {"data": (twice[["a", "b"]].to_numpy(np.float32), twice["label"].to_numpy(), named), "groups": "sex"}
+    told = "6000 rows have 3000 different ids and count as independent: if the rows of one id are one person's, name it"
+    (warning,) = [line for line in check(model, model, **given, id="person").warnings if "different ids" in line]
+    assert warning == f"{told} with --cluster person."
+    assert "different ids" not in " ".join(check(model, model, **given, id="person", cluster="person").warnings)
+    if kind != "arrays":
+        twice.head(N).to_csv("rows.csv", index=False)
+        assert "different ids" not in " ".join(check(model, model, **given, id="person").warnings)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_count_of_ids_beyond_memory_is_an_upper_bound(text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairguard.inputs.rows.MOST_IDS", 1_000)
+    monkeypatch.setattr("fairguard.inputs.rows._WAITING", 256)
+    count = IdCount("id")
+    ids = np.arange(-50, 5_000)
+    for part in np.array_split(np.concatenate([ids, ids]), 40):
+        count.add(part.astype(str).astype(object) if text else part)
+    assert count.cut
+    assert len(count._known) == 1_000
+    assert len(ids) < count.different <= count.rows - 1_000, "what is remembered is counted once"
 
 
 def test_labels_that_count_from_one(project: pd.DataFrame) -> None:
@@ -264,3 +408,18 @@ def test_values_that_look_alike_are_told(project: pd.DataFrame) -> None:
         verdict.warnings
     )
     assert {row.group for row in verdict.groups} == {"sex=F", "sex=M", 'sex="F "', 'sex="M "'}
+
+
+def test_a_margin_of_a_metric_that_is_not_gated_is_told(project: pd.DataFrame) -> None:
+    given: dict = {**ROWS, "id": "id", "metrics": "accuracy"}
+    told = " ".join(check("dense.csv", "pruned.parquet", **given, margins={"fpr": 0.0001}).warnings)
+    assert "margin for fpr is given, and fpr is not gated: add --metric fpr" in told
+    gated = check("dense.csv", "pruned.parquet", **ROWS, margins={"fpr": 0.0001})
+    assert "not gated" not in " ".join(gated.warnings)
+
+
+def test_rows_of_one_class_are_judged(project: pd.DataFrame) -> None:
+    project[project["label"] == 1].to_csv("rows.csv", index=False)
+    verdict = check("dense.csv", "pruned.parquet", **ROWS, metrics="accuracy")
+    assert verdict.overall.accuracy.dense == 1.0
+    assert verdict.overall.harmful_flips > 0

@@ -76,6 +76,7 @@ def test_files_lie_beside_the_configuration(project: Path, monkeypatch: pytest.M
     model_pruned = "package.nets:small"
     transform = "sub/prep.py:encode"
     flips = "out/flips.csv"
+    seeds = ["a.pt", "more/b.pt"]
     """
     write(project, text)
     (project / "below").mkdir()
@@ -86,9 +87,27 @@ def test_files_lie_beside_the_configuration(project: Path, monkeypatch: pytest.M
     assert settings.model_pruned == "package.nets:small"
     assert settings.transform == f"{project}/sub/prep.py:encode"
     assert settings.flips == str(project / "out" / "flips.csv")
+    assert settings.seeds == (str(project / "a.pt"), str(project / "more" / "b.pt"))
     monkeypatch.chdir(project)
     assert load_settings().data == "val.csv"
     assert load_settings().model == "models.py:make_net"
+    assert load_settings().seeds == ("a.pt", "more/b.pt")
+
+
+def test_one_seed_alone_lies_beside_the_configuration_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(project, 'seeds = "a.pt"')
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    assert load_settings().seeds == (str(project / "a.pt"),)
+
+
+def test_a_margin_that_decides_nothing_is_told() -> None:
+    policy = Policy.of(margins={"fpr": 0.01, "accuracy": 0.02})
+    (told,) = policy.idle_margins({Metric.ACCURACY})
+    assert told.startswith("margin for fpr is given, and fpr is not gated: add --metric accuracy --metric fpr")
+    assert policy.idle_margins({"accuracy", "recall", "fpr"}) == ()
+    (told,) = Policy.of(metrics="recall", margins={"fpr": 0.01, "recall": 0.1}).idle_margins({"recall"})
+    assert "add --metric fpr," in told
 
 
 def test_data_from_code_is_no_path(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,33 @@ def test_patterns(shape: tuple[int, ...], prune: Callable[[np.ndarray], None], p
     assert layer.shape == shape
 
 
+def n_of_m(w: np.ndarray, n: int, m: int, *, flat: bool) -> np.ndarray:
+    """Return the weights with only the largest ``n`` of every ``m`` neighbours, along inputs or flattened rows."""
+    last = w.reshape(len(w), -1) if flat else np.moveaxis(w, 1, -1)
+    runs = last.reshape(-1, m)
+    kept = np.where(np.argsort(np.argsort(-np.abs(runs), axis=1), axis=1) < n, runs, 0).reshape(last.shape)
+    return kept.reshape(w.shape) if flat else np.moveaxis(kept, -1, 1)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (4, 8)])
+def test_neighbours_of_every_length(n: int, m: int, flat: bool) -> None:
+    w = n_of_m(weights(32, 16, 3, 3), n, m, flat=flat)
+    assert layer_of("w", w == 0, dtype="float32", weights=w).pattern == f"{n}:{m}"
+
+
+def test_neighbours_along_the_flattened_row_need_no_fitting_inputs() -> None:
+    w = n_of_m(weights(16, 3, 4, 4), 2, 4, flat=True)  # three inputs do not divide by four
+    assert pattern_of(w == 0) == "2:4"
+    assert pattern_of(n_of_m(weights(30, 10), 1, 2, flat=True) == 0) == "1:2"
+
+
+def test_few_weights_that_fit_by_chance_have_no_pattern() -> None:
+    few = n_of_m(weights(2, 8), 2, 4, flat=True)
+    assert pattern_of(few == 0) == "unstructured"
+    assert pattern_of(n_of_m(weights(16, 8), 2, 4, flat=True) == 0) == "2:4"
+
+
 def test_a_few_zeros_of_rounding_are_dense() -> None:
     w = np.ones((10, 100))
     w[0, :30] = 0

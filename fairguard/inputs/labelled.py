@@ -19,7 +19,7 @@ from fairguard.files import sha256_of
 from fairguard.inputs.features import Feed, Matrix
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.rows import IDS, Batch, DataRecord
+from fairguard.inputs.rows import IDS, Batch, DataRecord, IdCount
 from fairguard.inputs.tables import Table, rechunk
 
 UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
@@ -130,6 +130,10 @@ class LabelledRows:
         self._given_classes = tuple(classes) if classes else None
         wanted = {*layout.named(table.schema.names), *feed.columns}
         self._read = [name for name in table.schema.names if name in wanted]
+        self.id_count: IdCount | None = None
+        """How many different ids there are, where rows of one id could belong together and nothing says so."""
+        if layout.id is not None and layout.cluster is None:
+            self.id_count = IdCount(layout.id)
         self.n_rows: int = self._scan()
 
     @property
@@ -213,6 +217,8 @@ class LabelledRows:
             for name, levels in self._levels.items():
                 levels.encode(chunk.column(name))
             self._check_values(chunk, rows)
+            if self.id_count is not None:
+                self.id_count.add(values(chunk.column(self.id_count.column)))
             rows += chunk.num_rows
         if not rows:
             raise DataError(f"{self._table.name} has no rows; give rows that the model was not trained on.")

@@ -76,6 +76,65 @@ class DataRecord:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+MOST_IDS = 1_000_000
+"""Most different ids that are remembered, eight bytes each."""
+_WAITING = 1 << 18
+"""Hashes that are sorted together."""
+
+
+class IdCount:
+    """How many different ids rows have: exactly up to :data:`MOST_IDS`, beyond it at most so many.
+
+    Of an id 64 bits of a hash are kept, so that memory is bounded and no id is.
+    """
+
+    def __init__(self, column: str) -> None:
+        """Start without rows; ``column`` is where the ids stand."""
+        self.column = column
+        self.rows = 0
+        self._new = 0
+        self._known = np.empty(0, dtype=np.int64)  # sorted
+        self._waiting: list[NDArray[np.int64]] = []
+
+    def add(self, ids: NDArray[Any]) -> None:
+        """Count the next rows' ids, shape (n,)."""
+        if ids.dtype.kind in "iubmM":
+            hashes = ids.astype(np.int64)
+        elif ids.dtype.kind == "f":
+            hashes = ids.astype(np.float64).view(np.int64)
+        else:
+            hashes = np.fromiter(map(hash, map(str, ids.tolist())), dtype=np.int64, count=len(ids))
+        self.rows += len(ids)
+        self._waiting.append(hashes)
+        if sum(map(len, self._waiting)) >= _WAITING:
+            self._settle()
+
+    @property
+    def different(self) -> int:
+        """Return the number of different ids; where it is ``cut``, the highest that it can be."""
+        self._settle()
+        return self._new
+
+    @property
+    def cut(self) -> bool:
+        """Return whether not all ids could be remembered."""
+        return self.different > MOST_IDS
+
+    def _settle(self) -> None:
+        if not any(map(len, self._waiting)):
+            return
+        found = np.sort(np.concatenate(self._waiting))
+        found = found[np.append(True, found[1:] != found[:-1])]  # np.unique takes five times as long
+        self._waiting = []
+        at = np.searchsorted(self._known, found)
+        old = at < len(self._known)
+        old[old] = self._known[at[old]] == found[old]
+        self._new += int(len(found) - old.sum())
+        kept = found[~old][: MOST_IDS - len(self._known)]
+        if len(kept):
+            self._known = np.sort(np.concatenate([self._known, kept]), kind="stable")  # merges two sorted runs
+
+
 @runtime_checkable
 class Source(Protocol):
     """Labelled rows with sensitive features, readable any number of times, always in the same order.

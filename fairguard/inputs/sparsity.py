@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,13 @@ from fairguard.verdict import Layer
 
 LARGEST_FOR_RANK = 1_024
 """Matrices with a longer shorter side are not decomposed: that would take longer than checking the model."""
+
+N_OF_M = ((2, 4), (1, 2), (1, 4), (4, 8))
+"""How many of how many neighbours may live in the patterns that are known, as repair knows them."""
+EXACT = 0.9
+"""Share of the runs of neighbours in which just so many live."""
+BY_CHANCE = 1e-4
+"""A pattern that as many zeros anywhere would form with this chance is none."""
 
 
 def layer_of(name: str, zeros: NDArray[np.bool_], *, dtype: str, weights: NDArray[np.floating] | None = None) -> Layer:
@@ -30,8 +39,9 @@ def layer_of(name: str, zeros: NDArray[np.bool_], *, dtype: str, weights: NDArra
 def pattern_of(zeros: NDArray[np.bool_]) -> str:
     """Return the pattern of a mask of zeros, shape (outputs, inputs, ...): see :class:`fairguard.verdict.Layer`.
 
-    ``filters``: whole outputs are zero, and together they hold at least nine of ten zeros. ``2:4``: two zeros in
-    every four neighbours along the inputs, now and then more. Under one zero in twenty counts as dense,
+    ``filters``: whole outputs are zero, and together they hold at least nine of ten zeros. ``2:4``: of every four
+    neighbours two are not zero, now and then fewer; so ``1:2``, ``1:4`` and ``4:8``. Neighbours lie along the inputs
+    or along all that one output reads, kernel included. Under one zero in twenty counts as dense,
     because rounding to eight bits alone makes a few.
     """
     if not zeros.size or zeros.mean() < 0.05:
@@ -42,19 +52,29 @@ def pattern_of(zeros: NDArray[np.bool_]) -> str:
     dead = flat.all(axis=1)
     if dead.any() and dead.sum() * flat.shape[1] >= 0.9 * zeros.sum():
         return "filters"
-    return "2:4" if _two_of_four(zeros) else "unstructured"
+    return next((f"{n}:{m}" for n, m in N_OF_M if _is_n_of_m(zeros, n, m)), "unstructured")
 
 
-def _two_of_four(zeros: NDArray[np.bool_]) -> bool:
-    """Return whether of every four neighbours along the inputs at least two are zero, and nearly always just two.
+def _is_n_of_m(zeros: NDArray[np.bool_], n: int, m: int) -> bool:
+    """Return whether at most ``n`` of every ``m`` neighbours live, nearly always just so many, and not by chance.
 
-    In any very sparse tensor at least two are.
+    In any very sparse tensor at most so many do, and in a tensor of few weights just so many may by accident.
     """
-    if zeros.shape[1] % 4:
+    living = 1 - zeros.mean()
+    if not EXACT * n / m < living <= n / m or _log_chance(n, m, zeros.size) >= math.log(BY_CHANCE):
         return False
-    inputs_last = np.moveaxis(zeros, 1, -1)  # (outputs, kernel..., inputs), as sparse kernels see it
-    of_four = inputs_last.reshape(-1, 4).sum(axis=1)
-    return bool((of_four >= 2).all() and (of_four == 2).mean() > 0.9)
+    for last in (np.moveaxis(zeros, 1, -1), zeros.reshape(len(zeros), -1)):  # (outputs, ..., inputs), as kernels see it
+        if last.shape[-1] % m == 0:
+            alive = m - last.reshape(-1, m).sum(axis=1)
+            if (alive <= n).all() and (alive == n).mean() > EXACT:
+                return True
+    return False
+
+
+def _log_chance(n: int, m: int, size: int) -> float:
+    """Return the logarithm of the chance, about, that as many zeros anywhere would lie ``n`` of ``m``."""
+    exactly = math.comb(m, n) * (n / m) ** n * (1 - n / m) ** (m - n)
+    return math.log(exactly) * EXACT * size / m
 
 
 def is_low_rank(weights: NDArray[np.floating]) -> bool:

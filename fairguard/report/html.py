@@ -108,12 +108,12 @@ def _section(check: Declared) -> dict[str, Any]:
 def _chart(verdict: Verdict) -> dict[str, Any] | None:
     """Return every group's accuracy before and after as places on one line; ``None`` without labels.
 
-    The overall row comes first, then the groups that lost most.
+    The overall row comes first, then the groups that regressed, then those that lost most, which may be small.
     """
     known = [row for row in verdict.groups if row.n and math.isfinite(row.drop)]
     if not verdict.labelled or not known:
         return None
-    rows = [verdict.overall, *sorted(known, key=lambda row: -row.drop)[:CHART_ROWS]]
+    rows = [verdict.overall, *sorted(known, key=lambda row: (not _worst(verdict, row), -row.drop))[:CHART_ROWS]]
     shares = [share for row in rows for share in (row.accuracy.dense, row.accuracy.pruned)]
     step = next((step for step in STEPS if max(shares) - min(shares) <= 5 * step), STEPS[-1])
     low, high = math.floor(min(shares) / step), max(math.ceil(max(shares) / step), math.floor(min(shares) / step) + 1)
