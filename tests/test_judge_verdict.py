@@ -50,8 +50,8 @@ def test_equal_harm_to_all_is_preserved() -> None:
     assert verdict.headline == "all 3 findings preserved (but accuracy fell from 98.0 % to 88.0 % for everybody)"
     assert verdict.overall.drop == pytest.approx(0.1)
     assert verdict.warnings[0].startswith(
-        "overall accuracy fell from 98.0 % to 88.0 %: no group lost more than the others beyond the margin, but everybody "
-        "lost."
+        "overall accuracy fell from 98.0 % to 88.0 %: no group lost more than the others beyond the margin, but "
+        "everybody lost."
     )
 
 
