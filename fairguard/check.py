@@ -150,10 +150,15 @@ def count(
     seeds: Sequence[Predictor] = (),
     flips: FlipSink | None = None,
     progress: Progress | None = None,
+    stand_in: bool = False,
 ) -> Counted:
-    """Return the counts of one pass of both models over the rows, found comparable first."""
+    """Return the counts of one pass of both models over the rows, found comparable first.
+
+    With ``stand_in`` another model stands in dense's place, and may be worth nothing.
+    """
     batch_size = settings.batch_size
-    ready = preflight(dense, pruned, source, batch_size=batch_size, threshold=settings.threshold, seeds=seeds)
+    how: dict[str, Any] = {"threshold": settings.threshold, "stand_in": stand_in}
+    ready = preflight(dense, pruned, source, batch_size=batch_size, seeds=seeds, **how)
     comparison = compare(
         dense,
         pruned,

@@ -52,8 +52,18 @@ def preflight(
     batch_size: int,
     threshold: float | None = None,
     seeds: Sequence[Predictor] = (),
+    stand_in: bool = False,
 ) -> Preflight:
     """Return the plan for comparing two models on ``source``, and the seeds that are to confirm what is found.
+
+    Args:
+        dense: the model that is compared with.
+        pruned: the model that is judged.
+        source: the rows.
+        batch_size: rows at a time.
+        threshold: cut of a single output.
+        seeds: models pruned from other seeds.
+        stand_in: another model stands in dense's place, which may give one answer to every row.
 
     Raises:
         ModelError: other class counts, outputs that are not finite or of another shape, too few seeds, or a dense
@@ -70,7 +80,7 @@ def preflight(
     rules = _same_classes(rules, (dense, pruned, *seeds), names)
     classes = _classes(names, rules[0].n_classes)
     plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
-    if source.columns:  # whoever asks about rows of their own making has none, and judges nothing
+    if source.columns and not stand_in:  # whoever asks about rows of their own making has none, and judges nothing
         _refuse_constant(asked[0], plan, source, batch_size, threshold)
     noise = [_self_consistency(each, rule, source, batch_size) for each, rule in zip(asked[:2], rules, strict=False)]
     warnings = (

@@ -1,4 +1,7 @@
-"""Repair takes any architecture: each is trained on small real data, pruned until classes suffer, and repaired."""
+"""Repair takes any architecture: each is trained on small real data, pruned until classes suffer, and repaired.
+
+What methods put into a network, learned gates, feels what its weights feel, and leaves it as it was.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,8 +13,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from fairguard.policy import Policy
-from fairguard.repair.masks import masks_at
+from fairguard.repair.masks import Masks, masks_at
 from fairguard.repair.methods import ballot
+from fairguard.repair.methods.bilevel import implicit
+from fairguard.repair.methods.gates import gated
 from fairguard.repair.rows import Rows, shuffled
 from fairguard.repair.task import Options, Task, copied, make_task
 
@@ -153,3 +158,40 @@ def test_repair_of(name: str) -> None:
     after, worst_after = accuracy(net, found.weights, unseen)
     assert after > before
     assert worst_after > worst_before
+
+
+def test_a_gates_gradient_equals_finite_differences() -> None:
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(6, 3), torch.randn(40, 6), torch.randint(0, 3, (40,))
+    masks = Masks({"weight": torch.ones(3, 6, dtype=torch.bool)}, {})
+    net.double()
+
+    def loss() -> Tensor:
+        return nn.functional.cross_entropy(net(x.double()), y)
+
+    with gated(net, masks, {"weight": torch.rand(3, 6).double()}) as gates:
+        gate = gates["weight"]
+        gate.hard = False
+        loss().backward()
+        direct = gate.scores.grad.clone()
+        for place in [(0, 0), (1, 3), (2, 5)]:
+            ends = []
+            for step in (1e-5, -1e-5):
+                with torch.no_grad():
+                    gate.scores[place] += step
+                    ends.append(float(loss()))
+                    gate.scores[place] -= step
+            assert direct[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-8)
+        inner = net.parametrizations["weight"].original.grad.clone()
+        implicit(net, gates)
+        torch.testing.assert_close(gate.scores.grad, direct - inner.square() / 100.0)
+
+
+def test_gates_leave_a_plain_network_behind() -> None:
+    net = cnn()
+    names = list(net.state_dict())
+    masks = masks_at(net, 0.5)
+    with gated(net, masks, {n: torch.rand(m.shape) for n, m in masks.keep.items()}):
+        assert list(net.state_dict()) != names
+    assert sorted(net.state_dict()) == sorted(names)
+    assert all(int((net.state_dict()[n] != 0).sum()) <= int(m.sum()) for n, m in masks.keep.items())

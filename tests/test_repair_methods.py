@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_repair_architectures import cnn, digits, mlp, trained
+from test_repair_architectures import digits, mlp, trained
 from torch import Tensor, nn
 
-from fairguard.errors import ConfigError
+from fairguard.errors import ConfigError, ModelError
 from fairguard.policy import Policy
 from fairguard.repair.journal import Journal
 from fairguard.repair.masks import Masks, masks_at
@@ -25,7 +25,7 @@ from fairguard.repair.methods import (
     method_named,
     safecompress,
 )
-from fairguard.repair.methods.bilevel import gap, implicit
+from fairguard.repair.methods.bilevel import gap
 from fairguard.repair.methods.fairscratch import signed_constants
 from fairguard.repair.methods.gates import gated
 from fairguard.repair.shifts import shifts_toward
@@ -79,6 +79,65 @@ def test_methods_without_training_are_no_less_fair_than_one_shot_pruning(
     name: str, task: Task, found: dict[str, Candidate]
 ) -> None:
     assert found[name].score.violation <= task.score_of(task.pruned).violation
+
+
+def two_of_four(weights: dict[str, Tensor]) -> None:
+    for runs in (weights["1.weight"].view(-1, 4), weights["3.weight"].view(-1, 4)):
+        runs.scatter_(1, runs.abs().topk(2, largest=False).indices, 0.0)
+
+
+def rows_of_a_layer(weights: dict[str, Tensor]) -> None:
+    norms = weights["1.weight"].norm(dim=1)
+    weights["1.weight"][norms < norms.median()] = 0.0
+
+
+def units_of_a_layer(weights: dict[str, Tensor]) -> None:
+    rows_of_a_layer(weights)
+    dead = ~weights["1.weight"].any(1)
+    weights["1.bias"][dead], weights["3.weight"][:, dead] = 0.0, 0.0
+
+
+PATTERNS = {"2:4": two_of_four, "filters": rows_of_a_layer, "whole units": units_of_a_layer}
+
+
+@pytest.fixture(scope="module")
+def patterned() -> dict[str, Task]:
+    rows, tune, _ = digits("image")
+    tasks, how = {}, {"columns": ("class",), "levels": (tuple(map(str, range(10))),), "policy": Policy()}
+    for pattern, prune in PATTERNS.items():
+        torch.manual_seed(0)
+        net = trained(mlp(), rows, epochs=4)
+        prune(pruned := copied(net.state_dict()))
+        tasks[pattern] = make_task(net, pruned, rows, tune, **how, epochs=4, options=Options(lr=5e-3, batch_size=64))
+        assert {str(p) for p in tasks[pattern].masks.patterns.values()} - {"follows"} == {pattern}
+    return tasks
+
+
+def assert_fits(pattern: str, masks: Masks, weights: dict[str, Tensor]) -> None:
+    for name, keep in masks.keep.items():
+        living = weights[name] != 0
+        assert int(living.sum()) <= int(keep.sum()), "no more of them live"
+        if pattern == "2:4":
+            assert int(living.view(-1, 4).sum(1).max()) <= 2
+        elif pattern == "filters":
+            assert int(living.any(1).sum()) <= int(keep.any(1).sum())
+        assert pattern != "whole units" or not living[~keep].any(), "what is gone stays so"
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_the_pattern_of_zeros_or_refuses_in_one_line(
+    name: str, pattern: str, patterned: dict[str, Task]
+) -> None:
+    task = patterned[pattern]
+    if name in ("bilevel", "fairscratch"):
+        with pytest.raises(ModelError, match=f"is pruned {pattern}: use --method") as caught:
+            method_named(name)(task)
+        assert len(str(caught.value).splitlines()) == 1
+    else:
+        found = method_named(name)(task)
+        assert_fits(pattern, task.masks, found.weights)
+        assert_fits(pattern, task.masks, found.masks.keep)
 
 
 def test_unknown_methods_get_a_suggestion() -> None:
@@ -222,6 +281,28 @@ def test_safecompress_keeps_each_density_through_drop_and_grow(task: Task) -> No
         assert 0.6 < moved.overlap(task.masks) < 0.8
 
 
+@pytest.mark.parametrize("threshold", [False, True])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_safecompress_drops_and_grows_within_a_pattern(
+    pattern: str, threshold: bool, patterned: dict[str, Task]
+) -> None:
+    task = patterned[pattern]
+    weights = task.masks.on(task.dense)
+    growth = {name: torch.rand(mask.shape) for name, mask in task.masks.keep.items()}
+    moved = safecompress.exchanged(weights, task.masks, 0.3, growth, threshold=threshold)
+    assert_fits(pattern, task.masks, moved.keep)
+    assert moved.kept == task.masks.kept, "as many grew as dropped"
+    first, now, size = task.masks.keep["1.weight"], moved.keep["1.weight"], weights["1.weight"].abs()
+    if pattern != "whole units":
+        assert 0.65 < moved.overlap(task.masks) < 0.85
+        assert size[first & ~now].mean() < size[first & now].mean()
+    weights["1.weight"][first.any(1).nonzero()[0]] = 0.0  # a row that grew and learned nothing
+    living = task.masks.living_in(weights)
+    filled = safecompress.exchanged(weights, living, 0.3, growth, threshold=threshold, asked=task.masks)
+    assert_fits(pattern, task.masks, filled.keep)
+    assert filled.kept == task.masks.kept, "what lacked grew too"
+
+
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_safecompress_keeps_its_density_through_a_whole_run(
     scope: Any, task: Task, monkeypatch: pytest.MonkeyPatch
@@ -249,33 +330,6 @@ def test_safecompress_keeps_its_density_through_a_whole_run(
     assert sum(int((found.weights[name] != 0).sum()) for name in every) >= 0.99 * first.kept
     cosine = [0.005 + 0.495 * (1 + math.cos(math.pi * epoch / 14)) / 2 for epoch in range(1, 14)]
     assert shares == pytest.approx(cosine, abs=0.02), "fewer and fewer move"
-
-
-def test_a_gates_gradient_equals_finite_differences() -> None:
-    torch.manual_seed(0)
-    net, x, y = nn.Linear(6, 3), torch.randn(40, 6), torch.randint(0, 3, (40,))
-    masks = Masks({"weight": torch.ones(3, 6, dtype=torch.bool)}, {})
-    net.double()
-
-    def loss() -> Tensor:
-        return nn.functional.cross_entropy(net(x.double()), y)
-
-    with gated(net, masks, {"weight": torch.rand(3, 6).double()}) as gates:
-        gate = gates["weight"]
-        gate.hard = False
-        loss().backward()
-        direct = gate.scores.grad.clone()
-        for place in [(0, 0), (1, 3), (2, 5)]:
-            ends = []
-            for step in (1e-5, -1e-5):
-                with torch.no_grad():
-                    gate.scores[place] += step
-                    ends.append(float(loss()))
-                    gate.scores[place] -= step
-            assert direct[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-8)
-        inner = net.parametrizations["weight"].original.grad.clone()
-        implicit(net, gates)
-        torch.testing.assert_close(gate.scores.grad, direct - inner.square() / 100.0)
 
 
 def test_the_bilevel_mask_gradient_sees_the_fairness_term(task: Task) -> None:
@@ -344,13 +398,3 @@ def test_the_last_layer_ballot_votes_only_there(task: Task, found: dict[str, Can
     assert torch.equal(got.keep["1.weight"], by_size.keep["1.weight"])
     assert not torch.equal(got.keep["3.weight"], by_size.keep["3.weight"])
     assert ballot_lastlayer.__doc__
-
-
-def test_gates_leave_a_plain_network_behind() -> None:
-    net = cnn()
-    names = list(net.state_dict())
-    masks = masks_at(net, 0.5)
-    with gated(net, masks, {n: torch.rand(m.shape) for n, m in masks.keep.items()}):
-        assert list(net.state_dict()) != names
-    assert sorted(net.state_dict()) == sorted(names)
-    assert all(int((net.state_dict()[n] != 0).sum()) <= int(m.sum()) for n, m in masks.keep.items())

@@ -23,11 +23,12 @@ from fairguard.repair.budget import batch_for
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts
 from fairguard.repair.masks import Masks, Weights
+from fairguard.repair.nets import is_extra, without_extra_state
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 
 
 def float_copy(model: Predictor, role: str) -> nn.Module:
-    """Return a copy of the model's network in float32, all of it trainable.
+    """Return a copy of the model's network in float32, all of it trainable, with a state dict of tensors alone.
 
     Raises:
         ModelError: it is no torch network.
@@ -36,16 +37,19 @@ def float_copy(model: Predictor, role: str) -> nn.Module:
         net = copy.deepcopy(_module_of(model, role)).float()
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return net
+    for module in net.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False  # how its gradient is kept, which AdamW takes as a whole alone
+    return without_extra_state(net)
 
 
 def float_weights(model: Predictor, role: str) -> Weights:
-    """Return a float32 copy of the model's state dict.
+    """Return a float32 copy of the model's state dict, without what is no tensor on purpose (``get_extra_state``).
 
     Raises:
         ModelError: it is no torch network, or its weights are packed integers.
     """
-    state = _module_of(model, role).state_dict()
+    state = {name: t for name, t in _module_of(model, role).state_dict().items() if not is_extra(name)}
     packed = next((name for name, t in state.items() if not isinstance(t, torch.Tensor) or t.is_quantized), None)
     if packed is not None:
         raise ModelError(

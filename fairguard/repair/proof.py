@@ -91,9 +91,8 @@ def prove(
             f"internal: the written file has {zeros} of {total} weights zero, fewer than asked. Report it."
         )
     opened: Predictor = RowByRow(found) if settings.per_row else found
-    counted = [
-        count(one, other, rows, settings=settings) for one, other in (models, (models[0], opened), (models[1], opened))
-    ]
+    pairs = (models, (models[0], opened), (models[1], opened))
+    counted = [count(*pair, rows, settings=settings, stand_in=pair[0] is models[1]) for pair in pairs]
     before, after, against_pruned = (decide(found, settings) for found in counted)
     bought = gave_up_classes(*right_by_class(counted[0].comparison.counts), floor=floor)
     broken = broken_guards(against_pruned, after, floor=floor, bought=bought)

@@ -53,9 +53,8 @@ class Rows:
     def to(self, device: torch.device) -> Rows:
         """Return the rows with labels and codes on ``device``, and the features too where they fit."""
         x = self.x
-        if device.type == "cuda":
-            stays = fits(x, device)
-            x = mapped(x, lambda t: t.to(device) if stays else t.pin_memory())
+        if device.type == "cuda" and fits(x, device):
+            x = mapped(x, lambda t: t.to(device))
         return Rows(x, self.y.to(device), self.codes.to(device), self.ids)
 
 
@@ -136,15 +135,21 @@ def shuffled(n: int, batch_size: int, *, seed: int, epoch: int, beside: bool = F
     return batches
 
 
-def fetched(x: Any, batches: Tensor, device: torch.device) -> Iterator[tuple[Tensor, Any]]:
+def fetched(x: Any, batches: Tensor | Sequence[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Any]]:
     """Yield (row numbers, features) of each batch on ``device``.
 
     Features that already live there are indexed in place; others are copied one batch ahead of their use, from pinned
-    memory and on a stream of their own, so that the copy hides behind the step before.
+    memory and on a stream of their own, so that the copy hides behind the step before: give all batches at once.
+
+    Args:
+        x: features, on ``device`` or in main memory.
+        batches: row numbers, shape (steps, batch_size), or a tensor for each step.
+        device: where the batches are wanted.
     """
     if device.type == "cpu" or next(tensors_of(x)).device == device:
-        for index in batches.to(device):
-            yield index, picked(x, index)
+        for index in batches.to(device) if isinstance(batches, Tensor) else batches:
+            here = index.to(device)
+            yield here, picked(x, here)
         return
     stream, ahead = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
     for index in batches:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from fairguard.repair.heads import Head, head_for
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import label_weights
 from fairguard.repair.masks import Masks, Weights, read_masks
-from fairguard.repair.nets import lay_out, run
-from fairguard.repair.rows import Rows, fetched, mapped
+from fairguard.repair.nets import AT_ONCE, lay_out, need_gradients, outputs, run, without_extra_state
+from fairguard.repair.rows import Rows, mapped
 
 EQUAL_AIM = 0.25
 """Share of the margin that training aims at where groups are to be equally right: with the usual half, classes stayed
@@ -44,7 +44,7 @@ class Options:
         reference: what the constraint compares a group's accuracy with.
         aim: share of the policy's margin that training aims at, so that unseen rows stay within it.
         dual: how fast the constraint's multipliers move, relative to their usual pace; 0: no constraint.
-        amp: run the forward pass in bfloat16.
+        amp: run the forward pass in bfloat16; never where answers are probabilities, which it rounds to 0 and 1.
         compile: run the net through ``torch.compile``.
         checkpoint_seconds: at most so much work is lost to a kill.
     """
@@ -267,11 +267,12 @@ def make_task(
         options: how to train.
         journal: where finished stages are kept.
         tell: called after every epoch.
+
+    Raises:
+        ModelError: the network cannot be trained, or PRUNED has no mask of its own.
     """
-    net.eval()
-    sample = lay_out(net, mapped(train.take_first(1024).x, lambda t: t.to(train.y.device)))
-    head = head_for(Head(key=output_key).pick(sample), threshold=threshold, key=output_key)
-    dense = copied(net.state_dict())
+    head = _head_of(without_extra_state(net), train, threshold=threshold, key=output_key)
+    dense, pruned = copied(net.state_dict()), copied(pruned, device=train.y.device)
     width = n_classes or answer(net, head, train.take_first(2), None).logits.shape[1]
     cells = cells_of(
         columns,
@@ -285,6 +286,7 @@ def make_task(
     )
     over = [Cells.over(cells, rows.codes, rows.y, favourable=favourable) if cells else None for rows in (train, tune)]
     masks = masks or read_masks(net, dense, pruned)  # before its weights are loaded: their shapes may differ
+    options = options or Options()
     before = [answer(net, head, rows, part) for rows, part in zip((train, tune), over, strict=True)]
     net.load_state_dict(pruned)
     at_tune = answer(net, head, tune, over[1])
@@ -294,7 +296,7 @@ def make_task(
         head=head,
         dense=dense,
         pruned=pruned,
-        masks=masks,
+        masks=placed(masks, train.y.device),
         train=train,
         tune=tune,
         cells=(over[0], over[1]),
@@ -302,11 +304,20 @@ def make_task(
         margins=torch.tensor([policy.margin_of(cell.metric) for cell in cells], device=train.y.device),
         floor=_accuracy_to_keep(before[1], at_tune, tune.y, floor=accuracy_floor) - accuracy_floor,
         epochs=epochs,
-        options=options or Options(),
+        options=replace(options, amp=False) if head.probabilities else options,
         journal=journal or Journal(None),
         tell=tell or (lambda status: None),
-        label_weights=None if options and options.reference == "equal" else label_weights(before[0].logits, train.y),
+        label_weights=None if options.reference == "equal" else label_weights(before[0].logits, train.y),
     )
+
+
+def _head_of(net: nn.Module, train: Rows, *, threshold: float | None, key: str | None) -> Head:
+    """Return what makes logits of the net's answers; leave it in eval mode, its weights laid out for training."""
+    device, pick = train.y.device, Head(key=key).pick
+    net.eval()
+    sample = lay_out(net, train.take_first(AT_ONCE).x, ask=lambda net, x: outputs(net, pick, x, device))
+    need_gradients(net, pick, mapped(train.take_first(2).x, lambda t: t.to(device)))
+    return head_for(sample, threshold=threshold, key=key)
 
 
 def _accuracy_to_keep(dense: Answers, pruned: Answers, y: Tensor, *, floor: float) -> float:
@@ -316,16 +327,16 @@ def _accuracy_to_keep(dense: Answers, pruned: Answers, y: Tensor, *, floor: floa
     return float(kept.hits[:, 0].mean())
 
 
-@torch.no_grad()
-def answer(net: nn.Module, head: Head, rows: Rows, cells: Cells | None, *, batch_size: int = 1024) -> Answers:
-    """Return the net's answers to all ``rows``, in eval mode."""
+def answer(net: nn.Module, head: Head, rows: Rows, cells: Cells | None) -> Answers:
+    """Return the net's answers to all ``rows``, in eval mode.
+
+    Raises:
+        ModelError: not even one row fits into memory.
+    """
     was_training = net.training
     net.eval()
-    parts = []
-    for batch in torch.split(torch.arange(len(rows)), batch_size):
-        parts += [head(run(net, x)).float() for _, x in fetched(rows.x, batch[None], rows.y.device)]
+    logits = outputs(net, lambda out: head(out).float(), rows.x, rows.y.device)
     net.train(was_training)
-    logits = torch.cat(parts)
     return Answers(logits, hits_of(logits.argmax(1), rows, cells))
 
 
@@ -334,6 +345,15 @@ def hits_of(chosen: Tensor, rows: Rows, cells: Cells | None) -> Tensor:
     return cells.hits(chosen, rows.y) if cells else torch.stack([chosen == rows.y, chosen == 1], dim=1).float()
 
 
+def placed(masks: Masks, device: torch.device) -> Masks:
+    """Return the masks on ``device``."""
+    return replace(masks, keep={name: keep.to(device) for name, keep in masks.keep.items()})
+
+
 def copied(weights: Weights, *, device: torch.device | str | None = None) -> Weights:
-    """Return a copy that no later step changes, in the usual order of memory."""
-    return {name: tensor.detach().to(device, copy=True).contiguous() for name, tensor in weights.items()}
+    """Return a copy that no later step changes, in the usual order of memory; what is no tensor is no weight."""
+    return {
+        name: tensor.detach().to(device, copy=True).contiguous()
+        for name, tensor in weights.items()
+        if isinstance(tensor, Tensor)
+    }

@@ -10,17 +10,19 @@ from __future__ import annotations
 from fairguard.repair.masks import Masks
 from fairguard.repair.methods.votes import select
 from fairguard.repair.objectives import plain
+from fairguard.repair.patterns import FOLLOWS
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.training import train
 
 
 def select_and_train(task: Task) -> Candidate:
     """Return the best candidate of plain training under votes in the last layer and magnitude elsewhere."""
-    last = list(task.masks.keep)[-1]
-    only_last = Masks({last: task.masks.keep[last]}, {last: task.masks.patterns[last]}, "layer")
+    patterns = task.masks.patterns
+    last = [name for name in task.masks.keep if patterns[name].kind != FOLLOWS][-1]
+    names = [last, *(name for name, pattern in patterns.items() if pattern.leader == last)]
     by_size = task.masks.select({name: task.dense[name].abs() for name in task.masks.keep})
-    size_of_last = Masks({last: by_size.keep[last]}, only_last.patterns, "layer")
-    voted, spent = select(task, within=size_of_last)
+    in_last = Masks({name: by_size.keep[name] for name in names}, {name: patterns[name] for name in names}, "layer")
+    voted, spent = select(task, within=in_last)
     masks = Masks(by_size.keep | voted.keep, by_size.patterns, by_size.scope)
     epochs = max(1, round(task.epochs - spent))
 

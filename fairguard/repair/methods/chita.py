@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairguard.repair.nets import refresh_batch_norm
-from fairguard.repair.rows import picked
+from fairguard.repair.nets import differentiable, gradients, refresh_batch_norm
+from fairguard.repair.rows import fetched
 from fairguard.repair.task import Candidate, Task, copied
 
 BLOCK = 512
@@ -29,10 +29,10 @@ RIDGE = 3e-2
 def select_and_train(task: Task) -> Candidate:
     """Return dense's weights, pruned and updated in closed form."""
     task.net.load_state_dict(task.dense)
-    gradients = balanced_gradients(task)
-    masks = task.masks.select({name: costs(task.dense[name], a) for name, a in gradients.items()})
+    found = balanced_gradients(task)
+    masks = task.masks.select({name: costs(task.dense[name], a) for name, a in found.items()})
     weights = dict(task.dense)
-    for name, a in gradients.items():
+    for name, a in found.items():
         weights[name] = updated(task.dense[name], masks.keep[name], a)
     task.net.load_state_dict(weights)
     masks.enforcer(task.net)()
@@ -52,11 +52,12 @@ def balanced_gradients(task: Task) -> dict[str, Tensor]:
         likely = by_atom[task.cells[0].atom.cpu()].clamp_min(1e-12)
     generator = torch.Generator().manual_seed(task.options.seed)
     found: dict[str, list[Tensor]] = {name: [] for name in weights}
-    for _ in range(_affordable(task)):
-        index = torch.multinomial(likely, min(ROWS, len(likely)), generator=generator)
-        x = picked(task.train.x, index.to(task.train.y.device))
-        loss = F.cross_entropy(task.logits(net, x), task.train.y[index.to(task.device)], task.label_weights)
-        for name, g in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+    drawn = [torch.multinomial(likely, min(ROWS, len(likely)), generator=generator) for _ in range(_affordable(task))]
+    for index, x in fetched(task.train.x, drawn, task.device):
+        with differentiable():
+            loss = F.cross_entropy(task.logits(net, x), task.train.y[index], task.label_weights)
+            of_batch = gradients(loss, list(weights.values()))
+        for name, g in zip(weights, of_batch, strict=True):
             found[name].append(g.flatten())
     return {name: torch.stack(rows) for name, rows in found.items()}
 

@@ -3,7 +3,8 @@
 Zhu et al., "SafeCompress" (ASE 2022). Before every epoch a share of the living weights (from 0.5 down to 0.005 as a
 cosine) drops out and as many others grow. Candidates are {smallest weights, a threshold over all layers} to drop x
 {largest gradients, chance} to grow; the safety test that picks one is, here, the fairness score on the tune rows.
-Layers begin with Erdos-Renyi-Kernel densities where they compete, with PRUNED's own otherwise.
+Layers begin with Erdos-Renyi-Kernel densities where they compete, with PRUNED's own otherwise. Whole filters change
+places as wholes, in N:M a weight gives way to another of its run, and whole units that are gone stay so.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairguard.repair.masks import Masks
+from fairguard.repair.nets import gradients, halving
 from fairguard.repair.objectives import plain
-from fairguard.repair.rows import picked, shuffled
+from fairguard.repair.rows import fetched, shuffled
 from fairguard.repair.task import Candidate, Score, Task, copied
 from fairguard.repair.training import train
 
@@ -32,14 +34,13 @@ def select_and_train(task: Task) -> Candidate:
     task.net.load_state_dict(task.dense)
     first = densities(task)
     start = first.on(task.dense)
-    counts = {name: int(keep.sum()) for name, keep in first.keep.items()}
 
     def move(epoch: int, net: nn.Module) -> Masks:
         if epoch == 0:
             return first
         living = Masks({n: p.detach() != 0 for n, p in _masked(net, task.masks).items()}, task.masks.patterns)
         share = LEAST + (MOST - LEAST) * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        return safest(task, net, living, share, epoch, counts=counts)
+        return safest(task, net, living, share, epoch, asked=first)
 
     def work() -> dict[str, object]:
         done = train(task, "sparse", objective=plain(task), epochs=epochs, start=start, masks=first, before_epoch=move)
@@ -83,19 +84,19 @@ def erdos_renyi(shapes: dict[str, torch.Size], kept: int) -> dict[str, int]:
     return counts
 
 
-def safest(task: Task, net: nn.Module, living: Masks, share: float, epoch: int, *, counts: dict[str, int]) -> Masks:
+def safest(task: Task, net: nn.Module, living: Masks, share: float, epoch: int, *, asked: Masks) -> Masks:
     """Return the candidate masks whose net scores best on the tune rows, their dropped weights zeroed.
 
     A weight that grew where no gradient reaches it is still zero and so not among ``living``: every layer is filled up
-    to its share of ``counts`` again.
+    to what ``asked`` has of it again.
     """
     weights = copied(net.state_dict())
-    gradients = _gradients(task, net, epoch)
+    wanted = _gradients(task, net, epoch)
     generator = torch.Generator().manual_seed(task.options.seed * 7919 + epoch)
-    chance = {name: torch.rand(g.shape, generator=generator).to(g.device) for name, g in gradients.items()}
+    chance = {name: torch.rand(g.shape, generator=generator).to(g.device) for name, g in wanted.items()}
     best: tuple[Score, Masks] | None = None
-    for threshold, growth in product((False, True), (gradients, chance)):
-        masks = exchanged(weights, living, share, growth, threshold=threshold, counts=counts)
+    for threshold, growth in product((False, True), (wanted, chance)):
+        masks = exchanged(weights, living, share, growth, threshold=threshold, asked=asked)
         net.load_state_dict(weights)
         masks.enforcer(net)()
         score = task.tune_score(net)
@@ -113,9 +114,9 @@ def exchanged(
     growth: dict[str, Tensor],
     *,
     threshold: bool,
-    counts: dict[str, int] | None = None,
+    asked: Masks | None = None,
 ) -> Masks:
-    """Return masks in which ``share`` of the living weights gave way to as many others in their layer.
+    """Return masks of the same patterns in which ``share`` of the living weights gave way to others in their layer.
 
     Args:
         weights: the net's.
@@ -123,21 +124,40 @@ def exchanged(
         share: of it, what drops.
         growth: by name, whose largest entries grow.
         threshold: drop whatever is smallest over all layers, instead of an equal share of each.
-        counts: by name, what lives afterwards; default as many as live now.
+        asked: masks with as many as live afterwards; default as many as live now.
     """
-    sizes = {name: weights[name].abs().masked_fill(~keep, torch.inf) for name, keep in living.keep.items()}
+    asked = asked or living
+    kinds = {name: pattern.kind for name, pattern in living.patterns.items()}
+    alive, sizes = dict(living.keep), {name: weights[name].abs() for name in living.keep}
+    for name in [name for name in alive if kinds[name] == "filters"]:
+        # A row is as small as its mean, and lives though it may have learned a zero.
+        alive[name] = _spread(alive[name].flatten(1).any(1), alive[name])
+        sizes[name] = _spread(sizes[name].flatten(1).mean(1), sizes[name])
+    sizes = {name: size.masked_fill(~alive[name], torch.inf) for name, size in sizes.items()}
     total = int(share * living.kept)
     cut = torch.cat([s.flatten() for s in sizes.values()]).kthvalue(max(1, total)).values
-    keep = {}
-    for name, mask in living.keep.items():
-        alive, dead = int(mask.sum()), int((~mask).sum())
-        count = int((sizes[name] <= cut).sum()) if threshold else int(share * alive)
-        lacking = max(0, counts[name] - alive) if counts else 0
-        count = max(0, min(count, dead - lacking, alive - 1))
+    keep, scores = {}, {}
+    for name, mask in alive.items():
+        n, unit = int(mask.sum()), mask[0].numel() if kinds[name] == "filters" else 1
+        lacking = max(0, int(asked.keep[name].sum()) - n)
+        count = int((sizes[name] <= cut).sum()) if threshold else int(share * n)
+        count = max(0, min(count, mask.numel() - n - lacking, n - 1)) // unit * unit
         dropped = _marked(mask, sizes[name].flatten().topk(count, largest=False).indices)
-        grown = _marked(mask, growth[name].abs().masked_fill(mask, -1.0).flatten().topk(count + lacking).indices)
-        keep[name] = (mask & ~dropped) | grown
-    return Masks(keep, living.patterns, living.scope)
+        grows = growth[name].abs().masked_fill(mask, -1.0)
+        if kinds[name] == "unstructured":
+            keep[name] = (mask & ~dropped) | _marked(mask, grows.flatten().topk(count + lacking).indices)
+        else:  # who stays, then whoever grows most, never who just dropped
+            scores[name] = grows.masked_fill(mask & ~dropped, torch.inf)
+    held = [
+        name for name in kinds if name not in keep
+    ]  # the best within their patterns live; whole units that are gone stay so
+    keep |= Masks({n: asked.keep[n] for n in held}, {n: living.patterns[n] for n in held}).select(scores).keep
+    return Masks({name: keep[name] for name in living.keep}, living.patterns, living.scope)
+
+
+def _spread(by_row: Tensor, like: Tensor) -> Tensor:
+    """Return what each row of a weight has, shape (rows,), for every entry of ``like``."""
+    return by_row.view(-1, *[1] * (like.dim() - 1)).expand_as(like)
 
 
 def _marked(like: Tensor, places: Tensor) -> Tensor:
@@ -152,10 +172,12 @@ def _masked(net: nn.Module, masks: Masks) -> dict[str, nn.Parameter]:
 
 def _gradients(task: Task, net: nn.Module, epoch: int) -> dict[str, Tensor]:
     weights = _masked(net, task.masks)
-    index = shuffled(len(task.train), 512, seed=task.options.seed + 3, epoch=epoch)[0].to(task.device)
+    drawn = shuffled(len(task.train), 512, seed=task.options.seed + 3, epoch=epoch)
     net.train()
-    logits = task.logits(net, picked(task.train.x, index))
-    found = torch.autograd.grad(
-        F.cross_entropy(logits, task.train.y[index], task.label_weights), list(weights.values())
-    )
-    return dict(zip(weights, found, strict=True))
+
+    def of(size: int) -> tuple[Tensor, ...]:
+        index, x = next(fetched(task.train.x, drawn[:1, :size], task.device))
+        loss = F.cross_entropy(task.logits(net, x), task.train.y[index], task.label_weights)
+        return gradients(loss, list(weights.values()))
+
+    return dict(zip(weights, halving(of, drawn.shape[1]), strict=True))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairguard.repair.masks import Masks
+from fairguard.repair.nets import differentiable, gradients
 from fairguard.repair.rows import fetched, shuffled
 from fairguard.repair.task import Task
 
@@ -82,10 +83,10 @@ def _round(
     sums = {name: torch.zeros(4, *w.shape, device=w.device) for name, w in weights.items()}  # G, GF, G^2, GF^2
     order = shuffled(len(task.train), SMALL, seed=task.options.seed + 1, epoch=round_)
     for index, x in fetched(task.train.x, order[: _batches(task)], task.device):
-        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent nets have no backward pass in eval mode
+        with differentiable():
             loss = F.cross_entropy(task.logits(net, x), task.train.y[index], task.label_weights, reduction="none")
-            first = torch.autograd.grad(loss.mean(), list(weights.values()), retain_graph=True)
-            second = torch.autograd.grad((loss * push[index]).mean(), list(weights.values()))
+            first = gradients(loss.mean(), list(weights.values()), again=True)
+            second = gradients((loss * push[index]).mean(), list(weights.values()))
         for name, g, gf in zip(weights, first, second, strict=True):
             sums[name] += torch.stack([g, gf, g.square(), gf.square()])
     felt = {name: s[2].sqrt() + eta * s[3].sqrt() for name, s in sums.items()}
