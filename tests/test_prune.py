@@ -64,6 +64,14 @@ def test_every_method_on_digits(method: str, inside: Path, capsys: pytest.Captur
     assert run(["check", "dense.pt", output]) == code, "the check of the written file says the same"
 
 
+def test_what_training_left_out_is_told(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how = ["--sparsity", "0.8", "--train", "train.parquet", "-o", "told.pt", "--budget", "2epochs"]
+    run(["prune", "dense.pt", *how, "--method", "ceag", "--min-group", "80"])
+    assert "(--min-group): trained without one" in capsys.readouterr().out
+    run(["prune", "dense.pt", *how, "--method", "magnitude", "--reference", "equal"])
+    assert "--reference equal changes nothing in how --method magnitude trains" in capsys.readouterr().out
+
+
 def test_classes_end_more_equally_right_where_that_is_asked(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spreads = {}
     for reference in ("dense", "equal"):

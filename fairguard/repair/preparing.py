@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -187,6 +188,14 @@ def _group_named(name: str, parts: Parts) -> str:
     return " & ".join(sorted(asked, key=known.index))
 
 
+def unconstrained(task: Task, settings: Settings) -> Iterator[str]:
+    """Yield what the training leaves out of what was asked for, one sentence each."""
+    if task.cells[0] is None:
+        yield "no group has the training rows that a constraint needs (--min-group): trained without one"
+    if settings.weight is not None:
+        yield "row weights count in the verdict, not in training"
+
+
 def described(settings: Settings) -> dict[str, Any]:
     """Return the options that were given as plain values: a resumed run goes on only if all of them are the same."""
     told = {"format", "output", "flips", "allow_inconclusive", "accept", "seeds"}
@@ -198,7 +207,9 @@ _PLAIN = (str, int, float, tuple, dict, type(None))
 
 
 def _name_of(value: object) -> str:
-    """Return what a callable or an object in memory is called, which is the same in the next process."""
+    """Return what a file, a callable or an object in memory is called, which is the same in the next process."""
+    if isinstance(value, Path):
+        return str(value)
     return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 

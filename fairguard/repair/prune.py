@@ -35,7 +35,15 @@ from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.places import Places, opened_as
-from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
+from fairguard.repair.preparing import (
+    described,
+    float_copy,
+    float_weights,
+    options_for,
+    repeatable,
+    task_for,
+    unconstrained,
+)
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.publishing import cpu_copy, outputs
 from fairguard.repair.starting import left_dense, masked, starting_masks
@@ -293,7 +301,7 @@ def _by_method(
     with repeatable(settings.seed):
         task = task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
         task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
-        listener.note(told(task.label_weights, work.classes))
+        listener.note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
         listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
         return method(task)
 

@@ -31,7 +31,15 @@ from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
-from fairguard.repair.preparing import described, float_copy, float_weights, options_for, repeatable, task_for
+from fairguard.repair.preparing import (
+    described,
+    float_copy,
+    float_weights,
+    options_for,
+    repeatable,
+    task_for,
+    unconstrained,
+)
 from fairguard.repair.proof import Proof, prove
 from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
 from fairguard.repair.record import Files, Result
@@ -256,10 +264,7 @@ def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verd
         )
     if any(pattern.kind == UNITS for pattern in task.masks.patterns.values()):
         notes.append("pruned lost whole units, rows and columns: which ones is kept, so that fair can be cut as small")
-    if task.cells[0] is None:
-        notes.append("no group has the training rows that a constraint needs (--min-group): trained without one")
-    if settings.weight is not None:
-        notes.append("row weights count in the verdict, not in training")
+    notes += unconstrained(task, settings)
     if plan.sparsity is not None:
         notes.append(f"--sparsity asked for {percent(task.masks.sparsity)} instead of PRUNED's own")
     return tuple(notes)
