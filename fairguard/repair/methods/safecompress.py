@@ -148,9 +148,8 @@ def exchanged(
             keep[name] = (mask & ~dropped) | _marked(mask, grows.flatten().topk(count + lacking).indices)
         else:  # who stays, then whoever grows most, never who just dropped
             scores[name] = grows.masked_fill(mask & ~dropped, torch.inf)
-    held = [
-        name for name in kinds if name not in keep
-    ]  # the best within their patterns live; whole units that are gone stay so
+    # The best within their patterns live; whole units that are gone stay so.
+    held = [name for name in kinds if name not in keep]
     keep |= Masks({n: asked.keep[n] for n in held}, {n: living.patterns[n] for n in held}).select(scores).keep
     return Masks({name: keep[name] for name in living.keep}, living.patterns, living.scope)
 
