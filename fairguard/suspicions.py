@@ -49,8 +49,8 @@ def id_warnings(source: Source) -> list[str]:
         return []
     most = "at most " if ids.cut else ""
     return [
-        f"{ids.rows} rows have {most}{ids.different} different ids and count as independent: if the rows of one id are "
-        f"one person's, name it with --cluster {shlex.quote(ids.column)}."
+        f"{ids.rows:,} rows have {most}{ids.different:,} different ids and count as independent: if the rows of one id "
+        f"are one person's, name it with --cluster {shlex.quote(ids.column)}."
     ]
 
 

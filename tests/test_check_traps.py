@@ -267,7 +267,9 @@ def test_ids_that_repeat_are_told(project: pd.DataFrame, kind: str) -> None:
     if kind == "arrays":
         named = {"sex": twice["sex"].to_numpy(), "person": twice["person"].to_numpy()}
         given = {"data": (twice[["a", "b"]].to_numpy(np.float32), twice["label"].to_numpy(), named), "groups": "sex"}
-    told = "6000 rows have 3000 different ids and count as independent: if the rows of one id are one person's, name it"
+    told = (
+        "6,000 rows have 3,000 different ids and count as independent: if the rows of one id are one person's, name it"
+    )
     (warning,) = [line for line in check(model, model, **given, id="person").warnings if "different ids" in line]
     assert warning == f"{told} with --cluster person."
     assert "different ids" not in " ".join(check(model, model, **given, id="person", cluster="person").warnings)

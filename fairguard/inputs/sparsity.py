@@ -13,7 +13,7 @@ LARGEST_FOR_RANK = 1_024
 """Matrices with a longer shorter side are not decomposed: that would take longer than checking the model."""
 
 N_OF_M = ((2, 4), (1, 2), (1, 4), (4, 8))
-"""How many of how many neighbours may live in the patterns that are known, as repair knows them."""
+"""How many of how many neighbours may live in the patterns that are known, here and in repair."""
 EXACT = 0.9
 """Share of the runs of neighbours in which just so many live."""
 BY_CHANCE = 1e-4
@@ -61,7 +61,7 @@ def _is_n_of_m(zeros: NDArray[np.bool_], n: int, m: int) -> bool:
     In any very sparse tensor at most so many do, and in a tensor of few weights just so many may by accident.
     """
     living = 1 - zeros.mean()
-    if not EXACT * n / m < living <= n / m or _log_chance(n, m, zeros.size) >= math.log(BY_CHANCE):
+    if not EXACT * n / m < living <= n / m or log_chance(n, m, zeros.size) >= math.log(BY_CHANCE):
         return False
     for last in (np.moveaxis(zeros, 1, -1), zeros.reshape(len(zeros), -1)):  # (outputs, ..., inputs), as kernels see it
         if last.shape[-1] % m == 0:
@@ -71,7 +71,7 @@ def _is_n_of_m(zeros: NDArray[np.bool_], n: int, m: int) -> bool:
     return False
 
 
-def _log_chance(n: int, m: int, size: int) -> float:
+def log_chance(n: int, m: int, size: int) -> float:
     """Return the logarithm of the chance, about, that as many zeros anywhere would lie ``n`` of ``m``."""
     exactly = math.comb(m, n) * (n / m) ** n * (1 - n / m) ** (m - n)
     return math.log(exactly) * EXACT * size / m

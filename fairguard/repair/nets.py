@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 AT_ONCE = 1024
 """Rows that a net is asked about at a time, where memory takes them."""
+NO_ROOM = "out of memory with a single row: use a larger device, or --device cpu."
 EXTRA = "_extra_state"
 """What torch calls the entry of a state dict that ``get_extra_state`` gives: anything, and most often no tensor."""
 
@@ -41,7 +42,7 @@ def halving(work: Callable[[int], T], size: int) -> T:
             return work(size)
         except torch.OutOfMemoryError:
             if size <= 1:
-                raise ModelError("out of memory with a single row: use a larger device, or --device cpu.") from None
+                raise ModelError(NO_ROOM) from None
         size = (size + 1) // 2
         torch.cuda.empty_cache()  # here and not above: the exception holds on to what did not fit
 

@@ -14,10 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-EXACT = 0.9
-"""Share of the runs of N:M in which exactly N live; any very sparse tensor has at most N."""
-BY_CHANCE = 1e-4
-"""A pattern that as many zeros anywhere would form with this chance is none."""
+from fairguard.inputs.sparsity import BY_CHANCE, EXACT, N_OF_M, log_chance
+
 UNITS: Literal["whole units"] = "whole units"
 FOLLOWS: Literal["follows"] = "follows"
 
@@ -89,7 +87,7 @@ def _fitting(keep: Tensor) -> Pattern:
         return Pattern()
     if bool((rows.all(1) | ~rows.any(1)).all()) and rows.shape[1] > 1:
         return Pattern("filters")
-    for n, m in ((2, 4), (1, 2), (1, 4), (4, 8)):
+    for n, m in N_OF_M:
         for flat in (False, True):
             if (rows.shape[1] if flat else keep.shape[1]) % m == 0:
                 counts = neighbours(keep, m, flat).sum(-1)
@@ -101,9 +99,7 @@ def _fitting(keep: Tensor) -> Pattern:
 def _log_chance(keep: Tensor, pattern: Pattern) -> float:
     """Return the logarithm of the chance, about, that as many zeros anywhere would lie in the pattern."""
     if pattern.kind == "n:m":
-        n, m = pattern.n, pattern.m
-        exactly = math.comb(m, n) * (n / m) ** n * (1 - n / m) ** (m - n)
-        return math.log(exactly) * EXACT * keep.numel() / m
+        return log_chance(pattern.n, pattern.m, keep.numel())
     rows, density = keep.flatten(1), float(keep.float().mean())
     return len(rows) * _log_alike(density, rows.shape[1])
 

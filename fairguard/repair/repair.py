@@ -212,8 +212,9 @@ def _tell_on_disk(report: RepairReport, files: Places) -> None:
         for kind, text in (("json", report.to_json()), ("html", report.to_html())):
             write_text(report_of(files.output, kind), text)
     except OutputError as error:
-        done = f"the repair itself is done ({report.result}). The same command with --resume writes its reports."
-        raise OutputError(f"{str(error).removesuffix(' Name another file.')} {done.capitalize()}") from None
+        reason = str(error).removesuffix(" Name another file.")
+        done = f"The repair itself is done ({report.result}): the same command with --resume writes its reports."
+        raise OutputError(f"{reason} {done}") from None
 
 
 def _task(

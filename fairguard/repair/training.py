@@ -21,7 +21,7 @@ from fairguard.errors import FairguardError, ModelError
 from fairguard.repair.averaging import Average
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.neighbours import Neighbours
-from fairguard.repair.nets import refresh_batch_norm, trainable
+from fairguard.repair.nets import NO_ROOM, refresh_batch_norm, trainable
 from fairguard.repair.objectives import Objective
 from fairguard.repair.rows import fetched, mapped, shuffled, tensors_of
 from fairguard.repair.task import Score, Status, Task, answer, copied
@@ -202,7 +202,7 @@ def _gradients(
         except torch.OutOfMemoryError:
             task.net.zero_grad(set_to_none=True)
             if run.micro == 1:
-                raise ModelError("out of memory with a single row: use a larger device, or --device cpu.") from None
+                raise ModelError(NO_ROOM) from None
             run.micro = (run.micro + 1) // 2
             if task.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -79,7 +79,7 @@ def sha256_of_tensors(named: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name, tensor in sorted(named.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

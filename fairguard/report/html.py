@@ -98,7 +98,7 @@ def _section(check: Declared) -> dict[str, Any]:
         "slices": [_row(finding, scale) for finding in verdict.slices],
         "bars": [_flips(row, verdict) for row in (verdict.overall, *verdict.groups)],
         "margin": max(margins, default=verdict.policy.margin),
-        "largest": max(0.2, 2 * verdict.policy.margin),
+        "largest": max(0.2, 2 * max(margins, default=verdict.policy.margin)),
         "slider": len(margins) == 1 and verdict.policy.looks == 1,  # one margin moves, at one level
         "model": model_name(verdict),
         "record": _flat(verdict.record),
