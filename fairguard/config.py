@@ -1,6 +1,7 @@
 """Every option of a check, from a configuration file and from the command line. Reads TOML and imports nothing heavy.
 
 Options stand in ``[tool.fairguard]`` of ``pyproject.toml`` or in ``fairguard.toml``; the nearest one upward counts.
+What only one command takes stands in a table of its name, ``[tool.fairguard.repair]``, and that command reads it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import datetime
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,9 @@ from fairguard.policy import Metric, Policy, validation_line
 FILES = ("fairguard.toml", "pyproject.toml")
 _IN_PROJECT = ("dense", "pruned", "data", "seeds", "flips", "output")
 _CODE = ("data", "model", "model_pruned", "transform")
+_ROWS = ("data", "train", "verify", "tune")
+TABLES = ("repair", "prune")
+"""Commands whose own options stand in a table of their name."""
 
 
 def _texts(value: Any) -> Any:
@@ -144,28 +148,70 @@ def load_settings(path: Path | None = None, start: Path | None = None) -> Settin
     Raises:
         ConfigError: the file is missing or no TOML, an option is unknown or out of range, or it grants ``trust``.
     """
-    folder = Path.cwd() if start is None else Path(start)
-    file = _nearest(folder) if path is None else Path(path)
+    file, table = _found(path, start)
     if file is None:
         return Settings()
-    table = _table(file)
-    if table is None:
-        raise ConfigError(f"{file} has no [tool.fairguard]; write it with fairguard init.")
-    options = {name.replace("-", "_"): value for name, value in table.items()}
+    options = {name.replace("-", "_"): value for name, value in table.items() if name not in TABLES}
     where = f"{file.name}: "
+    _refuse_trust(options, where)
+    _check_names(options, where)
+    return _from_file(_valid(_located(options, file.parent), where), file)
+
+
+def load_table(command: str, names: Collection[str], path: Path | None = None) -> dict[str, Any]:
+    """Return the options of ``[tool.fairguard.<command>]``; none where there is no such table.
+
+    Args:
+        command: one of :data:`TABLES`.
+        names: options that may stand there, ``keep_mask``.
+        path: the file, as for :func:`load_settings`.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, or an option is unknown.
+    """
+    file, document = _found(path, None)
+    table = document.get(command, {})
+    if file is None:
+        return {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: the options of fairguard {command} stand in a table, [tool.fairguard.{command}].")
+    options = {name.replace("-", "_"): value for name, value in table.items()}
+    _refuse_trust(options, f"{file.name}: ")
+    for name in options.keys() & (Settings.model_fields.keys() | {"group", "margin"}):
+        raise ConfigError(
+            f"{file.name}: option {name!r} is every command's, not {command}'s alone: write it above [{command}]."
+        )
+    _check_names(options, f"{file.name}: [{command}]: ", names)
+    return _located(options, file.parent)
+
+
+def _refuse_trust(options: Mapping[str, Any], where: str) -> None:
     if "trust" in options:
         raise ConfigError(
             f"{where}'trust' is for the command line alone: a file that comes with a project must not allow that "
             f"project's models to run code. Remove it and pass --trust."
         )
-    _check_names(options, where)
-    return _from_file(_valid(_located(options, file.parent), where), file)
 
 
 def _from_file(settings: Settings, file: Path | None) -> Settings:
     """Return the settings, knowing which file they come from."""
     settings._file = file
     return settings
+
+
+def _found(path: Path | None, start: Path | None) -> tuple[Path | None, dict[str, Any]]:
+    """Return the configuration file, the nearest one where none is named, and its options.
+
+    Raises:
+        ConfigError: the file is missing, no TOML, or says nothing about fairguard.
+    """
+    file = _nearest(Path.cwd() if start is None else Path(start)) if path is None else Path(path)
+    if file is None:
+        return None, {}
+    table = _table(file)
+    if table is None:
+        raise ConfigError(f"{file} has no [tool.fairguard]; write it with fairguard init.")
+    return file, table
 
 
 def _nearest(start: Path) -> Path | None:
@@ -195,10 +241,10 @@ def _table(file: Path) -> dict[str, Any] | None:
     return found
 
 
-def _check_names(options: Mapping[str, Any], where: str) -> None:
+def _check_names(options: Mapping[str, Any], where: str, names: Collection[str] = Settings.model_fields) -> None:
     for name in options:
-        if name not in Settings.model_fields:
-            hint = did_you_mean(name, Settings.model_fields) or f" Options: {', '.join(Settings.model_fields)}."
+        if name not in names:
+            hint = did_you_mean(name, names) or f" Options: {', '.join(names)}."
             raise ConfigError(f"{where}unknown option {name!r}.{hint}")
 
 
@@ -214,7 +260,7 @@ def _located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
     if folder.absolute() == Path.cwd():
         return options
     moved = dict(options)
-    for name in (*_IN_PROJECT, *_CODE):
+    for name in {*_IN_PROJECT, *_CODE, *_ROWS}:
         value = options.get(name)
         if isinstance(value, list):
             moved[name] = [_seen_from(folder, each, name) for each in value]
@@ -225,7 +271,7 @@ def _located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _seen_from(folder: Path, value: Any, name: str) -> Any:
     """Return a value of the option ``name``, as seen from the current folder where it is a file name."""
-    is_file = isinstance(value, str) and (name not in _CODE or _is_path(value, name))
+    is_file = isinstance(value, str) and (name not in {*_CODE, *_ROWS} or _is_path(value, name))
     return os.path.join(folder, value) if is_file else value
 
 
@@ -233,4 +279,4 @@ def _is_path(value: str, name: str) -> bool:
     """Return whether a value names a file, alone or before a callable, and no module."""
     if re.fullmatch(r".+\.py:\w[\w.]*", value):
         return True
-    return name == "data" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value)
+    return name in _ROWS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value)

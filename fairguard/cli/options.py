@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from fairguard.config import Settings, load_settings, merged
+from fairguard.config import TABLES, Settings, load_settings, load_table, merged
 from fairguard.errors import ConfigError
 from fairguard.policy import Metric
 
@@ -78,7 +78,48 @@ POLICY = (
     click.option("--look", type=int, help="Which look this is, from 1."),
     click.option("--seed", type=int, help="Seed of everything random in the verdict."),
 )
-CONFIG = (click.option("--config", type=click.Path(path_type=Path), help="fairguard.toml or pyproject.toml to read."),)
+NOT_IN_FILES = ("output", "resume", "config", "format", "verbose", "quiet")
+"""Options of this one run, which no configuration file may give."""
+
+
+def _own_table(context: click.Context, option: click.Parameter, config: Path | None) -> Path | None:
+    """Take the defaults of the command's own options from its table in the configuration file."""
+    command = context.command.name or ""
+    if command in TABLES:
+        shared = {*Settings.model_fields, *NOT_IN_FILES, "margin"}
+        own = [p for p in context.command.params if isinstance(p, click.Option) and p.name not in shared]
+        named = {param.opts[-1].removeprefix("--").replace("-", "_"): param for param in own}
+        given = load_table(command, named, config)
+        context.default_map = {
+            named[name].name or name: _as_typed(named[name], value, f"[{command}]: option {name!r}")
+            for name, value in given.items()
+        }
+    return config
+
+
+def _as_typed(option: click.Option, value: Any, where: str) -> Any:
+    """Return a value of a file as click takes it; one alone may stand for a list of it.
+
+    Raises:
+        ConfigError: a list or a table where one value is wanted, or no boolean for a switch.
+    """
+    values = value if isinstance(value, list) and option.multiple else [value]
+    if option.is_flag != isinstance(value, bool):
+        raise ConfigError(f"{where} is {value!r}: give {'true or false' if option.is_flag else 'a value'}.")
+    if any(isinstance(each, list | dict) for each in values):
+        raise ConfigError(f"{where} is {value!r}: give one value{', or a list of them' if option.multiple else ''}.")
+    return values if option.multiple else value
+
+
+CONFIG = (
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        callback=_own_table,
+        help="fairguard.toml or pyproject.toml to read.",
+    ),
+)
 
 
 SECTIONS = {"data": "Rows", "model": "Models", "margin": "What counts as harm", "seeds": "More", "flips": "Report"}

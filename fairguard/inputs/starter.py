@@ -121,6 +121,10 @@ _REST = (
     "# Chance of a false alarm over all groups together: 0.01 for every pull request, 0.05 for a release.",
     "alpha = 0.05",
     "",
+    "# What only fairguard repair takes; fairguard prune has a table of its own.",
+    "# [repair]",
+    '# train = "train.parquet"',
+    "",
 )
 
 
