@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from fairguard.cli import run
+from fairguard.cli import repair_command, run
 from fairguard.demo import digits
+from fairguard.repair.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -72,6 +74,10 @@ def test_the_repair_shown_repairs(
     monkeypatch.chdir(tmp_path)
     command = next(c for c in commands() if " repair " in c)
     assert run(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    printed, shown = capsys.readouterr().out, blocks("text")[2]
+    assert re.findall(r"^rows: .*$", printed, re.MULTILINE) == re.findall(r"^rows: .*$", shown, re.MULTILINE)
+    assert "class=1: accuracy" in printed
+    assert printed.splitlines()[-2:] == shown.splitlines()[-2:]
     assert run(["check", "dense.pt", "fair.pt"]) == 0
 
 
@@ -91,7 +97,12 @@ def test_the_prunings_shown_write_sparse_models(
 
 
 def test_every_link_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")):
+    for page in (
+        ROOT / "README.md",
+        ROOT / "ARCHITECTURE.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    ):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
 
@@ -103,3 +114,12 @@ def test_tabular_example_on_real_rows(data_dir: Path, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     # 3,083 people cannot certify 2 points for six races: the honest answer is neither yes nor no.
     assert run(["check", "dense.pt", "pruned.pt"]) == 3
+
+
+def test_the_page_on_repair_names_every_method_and_option() -> None:
+    page = (ROOT / "docs" / "repair.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == set(METHODS)
+    command = click.Command("repair", params=[])
+    for add in repair_command.REPAIR:
+        command = add(command)
+    assert {p.opts[-1] for p in command.params if p.opts[-1] not in page} == {"--output"}
