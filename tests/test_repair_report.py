@@ -181,7 +181,12 @@ def test_findings_are_counted_as_the_check_counts_them() -> None:
     assert after.family < len(after.findings)
     report = RepairReport(Result.REPAIRED, before, before=before, after=after, output="fair.pt")
     assert f"-> 0 of {after.family} findings" in report.to_text()
-    assert f"regressed of {after.family} findings" in report.to_html()
+    page = report.to_html()
+    assert f"regressed of {after.family} findings" in page
+    first, second = page.index("before: "), page.index("after: ")
+    assert '<th class="n">pruned' in page[first:second], "each verdict names its model"
+    assert '<th class="n">repaired' in page[second:]
+    assert '<th class="n">pruned' not in page[second:]
 
 
 def test_what_is_untested_is_named_and_may_forbid_the_proof() -> None:

@@ -26,17 +26,11 @@ COLOURS = ("#2f6fb3", "#b3261e")
 
 def render(report: Record) -> str:
     """Return the repair as an HTML page: the story first, then the verdicts before and after."""
-    verdicts = [
-        Declared(verdict, name=name)
-        for name, verdict in (
-            (
-                f"before: {report.files.pruned}",
-                report.check if report.before is None else report.before,
-            ),
-            (f"after: {report.output or 'the best candidate, not written'}", report.after),
-        )
-        if verdict is not None
-    ]
+    named = (
+        (f"before: {report.files.pruned}", report.check if report.before is None else report.before, "pruned"),
+        (f"after: {report.output or 'the best candidate, not written'}", report.after, "repaired"),
+    )
+    verdicts = [Declared(verdict, name=name, second=second) for name, verdict, second in named if verdict is not None]
     page = render_all(verdicts)
     return page.replace("<main>", f"<main>\n{_story(report)}", 1)
 

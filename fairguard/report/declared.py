@@ -17,6 +17,8 @@ class Declared:
     file: str = "fairguard.toml"
     """Relative to the repository's root, with forward slashes."""
     line: int = 1
+    second: str = "pruned"
+    """What the second model is called: ``pruned``, or what a repair made of it."""
 
 
 def model_name(verdict: Verdict) -> str:

@@ -87,6 +87,7 @@ def _section(check: Declared) -> dict[str, Any]:
     scale, margins = Scale.over(verdict.findings), {finding.margin for finding in verdict.findings}
     return {
         "name": check.name,
+        "second": check.second,
         "verdict": verdict,
         "plain": _plain_words(verdict),
         "groups_line": wording.groups_line(verdict),
