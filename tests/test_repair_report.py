@@ -183,7 +183,7 @@ def test_findings_are_counted_as_the_check_counts_them() -> None:
     assert f"-> 0 of {after.family} findings" in report.to_text()
     page = report.to_html()
     assert f"regressed of {after.family} findings" in page
-    first, second = page.index("before: "), page.index("after: ")
+    first, second = page.rindex("before: "), page.rindex("after: ")
     assert '<th class="n">pruned' in page[first:second], "each verdict names its model"
     assert '<th class="n">repaired' in page[second:]
     assert '<th class="n">pruned' not in page[second:]
