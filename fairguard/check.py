@@ -34,6 +34,7 @@ from fairguard.judge.slices import discover
 from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
 from fairguard.provenance import record_of
+from fairguard.ranks import Ranks
 from fairguard.verdict import ModelInfo, Noise, Verdict
 
 Progress = Callable[[int, int | None], None]
@@ -78,9 +79,11 @@ def check(
     with modes_kept(dense, pruned):
         models = open_models(dense, pruned, settings)
         source = open_source(data if data is not None else settings.data, settings, models=models)
-        with FlipsFile.collecting(settings.flips, source) as flips:
+        written = settings.flips if Ranks.here().first else None
+        with FlipsFile.collecting(written, source) as flips:
             seeds = [open_models(dense, seed, settings)[1] for seed in settings.seeds]
-            counted = count(*models, source, settings=settings, seeds=seeds, flips=flips, progress=progress)
+            sink = flips if settings.flips is not None else None
+            counted = count(*models, source, settings=settings, seeds=seeds, flips=sink, progress=progress)
             verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
             flips.write(verdict, counted.comparison.margins)
     return verdict

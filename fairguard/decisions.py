@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,22 +118,29 @@ def confidences_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
     return np.asarray(1 / shifted.sum(axis=1))
 
 
-def check_finite(scores: NDArray[Any], rule: Rule, *, name: str, start: int) -> None:
-    """Raise :class:`ModelError` for nan or infinity, or for numbers that are no probabilities after all."""
+def check_finite(scores: NDArray[Any], rule: Rule, *, name: str, row: Callable[[int], int] = int) -> None:
+    """Raise :class:`ModelError` for nan or infinity, or for numbers that are no probabilities after all.
+
+    Args:
+        scores: shape (n,) or (n, K).
+        rule: how they become classes.
+        name: whose they are.
+        row: gives the number in the data of the i-th of these rows.
+    """
     if rule.kind is ScoreKind.LABELS:
         if scores.dtype.kind == "i" and scores.min(initial=0) < 0:
-            row = start + int(np.argmax(scores.ravel() < 0))
-            raise ModelError(f"{name} gave class numbers at first and {scores.min()} for row {row}; give its scores.")
+            at = row(int(np.argmax(scores.ravel() < 0)))
+            raise ModelError(f"{name} gave class numbers at first and {scores.min()} for row {at}; give its scores.")
         return
     total = scores.sum(dtype=np.float64)  # one cheap pass; nan and infinity survive a sum
     if not np.isfinite(total):
         finite = np.isfinite(scores.reshape(len(scores), -1).astype(np.float64)).all(axis=1)
         if not finite.all():
-            row = start + int(np.argmin(finite))
-            raise ModelError(f"{name} gives nan or infinity for row {row}; check its weights and the row's values.")
+            at = row(int(np.argmin(finite)))
+            raise ModelError(f"{name} gives nan or infinity for row {at}; check its weights and the row's values.")
     if rule.single and rule.probabilities and (scores.min() < 0 or scores.max() > 1):
         raise ModelError(
-            f"{name} gave probabilities at first and numbers outside [0, 1] near row {start}; "
+            f"{name} gave probabilities at first and numbers outside [0, 1] near row {row(0)}; "
             f"say what decides with --threshold (0 for logits)."
         )
 

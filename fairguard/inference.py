@@ -16,6 +16,7 @@ from fairguard.inputs.rows import Batch, Source
 from fairguard.judge.counts import CountTable, merge_all
 from fairguard.judge.responsibility import identified_exemplars
 from fairguard.judge.scatter import CLUSTER, WEIGHT
+from fairguard.ranks import Ranks
 
 IntArray = NDArray[np.int64]
 Progress = Callable[[int], None]
@@ -97,15 +98,49 @@ def compare(
     """Return the counts of one pass of both models over all rows of ``source``, in its order.
 
     With ``seeds``, five or more models pruned like ``pruned`` from other seeds, harmful flips are confirmed by them.
+    Under ``torchrun`` each process answers its share of the batches, and all return the counts of all.
     """
-    models = (dense, pruned, *seeds)
-    roles = ("dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds))))
-    tally = _Tally(plan, source, tuple(map(_name, models, roles)), flips, confirmed=0 if seeds else None)
-    for batch in source.batches(batch_size):
-        tally.add(batch, [model.scores(batch) for model in models])
-        if progress is not None:
-            progress(len(batch))
-    return tally.comparison()
+    ranks = Ranks.here()
+    kept = _Kept() if ranks.size > 1 and flips is not None else flips
+
+    def answered() -> tuple[Comparison | None, list[Flips]]:
+        models = (dense, pruned, *seeds)
+        roles = ("dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds))))
+        tally = _Tally(plan, source, tuple(map(_name, models, roles)), kept, confirmed=0 if seeds else None)
+        for batch, mine in ranks.shared(source.batches(batch_size)):
+            if mine:
+                tally.add(batch, [model.scores(batch) for model in models])
+            if progress is not None:
+                progress(len(batch))
+        return tally.comparison(), kept.flips if isinstance(kept, _Kept) else []
+
+    shares = ranks.gathered(answered)
+    for found in (found for _, theirs in shares for found in theirs):
+        if flips is not None:
+            flips.add(found)
+    return _merged([comparison for comparison, _ in shares if comparison is not None])
+
+
+def _merged(parts: Sequence[Comparison]) -> Comparison:
+    """Return the comparison of all rows of some comparisons."""
+    if not parts:
+        raise DataError("the data has no rows; give rows that the model was not trained on.")
+    if len(parts) == 1:
+        return parts[0]
+    margins = merge_all([part.margins for part in parts])
+    confirmed = [part.confirmed for part in parts if part.confirmed is not None]
+    ties = sum(part.ties for part in parts)
+    return Comparison(margins.without(MARGIN), margins, ties, sum(confirmed) if confirmed else None)
+
+
+@dataclass
+class _Kept:
+    """Keeps flipped rows until they are handed to the process that writes them."""
+
+    flips: list[Flips] = field(default_factory=list)
+
+    def add(self, flips: Flips) -> None:
+        self.flips.append(flips)
 
 
 def count_rows(source: Source, batch_size: int) -> CountTable:
@@ -147,21 +182,22 @@ class _Tally:
     waiting: list[tuple[Batch, list[NDArray[Any]]]] = field(default_factory=list)
     beside: dict[str, _Names] = field(default_factory=dict)
     rows: int = 0
-    start: int = 0
+    """Rows that wait."""
     ties: int = 0
     confirmed: int | None = None
 
     def add(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
         self.waiting.append((batch, scores))
         self.rows += len(batch)
-        if self.rows - self.start >= CHUNK:
+        if self.rows >= CHUNK:
             self._count()
 
-    def comparison(self) -> Comparison:
+    def comparison(self) -> Comparison | None:
+        """Return what was counted; ``None`` without rows."""
         if self.waiting:
             self._count()
         if not self.tables:
-            raise DataError("the data has no rows; give rows that the model was not trained on.")
+            return None
         margins = merge_all(self.tables)
         return Comparison(margins.without(MARGIN), margins, self.ties, self.confirmed)
 
@@ -169,7 +205,7 @@ class _Tally:
         batches = [batch for batch, _ in self.waiting]
         scores = [np.concatenate(parts) for parts in zip(*(scores for _, scores in self.waiting), strict=True)]
         for part, rule, name in zip(scores, self.plan.rules, self.names, strict=True):
-            check_finite(part, rule, name=name, start=self.start)
+            check_finite(part, rule, name=name, row=self._row)
         answers = [classes_of(part, rule) for part, rule in zip(scores, self.plan.rules, strict=True)]
         self._check_answers(answers)
         codes = np.concatenate([batch.codes for batch in batches])
@@ -179,14 +215,22 @@ class _Tally:
         if len(self.tables) >= 64:
             self.tables = [merge_all(self.tables)]
         self._hand_on(batches, codes, y, answers, scores, bins)
-        self.waiting, self.start = [], self.rows
+        self.waiting, self.rows = [], 0
+
+    def _row(self, at: int) -> int:
+        """Return the number in the source of the ``at``-th row that waits."""
+        for batch, _ in self.waiting:
+            if at < len(batch):
+                return batch.row(at)
+            at -= len(batch)
+        raise IndexError(at)
 
     def _check_answers(self, answers: list[IntArray]) -> None:
         """Raise :class:`ModelError` for an answer that is none of the classes: a sample may not hold the highest."""
         known = len(self.plan.classes)
         for codes, name in zip(answers, self.names, strict=True):
             if codes.max(initial=0) >= known:
-                row = self.start + int(np.argmax(codes >= known))
+                row = self._row(int(np.argmax(codes >= known)))
                 raise ModelError(
                     f"{name} answers class {codes.max()} for row {row}; the classes are {known}, numbered from 0. "
                     f"Name all of them with --classes."
@@ -199,7 +243,7 @@ class _Tally:
         y = np.concatenate(parts)
         known = len(self.plan.classes) if self.plan.relabel is None else len(self.plan.relabel)
         if y.max(initial=0) >= known:
-            row = self.start + int(np.argmax(y >= known))
+            row = self._row(int(np.argmax(y >= known)))
             raise DataError(f"label {y.max()} of row {row} is none of the models' {known} classes, 0 to {known - 1}.")
         return y if self.plan.relabel is None else self.plan.relabel[y]
 

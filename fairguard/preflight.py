@@ -257,7 +257,7 @@ def _refuse_constant(dense: _Asked, plan: Plan, source: Source, batch_size: int,
     rows, low, high, labels = 0, np.inf, -np.inf, set[int]()
     for batch in source.batches(batch_size):
         scores = dense.model.scores(batch)
-        check_finite(scores, rule, name=name, start=batch.start)
+        check_finite(scores, rule, name=name, row=batch.row)
         if (classes_of(scores, rule) != answers[0]).any():
             return
         rows, low, high = rows + len(scores), min(low, scores.min()), max(high, scores.max())

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fairguard"
 # Rooms from the ground up. A room may import rooms below it, and its own.
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"policy", "files"},
+    {"policy", "files", "ranks"},
     {"verdict"},
     {"inputs", "config"},
     {"judge", "report", "decisions", "acceptance"},
@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
 
 # Who may import what weighs much. Anything not named here may be imported anywhere.
 HOSTS: dict[str, set[str]] = {
-    "torch": {"inputs", "inference", "repair", "demo", "provenance", "check"},
+    "torch": {"ranks", "inputs", "inference", "repair", "demo", "provenance", "check"},
     "onnx": {"inputs"},
     "onnxruntime": {"inputs", "provenance"},
     "safetensors": {"inputs", "repair"},

@@ -58,7 +58,7 @@ def test_whole_numbers_of_a_model_are_its_answers(shape: tuple[int, ...]) -> Non
     assert rule(answers - 1).threshold == 0  # below zero: eight-bit scores
     assert rule(answers, threshold=1.0).threshold == 1
     with pytest.raises(ModelError, match="gave class numbers at first and -1 for row 70"):
-        check_finite(answers - 1, found, name="m", start=70)
+        check_finite(answers - 1, found, name="m", row=lambda at: 70 + at)
 
 
 def test_nan_names_its_row() -> None:
@@ -67,18 +67,18 @@ def test_nan_names_its_row() -> None:
     with pytest.raises(ModelError, match="m gives nan or infinity for row 3"):
         rule(scores)
     with pytest.raises(ModelError, match="row 103"):
-        check_finite(scores, rule(np.zeros((5, 2))), name="m", start=100)
+        check_finite(scores, rule(np.zeros((5, 2))), name="m", row=lambda at: 100 + at)
 
 
 def test_huge_finite_scores_are_no_error() -> None:
     scores = np.full((5, 2), 3e38, dtype=np.float32)
-    check_finite(scores, rule(scores), name="m", start=0)
+    check_finite(scores, rule(scores), name="m")
 
 
 def test_probabilities_that_turn_into_logits_are_an_error_not_a_guess() -> None:
     found = rule(np.array([0.2, 0.7]))
     with pytest.raises(ModelError, match="--threshold"):
-        check_finite(np.array([0.2, 3.7]), found, name="m", start=7)
+        check_finite(np.array([0.2, 3.7]), found, name="m", row=lambda at: 7 + at)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 2), ()])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import time
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from typing import Any
 
@@ -11,8 +15,11 @@ import click
 
 from fairguard import __version__
 from fairguard.errors import FairguardError, did_you_mean
+from fairguard.ranks import Ranks
 
 PRESERVED, REGRESSED, NOT_JUDGED, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
+SECONDS_BEHIND = 5
+"""Head start of the first of several processes in telling an error that all of them meet."""
 
 COMMANDS = {
     "check": "Judge a pruned model against its dense one.",
@@ -43,6 +50,8 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command of ``args``; an unknown name gets a suggestion."""
+        if args and args[0] in COMMANDS and args[0] != "check" and Ranks.here().size > 1:
+            raise click.UsageError(f"fairguard {args[0]} is one process; only fairguard check runs under torchrun.")
         if args and args[0] not in COMMANDS:
             hint = did_you_mean(args[0], COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
             raise click.UsageError(f"no command {args[0]!r}.{hint}")
@@ -73,6 +82,28 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Return the exit code of the command; every error is one line on stderr."""
+    if not Ranks.here().first:
+        return _run_beside(arguments)
+    return _run(arguments)
+
+
+def _run_beside(arguments: list[str] | None) -> int:
+    """Run what another process runs too, in silence: what all would say, the first one says.
+
+    torchrun ends all where one fails. A verdict is no failure, and an error of all is the first one's to tell; one that
+    is this process's alone is told when the first one has had time to find it.
+    """
+    said = io.StringIO()
+    with redirect_stdout(io.StringIO()), redirect_stderr(said):
+        code = _run(arguments)
+    if code not in (NOT_JUDGED, INTERRUPTED):
+        return PRESERVED
+    time.sleep(SECONDS_BEHIND)
+    click.echo(said.getvalue(), nl=False, err=True)
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = cli.main(args=arguments, prog_name="fairguard", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
@@ -109,7 +140,6 @@ def _complain(message: str, code: int) -> int:
 
 def _write_traceback() -> None:
     """Show where our own bug is, only to those who asked for it with FAIRGUARD_TRACEBACK=1."""
-    import os
     import traceback
 
     if os.environ.get("FAIRGUARD_TRACEBACK"):

@@ -14,6 +14,7 @@ from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import Settings
 from fairguard.errors import OutputError
 from fairguard.files import check_writable, refuse_inputs, typed, write_text
+from fairguard.ranks import Ranks
 from fairguard.verdict import Outcome, Verdict
 
 CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INCONCLUSIVE: INCONCLUSIVE}
@@ -63,8 +64,11 @@ def command(
     from fairguard.check import check  # torch loads here
     from fairguard.history import with_runs
 
-    with progress_bar("rows", quiet=quiet) as progress:
-        verdict = with_runs(check(dense, pruned, settings=settings, progress=progress))
+    with progress_bar("rows", quiet=quiet or not Ranks.here().first) as progress:
+        verdict = check(dense, pruned, settings=settings, progress=progress)
+    if not Ranks.here().first:  # the first process shows what all of them have found
+        return CODES[verdict.outcome]
+    verdict = with_runs(verdict)
     _show(verdict, settings, _next_step(verdict, dense, pruned, settings), verbose=verbose, quiet=quiet)
     if verdict.outcome is Outcome.INCONCLUSIVE and settings.allow_inconclusive:
         click.echo("fairguard: inconclusive, and allowed by --allow-inconclusive: nothing was proven", err=True)

@@ -188,7 +188,7 @@ def _batch(x: Any, n: int) -> Batch:
 
 
 def _said(model: Predictor, rule: Rule, scores: NDArray[Any]) -> Said:
-    check_finite(scores, rule, name=_name(model), start=0)
+    check_finite(scores, rule, name=_name(model))
     return Said(classes_of(scores, rule), scores, margins_of(scores, rule))
 
 

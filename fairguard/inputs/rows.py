@@ -42,6 +42,10 @@ class Batch:
         """Return the number of rows."""
         return len(self.codes)
 
+    def row(self, at: int) -> int:
+        """Return the number in the source of the row at place ``at``."""
+        return self.start + at
+
 
 def take(batch: Batch, at: NDArray[np.int64]) -> Batch:
     """Return the rows of ``batch`` at positions ``at``, shape (m,), in that order."""

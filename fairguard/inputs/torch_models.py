@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
 from fairguard.inputs.tensors import scores_of, tensors_of
+from fairguard.ranks import Ranks
 from fairguard.verdict import Layer, ModelInfo
 
 
@@ -90,7 +92,7 @@ def device_of(name: str) -> torch.device:
         ModelError: there is no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _gpu_of_its_own() if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -98,6 +100,14 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here. Use --device cpu.")
     return device
+
+
+def _gpu_of_its_own() -> torch.device:
+    """Return the GPU of this process: the usual one, under torchrun the one of its number on its machine."""
+    here = os.environ.get("LOCAL_RANK", "")
+    if Ranks.here().size == 1 or not here.isdigit():
+        return torch.device("cuda")
+    return torch.device("cuda", int(here) % torch.cuda.device_count())
 
 
 def switch_off_tf32() -> None:
