@@ -35,6 +35,7 @@ from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
 from fairguard.provenance import record_of
 from fairguard.ranks import Ranks
+from fairguard.suspicions import id_warnings
 from fairguard.verdict import ModelInfo, Noise, Verdict
 
 Progress = Callable[[int, int | None], None]
@@ -172,7 +173,7 @@ def count(
         flips=flips,
         progress=_total(progress, source),
     )
-    warnings = (*ready.warnings, *aftermath((dense, pruned, *seeds), comparison, ready.noise))
+    warnings = (*ready.warnings, *id_warnings(source), *aftermath((dense, pruned, *seeds), comparison, ready.noise))
     record = record_of(dense.info, pruned.info, source.record, settings)
     return Counted(comparison, (dense.info, pruned.info), ready.noise, warnings, record)
 

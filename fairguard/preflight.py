@@ -22,7 +22,7 @@ from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
 from fairguard.judge.responsibility import SEEDS
-from fairguard.suspicions import answer_warnings, file_warnings, id_warnings
+from fairguard.suspicions import answer_warnings, file_warnings
 from fairguard.verdict import Noise
 
 SAMPLE = 1_024
@@ -87,7 +87,6 @@ def preflight(
         *file_warnings(dense, pruned),
         *_scale_warnings(rules),
         *_reach_warnings(asked[:2], threshold),
-        *id_warnings(source),
     )
     return Preflight(plan, warnings, tuple(found for found in noise if found is not None))
 

@@ -256,7 +256,12 @@ def test_a_network_taught_to_find_a_rare_class_is_not_said_to_lack_preprocessing
     assert "is the preprocessing right?" in " ".join(check(blind, blind, **ROWS, features=["a", "b"]).warnings)
 
 
-@pytest.mark.parametrize("kind", ["csv", "text", "arrays"])
+def batch_of(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict]:
+    named = {name: rows[name].to_numpy() for name in ("sex", "person")}
+    return rows[["a", "b"]].to_numpy(np.float32), rows["label"].to_numpy(), named
+
+
+@pytest.mark.parametrize("kind", ["csv", "text", "arrays", "loader"])
 def test_ids_that_repeat_are_told(project: pd.DataFrame, kind: str) -> None:
     model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
     twice = project.rename(columns={"id": "person"}).iloc[np.arange(2 * N) % N]
@@ -265,15 +270,19 @@ def test_ids_that_repeat_are_told(project: pd.DataFrame, kind: str) -> None:
     twice.to_csv("rows.csv", index=False)
     given: dict = {**ROWS, "features": ["a", "b"]}
     if kind == "arrays":
-        named = {"sex": twice["sex"].to_numpy(), "person": twice["person"].to_numpy()}
-        given = {"data": (twice[["a", "b"]].to_numpy(np.float32), twice["label"].to_numpy(), named), "groups": "sex"}
+        given = {"data": batch_of(twice), "groups": "sex"}
+    if kind == "loader":
+        given = {
+            "data": lambda: map(batch_of, (twice[i : i + 900] for i in range(0, len(twice), 900))),
+            "groups": "sex",
+        }
     told = (
         "6,000 rows have 3,000 different ids and count as independent: if the rows of one id are one person's, name it"
     )
     (warning,) = [line for line in check(model, model, **given, id="person").warnings if "different ids" in line]
     assert warning == f"{told} with --cluster person."
     assert "different ids" not in " ".join(check(model, model, **given, id="person", cluster="person").warnings)
-    if kind != "arrays":
+    if "data" not in given or given["data"] == "rows.csv":
         twice.head(N).to_csv("rows.csv", index=False)
         assert "different ids" not in " ".join(check(model, model, **given, id="person").warnings)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,8 @@ def open_data(
 
     Args:
         data: a file (CSV, Parquet, npz), ``pkg.module:callable`` or ``path.py:callable`` that returns rows, or in
-            memory: a tuple ``(X, y, groups)``, a dict of arrays, a pandas table, a torch Dataset or DataLoader.
+            memory: a tuple ``(X, y, groups)``, a dict of arrays, a pandas table, a torch Dataset or DataLoader, or a
+            function that returns one of these.
         label: column of labels. A tuple brings its own; an npz or dict has it in ``y`` unless told otherwise.
         groups: sensitive features, as ``race``, ``age:25,45,65`` or ``class``. None named: all that a tuple or loader
             brings with it.
@@ -77,7 +80,11 @@ def open_data(
     if isinstance(data, Path) or (isinstance(data, str) and (Path(data).exists() or not _CALLABLE.fullmatch(data))):
         return _from_file(Path(data), layout, **options)
     if isinstance(data, str):
-        return _from_code(data, layout, **options)
+        from fairguard.inputs.factories import load_callable
+
+        return _from_function(load_callable(data), layout, name=data, **options)
+    if inspect.isroutine(data) or isinstance(data, partial):
+        return _from_function(data, layout, name=getattr(data, "__qualname__", "the function"), **options)
     return _from_memory(data, layout, name="the data", **options)
 
 
@@ -119,18 +126,15 @@ def _from_file(path: Path, layout: Layout, **options: Any) -> Source:
     return _from_table(opened, layout, **options)
 
 
-def _from_code(spec: str, layout: Layout, **options: Any) -> Source:
+def _from_function(function: Callable[[], Any], layout: Layout, *, name: str, **options: Any) -> Source:
     """Return the rows of whatever the user's function gives; it is called anew for every pass over an iterator."""
-    from fairguard.inputs.factories import load_callable
-
-    function = load_callable(spec)
-    given = _result(function, spec)
+    given = _result(function, name)
     if isinstance(given, str | Path):
         return _from_file(Path(given), layout, **options)
     if isinstance(given, Iterator):
-        again: Callable[[int], Iterable[Any]] = lambda _: _result(function, spec)  # noqa: E731
-        return _from_loader(again, None, layout, name=spec, **options)
-    return _from_memory(given, layout, name=spec, **options)
+        again: Callable[[int], Iterable[Any]] = lambda _: _result(function, name)  # noqa: E731
+        return _from_loader(again, None, layout, name=name, **options)
+    return _from_memory(given, layout, name=name, **options)
 
 
 def _from_memory(given: Any, layout: Layout, *, name: str, **options: Any) -> Source:

@@ -112,6 +112,11 @@ class Layout:
         return tuple(columns) if self.features is None else self.feature_columns(name, columns)
 
 
+def id_count_of(layout: Layout) -> IdCount | None:
+    """Return what counts the different ids of rows, where nothing says already which rows belong together."""
+    return None if layout.id is None or layout.cluster is not None else IdCount(layout.id)
+
+
 class LabelledRows:
     """Labelled rows of a table and their features; see :class:`fairguard.inputs.rows.Source`."""
 
@@ -130,10 +135,8 @@ class LabelledRows:
         self._given_classes = tuple(classes) if classes else None
         wanted = {*layout.named(table.schema.names), *feed.columns}
         self._read = [name for name in table.schema.names if name in wanted]
-        self.id_count: IdCount | None = None
+        self.id_count = id_count_of(layout)
         """How many different ids there are, where rows of one id could belong together and nothing says so."""
-        if layout.id is not None and layout.cluster is None:
-            self.id_count = IdCount(layout.id)
         self.n_rows: int = self._scan()
 
     @property

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from fairguard.errors import DataError, FairguardError
 from fairguard.inputs.features import as_features, count_rows, rows_of
 from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
-from fairguard.inputs.labelled import Layout, check_weights, missing_column, values, without_features
+from fairguard.inputs.labelled import Layout, check_weights, id_count_of, missing_column, values, without_features
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.rows import Batch, DataRecord
+from fairguard.inputs.rows import Batch, DataRecord, IdCount
 
 Make = Callable[[int], Iterable[Any]]
 """Gives the batches, in the same order at every call, for a wanted batch size."""
@@ -53,6 +53,8 @@ class LoaderRows:
         self.record = DataRecord(path=name, kind="callable")
         self._levels = {g.column: Levels(g) for g in self._layout.groups if not self._layout.is_label(g, list(found))}
         self._highest_class = -1
+        self.id_count: IdCount | None = None
+        """As in :class:`fairguard.inputs.labelled.LabelledRows`, once all rows were read."""
 
     @property
     def levels(self) -> list[list[str]]:
@@ -62,16 +64,18 @@ class LoaderRows:
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield all rows in order, at most ``batch_size`` at a time."""
-        start = 0
+        start, ids = 0, id_count_of(self._layout)
         for given in self._given(batch_size):
             x, y, found = self._unpacked(given)
             whole = self._batch(x, y, found, start)
+            if ids is not None:
+                ids.add(whole.ids)
             for low in range(0, len(whole), batch_size):
                 yield _part(whole, low, min(low + batch_size, len(whole)))
             start += len(whole)
         if not start:
             raise DataError(f"{self._name} gives no rows.")
-        self.n_rows = start
+        self.n_rows, self.id_count = start, ids
         for levels in self._levels.values():
             levels.check(start)
 
