@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fairguard.errors import ConfigError, did_you_mean
-from fairguard.policy import Metric, Policy, validation_line
+from fairguard.metrics import Metric
+from fairguard.policy import Policy, validation_line
 
 FILES = ("fairguard.toml", "pyproject.toml")
 _IN_PROJECT = ("dense", "pruned", "data", "seeds", "flips", "output")

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fairguard.errors import ConfigError, did_you_mean
+from fairguard.metrics import Metric as Metric  # noqa: PLC0414 - a policy's own word: its users find it here
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _TRIED = re.compile(r".*\[.*|str|int|float|bool|path|callable")
 """What pydantic calls the members of a union, where it tells of each of them."""
-
-
-class Metric(StrEnum):
-    """A paired, linear estimand: of the rows in its denominator, the share harmed minus the share helped."""
-
-    ACCURACY = "accuracy"
-    """Accuracy drop: right before and wrong after, minus wrong before and right after."""
-    HARMFUL_FLIPS = "harmful_flips"
-    """Harmful flips only: right before and wrong after."""
-    RECALL = "recall"
-    """Recall loss: of the rows of one class, those no longer found. Binary: the true positive rate."""
-    FPR = "fpr"
-    """False positive rate rise: of the rows that are not of the class, those newly called so."""
-    SELECTION_RATE = "selection_rate"
-    """Selection rate loss for the favourable label; needs no labels."""
-    DISAGREEMENT = "disagreement"
-    """Dense and pruned answer differently; needs no labels and says nothing about harm."""
 
 
 def _each_once(value: Any) -> Any:

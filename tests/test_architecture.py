@@ -12,7 +12,7 @@ PACKAGE = ROOT / "fairguard"
 
 # Rooms from the ground up. A room may import rooms below it, and its own.
 FLOORS: list[set[str]] = [
-    {"errors"},
+    {"errors", "metrics"},
     {"policy", "files", "ranks"},
     {"verdict"},
     {"inputs", "config"},

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from fairguard.config import TABLES, Settings, load_settings, load_table, merged
 from fairguard.errors import ConfigError
-from fairguard.policy import Metric
+from fairguard.metrics import Metric
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

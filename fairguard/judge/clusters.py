@@ -19,7 +19,7 @@ from scipy.stats import norm, t
 from fairguard.errors import DataError
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
-from fairguard.judge.estimands import RULES, favourable
+from fairguard.judge.estimands import favourable
 from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import ROUNDING, Evidence, Rates, certifiable, rows_that_decide, testable
 from fairguard.judge.findings import findings_of
@@ -30,6 +30,7 @@ from fairguard.judge.rates import group_rows, rates_of
 from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, scatter_of, shares_of, weights_of
 from fairguard.judge.spending import level_of, spent_alpha
 from fairguard.judge.summaries import summaries_of
+from fairguard.metrics import METRICS
 from fairguard.policy import Policy
 from fairguard.verdict import NAN, Finding, GroupRow, Verdict
 
@@ -171,7 +172,7 @@ def _key(table: CountTable, family: Family, i: int) -> tuple[str, str, str | Non
     """Return what the finding of the i-th contrast is known by."""
     estimand = family.estimands[family.estimand[i]]
     label = None if estimand.label is None else table.classes[estimand.label]
-    return family.grouping.groups[family.group[i]].name, RULES[estimand.metric], label
+    return family.grouping.groups[family.group[i]].name, METRICS[estimand.metric].rule, label
 
 
 def _too_few_units(finding: Finding, units: float, policy: Policy) -> dict[str, str]:

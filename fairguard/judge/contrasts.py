@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.judge.counts import CountTable, IntArray, distinct, one_to_one
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, Estimand, estimands_of
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import METRICS, About
+from fairguard.policy import Policy
 
 FloatArray = NDArray[np.float64]
 
@@ -31,10 +32,6 @@ NO_ANSWER = -2
 """Stands for both answers where they are the same."""
 AT_ONCE = 8_000_000
 """Numbers that a product holds at once."""
-
-OVER_CLASSES = (Metric.ACCURACY, Metric.HARMFUL_FLIPS, Metric.DISAGREEMENT)
-"""Metrics that compare classes. Recall and the false positive rate have rows of one class or of all others in their
-denominator, so that a class and its rest never both have some; a selection rate within a class is one of these two."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +156,11 @@ def family_of(
     grouping = grouping_of(table, columns, depth=policy.intersections, min_group=policy.min_group)
     if estimands is None:
         estimands = estimands_of(table, policy)
-        metrics = {e.metric for e in estimands}
-        recalled = Metric.RECALL in metrics and Metric.ACCURACY not in metrics
-        if recalled and any(tells_label(table, column) for column in columns):
-            estimands = (*estimands, Estimand(Metric.ACCURACY, classes_only=True))  # a class's recall, by another name
+        metrics = [e.metric for e in estimands]
+        others = dict.fromkeys(METRICS[metric].between_classes for metric in metrics)
+        if any(tells_label(table, column) for column in columns):  # a class's recall goes by another name
+            added = [Estimand(other, classes_only=True) for other in others if other and other not in metrics]
+            estimands = (*estimands, *added)
     family = contrasts(table, grouping, estimands=estimands)
     if not len(family) and len(grouping.groups):
         raise ConfigError(
@@ -177,9 +175,7 @@ def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Esti
     effects, kind = _kinds(table, estimands)
     shape = grouping.member.shape[1], len(effects)
     atoms = np.bincount(grouping.place * shape[1] + kind, table.counts, shape[0] * shape[1]).reshape(shape)
-    asked = _comparable(table, grouping, [e.metric for e in estimands])
-    asked[:, [e.classes_only for e in estimands]] &= ~_comparable(table, grouping, [Metric.RECALL])
-    group, estimand = np.nonzero(asked)
+    group, estimand = np.nonzero(_comparable(table, grouping, estimands))
     # Sums in floats: exact below 2^53 rows, and far faster than in integers.
     rows, total = grouping.member.astype(np.float64) @ atoms, atoms.sum(axis=0)
     pairs = []
@@ -192,17 +188,21 @@ def contrasts(table: CountTable, grouping: Grouping, *, estimands: Sequence[Esti
     return Family(grouping, tuple(estimands), effects, atoms.astype(np.int64), group, estimand, *counts)
 
 
-def _comparable(table: CountTable, grouping: Grouping, metrics: Sequence[Metric]) -> NDArray[np.bool_]:
-    """Return whether each group can be compared with its rest on each metric, shape (S, number of metrics)."""
+def _comparable(table: CountTable, grouping: Grouping, estimands: Sequence[Estimand]) -> NDArray[np.bool_]:
+    """Return whether each group is to be compared with its rest on each estimand, shape (S, E)."""
     labels = {column for column in grouping.columns if is_label(table, column)}
     alike = {column for column in grouping.columns if tells_label(table, column)}
     of_classes, of_one = (
         np.array([not found.isdisjoint(group.columns) for group in grouping.groups], dtype=bool)[:, None]
         for found in (labels, alike)
     )
-    over_classes = np.array([metric in OVER_CLASSES for metric in metrics], dtype=bool)
-    of_a_class = np.array([metric in (Metric.RECALL, Metric.FPR) for metric in metrics], dtype=bool)
-    return np.asarray(np.where(of_classes, over_classes, True) & ~(of_one & of_a_class))
+    about = [METRICS[e.metric].about for e in estimands]
+    over_classes, of_a_class = (
+        np.array([each is which for each in about], dtype=bool) for which in (About.ROWS, About.EACH_CLASS)
+    )
+    of_classes_alone = np.array([e.classes_only for e in estimands], dtype=bool)
+    comparable = np.where(of_classes, over_classes, True) & ~(of_one & of_a_class)
+    return np.asarray(comparable & np.where(of_classes_alone, of_classes | of_one, True))
 
 
 def _kinds(table: CountTable, estimands: Sequence[Estimand]) -> tuple[NDArray[np.int8], IntArray]:

@@ -1,6 +1,6 @@
 """Which paired metrics are gated, and what each row of the count table means to each of them.
 
-A metric is a denominator and, in it, rows harmed and rows helped; everything else in the judge is the same for all.
+What a metric is, ``fairguard.metrics`` says; everything in the judge is the same for all.
 """
 
 from __future__ import annotations
@@ -12,23 +12,11 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.judge.counts import CountTable
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import METRICS, About, Metric, default_metrics
+from fairguard.policy import Policy
 
-HARMED, UNCHANGED, HELPED, OUTSIDE = 1, 0, -1, 2
-"""What a row is to an estimand; ``OUTSIDE``: not in its denominator."""
-
-RULES = {
-    Metric.ACCURACY: "FG101",
-    Metric.HARMFUL_FLIPS: "FG102",
-    Metric.RECALL: "FG103",
-    Metric.FPR: "FG104",
-    Metric.SELECTION_RATE: "FG105",
-    Metric.DISAGREEMENT: "FG106",
-}
-"""Stable identifiers of the metrics' rules."""
-
-UNLABELLED = (Metric.SELECTION_RATE, Metric.DISAGREEMENT)
-"""Metrics that need no labels."""
+HARMED, HELPED, OUTSIDE = 1, -1, 2
+"""What a row is to an estimand, 0 if nothing changed for it; ``OUTSIDE``: not in its denominator."""
 
 
 @dataclass(frozen=True)
@@ -43,35 +31,14 @@ class Estimand:
 
     def effects(self, table: CountTable) -> NDArray[np.int8]:
         """Return what the rows of each cell are to this estimand, shape (M,)."""
-        y, dense, pruned, k = table.y, table.dense, table.pruned, self.label
-        every = np.ones(len(y), dtype=bool)
-        match self.metric:
-            case Metric.ACCURACY:
-                inside, harmed, helped = every, (dense == y) & (pruned != y), (dense != y) & (pruned == y)
-            case Metric.HARMFUL_FLIPS:
-                inside, harmed, helped = every, (dense == y) & (pruned != y), ~every
-            case Metric.RECALL:
-                inside, harmed, helped = y == k, (dense == k) & (pruned != k), (dense != k) & (pruned == k)
-            case Metric.FPR:
-                inside, harmed, helped = y != k, (dense != k) & (pruned == k), (dense == k) & (pruned != k)
-            case Metric.SELECTION_RATE:
-                inside, harmed, helped = every, (dense == k) & (pruned != k), (dense != k) & (pruned == k)
-            case Metric.DISAGREEMENT:
-                inside, harmed, helped = every, dense != pruned, ~every
+        what = METRICS[self.metric]
+        harmed, helped = what.changes(table.y, table.dense, table.pruned, self.label)
+        inside = what.inside(table.y, self.label)
         return np.where(inside, harmed.astype(np.int8) - helped, OUTSIDE).astype(np.int8)
 
     def happens(self, table: CountTable, answers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return, for each cell, whether the metric's event happens under one model's ``answers``, shape (M,)."""
-        match self.metric:
-            case Metric.ACCURACY:
-                event = answers == table.y
-            case Metric.HARMFUL_FLIPS:
-                event = (table.dense == table.y) & (answers != table.y)
-            case Metric.DISAGREEMENT:
-                event = answers != table.dense
-            case _:
-                event = answers == self.label
-        return np.asarray(event)
+        return np.asarray(METRICS[self.metric].event(answers, table.y, table.dense, self.label))
 
 
 def estimands_of(table: CountTable, policy: Policy) -> tuple[Estimand, ...]:
@@ -80,7 +47,10 @@ def estimands_of(table: CountTable, policy: Policy) -> tuple[Estimand, ...]:
     Raises:
         ConfigError: a metric needs labels or a favourable class that the data does not have.
     """
-    return tuple(e for metric in policy.metrics or _default(table, policy) for e in _by_class(metric, table, policy))
+    metrics = policy.metrics or default_metrics(
+        len(table.classes), labelled=table.labelled, favourable=policy.favourable is not None
+    )
+    return tuple(estimand for metric in metrics for estimand in _by_class(metric, table, policy))
 
 
 def favourable(table: CountTable, policy: Policy) -> int | None:
@@ -95,20 +65,16 @@ def favourable(table: CountTable, policy: Policy) -> int | None:
     return table.classes.index("1") if "1" in table.classes else 1
 
 
-def _default(table: CountTable, policy: Policy) -> tuple[Metric, ...]:
-    if not table.labelled:
-        return (Metric.DISAGREEMENT,) if policy.favourable is None else (Metric.SELECTION_RATE,)
-    return (Metric.ACCURACY, Metric.RECALL, Metric.FPR) if len(table.classes) == 2 else (Metric.ACCURACY,)
-
-
 def _by_class(metric: Metric, table: CountTable, policy: Policy) -> list[Estimand]:
-    if metric not in UNLABELLED and not table.labelled:
-        raise ConfigError(f"metric {metric} needs labels, and the data has none. Without: {', '.join(UNLABELLED)}.")
+    what = METRICS[metric]
+    if what.labelled and not table.labelled:
+        without = ", ".join(name for name, other in METRICS.items() if not other.labelled)
+        raise ConfigError(f"metric {metric} needs labels, and the data has none. Without: {without}.")
     label = favourable(table, policy)
-    if metric is Metric.SELECTION_RATE:
-        if label is None:
-            raise ConfigError(f"metric {metric} needs a favourable class; classes: {', '.join(table.classes)}.")
-        return [Estimand(metric, label)]
-    if metric not in (Metric.RECALL, Metric.FPR):
+    if what.about is About.ROWS:
         return [Estimand(metric)]
-    return [Estimand(metric, k) for k in ((label,) if len(table.classes) == 2 else range(len(table.classes)))]
+    if what.about is About.EACH_CLASS:
+        return [Estimand(metric, k) for k in ((label,) if len(table.classes) == 2 else range(len(table.classes)))]
+    if label is None:
+        raise ConfigError(f"metric {metric} needs a favourable class; classes: {', '.join(table.classes)}.")
+    return [Estimand(metric, label)]

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from fairguard.judge.composition import split_of
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import CountTable, IntArray
-from fairguard.judge.estimands import OUTSIDE, RULES
+from fairguard.judge.estimands import OUTSIDE
 from fairguard.judge.evidence import ROUNDING, Evidence
 from fairguard.judge.power import rounded_up
 from fairguard.judge.rates import pair
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import METRICS, About, Metric, called
+from fairguard.policy import Policy
 from fairguard.verdict import NAN, Finding, Outcome
 
 FloatArray = NDArray[np.float64]
@@ -46,7 +47,7 @@ def _finding(
     outcome = outcome_of(evidence, i)
     needed = evidence.needed[i]
     return Finding(
-        rule=RULES[estimand.metric],
+        rule=METRICS[estimand.metric].rule,
         group=family.grouping.groups[family.group[i]].name,
         metric=estimand.metric,
         label=None if estimand.label is None else table.classes[estimand.label],
@@ -122,12 +123,12 @@ def _happened(table: CountTable, family: Family, answers: IntArray) -> FloatArra
     What is about a class is counted for all classes at once: a thousand passes over the cells would take minutes.
     """
     counts = np.empty((len(family.grouping.groups), len(family.estimands)))
-    metrics, right = {estimand.metric for estimand in family.estimands}, answers == table.y
-    by_class = {
-        metric: family.grouping.sums_by(answers, len(table.classes), table.counts * chosen)
-        for metric, chosen in ((Metric.RECALL, right), (Metric.FPR, ~right))
-        if metric in metrics
-    }
+    by_class = {}
+    for metric in {estimand.metric for estimand in family.estimands}:
+        what = METRICS[metric]
+        if what.about is About.EACH_CLASS and what.event is called:  # a row can only count for the class that it got
+            amounts = table.counts * what.inside(table.y, answers)
+            by_class[metric] = family.grouping.sums_by(answers, len(table.classes), amounts)
     for e, estimand in enumerate(family.estimands):
         if estimand.metric in by_class:
             counts[:, e] = by_class[estimand.metric][:, estimand.label]

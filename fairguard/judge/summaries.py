@@ -20,7 +20,7 @@ from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import Estimand
 from fairguard.judge.intervals import mover_upper, tango
 from fairguard.judge.rates import Rates, pair
-from fairguard.policy import Metric
+from fairguard.metrics import METRICS, About, Metric
 from fairguard.verdict import NAN, Pair, Summary
 
 FloatArray = NDArray[np.float64]
@@ -83,7 +83,7 @@ class _Limits:
         return float(np.nanmax(upper)) if np.isfinite(upper).any() else NAN
 
     def _counts(self, metric: Metric, at: NDArray[np.intp]) -> Counts:
-        about = self.label if metric in (Metric.RECALL, Metric.FPR, Metric.SELECTION_RATE) else None
+        about = None if METRICS[metric].about is About.ROWS else self.label
         family = contrasts(self.table, self.grouping, estimands=[Estimand(metric, about)])
         place = np.full(len(self.grouping.groups), -1)
         place[family.group] = np.arange(len(family))

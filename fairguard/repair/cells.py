@@ -14,44 +14,50 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from fairguard.errors import ConfigError
 from fairguard.judge.counts import one_to_one
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import METRICS, About, Metric, default_metrics
+from fairguard.policy import Policy
 
 RIGHT, FAVOURABLE, HARM, FLIP = range(4)
 """What of an answer a cell is about: whether it is right, whether it is favourable, whether it is no longer right,
 whether it is right or wrong otherwise than dense's."""
+KINDS = {
+    Metric.ACCURACY: RIGHT,
+    Metric.HARMFUL_FLIPS: HARM,
+    Metric.RECALL: RIGHT,
+    Metric.FPR: RIGHT,
+    Metric.SELECTION_RATE: FAVOURABLE,
+    Metric.DISAGREEMENT: FLIP,
+}
+"""What of an answer a metric is about; in the rows that count for it, a false positive is an answer not right."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Rows whose treatment is constrained: a group, where ``label`` is given only its rows of that class.
+    """Rows whose treatment is constrained: a group's in the metric's denominator, such as those of one class.
 
     Attributes:
         group: ``race=Black`` or ``race=Black & sex=F``.
         metric: what the policy gates.
         where: (column, level) pairs, places in the source's columns and levels.
-        label: the class that the rows have; ``None`` for all rows.
-        negate: the rows are all those *not* of ``label`` (false positive rate).
+        label: the class that the metric is about; ``None`` for one that is about none.
     """
 
     group: str
     metric: Metric
     where: tuple[tuple[int, int], ...]
     label: int | None = None
-    negate: bool = False
 
     @property
     def kind(self) -> int:
         """Return what of an answer the cell is about."""
-        return {Metric.SELECTION_RATE: FAVOURABLE, Metric.HARMFUL_FLIPS: HARM, Metric.DISAGREEMENT: FLIP}.get(
-            self.metric, RIGHT
-        )
+        return KINDS[self.metric]
 
     def of_class(self, y: Tensor) -> Tensor:
         """Return which rows the cell and its rest are about, shape (n,)."""
-        if self.label is None:
-            return torch.ones_like(y, dtype=torch.bool)
-        return (y != self.label) if self.negate else (y == self.label)
+        rows: Tensor = METRICS[self.metric].inside(y, self.label)
+        return rows
 
     def members(self, codes: Tensor, y: Tensor) -> Tensor:
         """Return which rows are in the cell, shape (n,)."""
@@ -201,11 +207,16 @@ def cells_of(
         policy: which metrics and intersections are gated.
         favourable: code of the class that is good to receive.
         only: names of the groups to constrain, such as ``race=Black``; all where empty.
+
+    Raises:
+        ConfigError: training cannot constrain a metric that the policy gates.
     """
-    metrics = policy.metrics or ((Metric.ACCURACY, Metric.RECALL, Metric.FPR) if n_classes == 2 else (Metric.ACCURACY,))
+    metrics = policy.metrics or default_metrics(n_classes)
+    for metric in metrics:
+        if metric not in KINDS:
+            raise ConfigError(f"training cannot constrain {metric}: it knows {', '.join(KINDS)}. Name some of these.")
     labels = {c for c in range(len(columns)) if one_to_one(codes[:, c].numpy(), y.numpy())}
-    # A class's recall is its accuracy.
-    between_classes = tuple(dict.fromkeys(Metric.ACCURACY if m is Metric.RECALL else m for m in metrics))
+    between_classes = tuple(dict.fromkeys(METRICS[metric].between_classes or metric for metric in metrics))
     # Rows with equal groups and label are in the same cells: counted once, and only large enough products looked at.
     kinds, counts = torch.unique(torch.cat([codes, y[:, None]], dim=1), dim=0, return_counts=True)
     groups, classes = kinds[:, :-1], kinds[:, -1]
@@ -228,11 +239,10 @@ def _cells_of_group(
 ) -> list[Cell]:
     cells = []
     for metric in metrics:
-        if metric in (Metric.RECALL, Metric.FPR):
+        labels: Sequence[int | None] = [None]
+        if METRICS[metric].about is About.EACH_CLASS:
             labels = [favourable] if n_classes == 2 else range(n_classes)
-            cells += [Cell(name, metric, where, label, negate=metric is Metric.FPR) for label in labels]
-        else:
-            cells.append(Cell(name, metric, where))
+        cells += [Cell(name, metric, where, label) for label in labels]
     return cells
 
 

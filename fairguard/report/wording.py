@@ -5,19 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fairguard.policy import Metric
+from fairguard.metrics import METRICS, Metric
 from fairguard.verdict import Finding, Outcome, Pair, Verdict, columns_in
 
-RULES = {
-    "FG101": "accuracy fell more in one group than in the rest",
-    "FG102": "one group has more harmful flips than the rest",
-    "FG103": "recall fell more in one group than in the rest",
-    "FG104": "the false positive rate rose more in one group than in the rest",
-    "FG105": "one group lost more of the favourable label than the rest",
-    "FG106": "dense and pruned disagree more on one group than on the rest",
-}
-
-
+RULES = {metric.rule: metric.sentence for metric in METRICS.values()}
+"""What the rules of findings say."""
 LARGE = 500
 """Rows from which on a group is large, where what is ruled out for large groups is told apart."""
 
