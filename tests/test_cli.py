@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fairguard.cli import run
+from fairguard.cli import COMMANDS, run
 from fairguard.config import Settings
 from fairguard.demo import digits, synthetic
 from fairguard.demo.making import make_folder
@@ -219,7 +219,7 @@ def test_verbose_shows_expected_flips_beside_the_observed(inside: Path, capsys: 
     assert float(flips) > 1.2 * float(expected), "pruning aimed at this group"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["check", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom fairguard.cli import run\n"

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fairguard.cli import prune_command, run
+from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ModelError
 from fairguard.repair.methods import METHODS
@@ -388,7 +388,3 @@ def test_models_without_weights_cannot_be_pruned(inside: Path, capsys: pytest.Ca
     pd.DataFrame({"prediction": rows["digit"]}).to_csv("recorded.csv", index=False)
     assert run(["prune", "recorded.csv", "--sparsity", "0.5", "--method", "one-shot"]) == 2
     assert "needs its weights" in capsys.readouterr().err
-
-
-def test_the_help_names_every_method() -> None:
-    assert set(prune_command.METHODS) == set(EVERY)

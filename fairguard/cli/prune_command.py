@@ -10,23 +10,7 @@ import click
 
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
 from fairguard.cli.screen import epochs_shown, screen
-
-METHODS = (
-    "one-shot",
-    "magnitude",
-    "lth",
-    "safecompress",
-    "fairscratch",
-    "bilevel",
-    "ceag",
-    "ballot",
-    "ballot-lastlayer",
-    "chita",
-    "bias-shift",
-    "keep-mask",
-    "mask-only",
-)
-"""Named here so that --help needs no torch."""
+from fairguard.repair.methods.names import METHODS, ONE_SHOT
 
 PRUNE = (
     click.option(
@@ -36,7 +20,7 @@ PRUNE = (
         help="Share of the weights that become zero: 0.9 is nine of ten.",
     ),
     click.option("-o", "--output", metavar="OUT", help="File to write; default DENSE with .pruned in its name."),
-    click.option("--method", metavar="NAME", help=f"One of {', '.join(METHODS)}; default ballot."),
+    click.option("--method", metavar="NAME", help=f"One of {', '.join((ONE_SHOT, *METHODS))}; default ballot."),
     click.option(
         "--scope", type=click.Choice(["global", "layer"]), help="Whether layers compete for weights; default global."
     ),

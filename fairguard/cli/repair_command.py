@@ -9,6 +9,7 @@ import click
 
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
 from fairguard.cli.screen import epochs_shown
+from fairguard.repair.methods.names import METHODS
 
 LEFT_OUT = ("data", "output", "format", "quiet")
 """Options that mean something else to the check that comes next."""
@@ -18,11 +19,7 @@ REPAIR = (
     click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
     click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
     click.option("--tune", metavar="FILE|MODULE:CALLABLE", help="Rows to choose by, best some that DENSE never saw."),
-    click.option(
-        "--method",
-        metavar="NAME",
-        help="How to select and train: ballot (default), mask-only (no weight changes), ceag, lth, ...",
-    ),
+    click.option("--method", metavar="NAME", help=f"How to select and train: {', '.join(METHODS)}; default ballot."),
     click.option(
         "--budget",
         metavar="1.5x|10min|20epochs",

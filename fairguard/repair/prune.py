@@ -34,6 +34,7 @@ from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods import LEAST, METHODS, method_named
+from fairguard.repair.methods.names import HEEDS_REFERENCE, ONE_SHOT
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.preparing import (
     described,
@@ -51,14 +52,11 @@ from fairguard.repair.task import Candidate, Options, Score, Status
 from fairguard.repair.writing import count_zeros, export_onnx, write_like
 from fairguard.verdict import Verdict
 
-ONE_SHOT = "one-shot"
-"""The method that is none of repair's: the smallest weights become zero, at once, and nothing is trained."""
 EQUAL = (
     "groups were made alike whatever dense does (--reference equal), and the verdict is against dense all the same: "
     "what was asked for shows in the worst group and MCD of both models"
 )
 """What the user should know of a verdict on a model that was to be equal, not true to dense."""
-HEEDS_REFERENCE = ("ballot", "keep-mask", "ceag", "bias-shift")
 HEEDING = f"{', '.join(HEEDS_REFERENCE[:-1])} and {HEEDS_REFERENCE[-1]}"
 
 

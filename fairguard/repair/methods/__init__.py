@@ -1,34 +1,43 @@
-"""Ways to choose and train a sparse model, by name. Each is one file over the shared loop and the shared masks."""
+"""Ways to choose and train a sparse model, by name. Each is one file over the shared loop and the shared masks.
+
+A method is a module with ``select_and_train(task: Task) -> Candidate``; ``names`` says what there is to say of it. What
+it may count on and what it owes, in the words of ``tests/test_repair_methods.py`` and ``tests/test_repair_budget.py``:
+
+* **It gets** a :class:`~fairguard.repair.task.Task`: dense's net (load into it what you like), the weights of dense and
+  of PRUNED, rows to train on and to tune on, the constrained cells, dense's answers, and a budget in epochs. Never a
+  row of the verdict. Everything lies on ``task.device``. Nothing in the task may be changed but the net.
+* **Masks**: ``task.masks`` are PRUNED's. ``task.masks.select(scores)`` gives others of the same sparsity, scope and
+  pattern (2:4, whole filters); a method that cannot keep a pattern raises a ``ModelError`` that names one that can.
+* **Budget**: ``task.epochs`` passes over the train rows with gradients, and ``least`` of ``names`` where that is more.
+  Training goes through :func:`~fairguard.repair.training.train`, which checkpoints, tells of each epoch once and
+  chooses by the tune rows; ``replace(task, later=...)`` tells how many epochs are still to come after it.
+* **Journal**: whatever takes epochs is a stage, ``task.journal.stage(name, work)``, under a name that no other stage
+  has. ``work`` gives a dict of tensors and plain values. After a kill it is not called again, and the stage gives the
+  same from its file, on the CPU: move tensors to ``task.device``. The same seed gives the same stages.
+* **It returns** a :class:`~fairguard.repair.task.Candidate`: ``weights``, dense's whole state dict by its names, the
+  entries outside ``masks`` being zero in it, so that it is at least as sparse as PRUNED; ``masks``; the ``epochs`` that
+  it took; ``score``, ``task.score_of(weights)``; ``trials``, a dict of numbers for each candidate on the way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from fairguard.errors import ConfigError, did_you_mean
-from fairguard.repair.task import Candidate, Task
+from fairguard.repair.methods.names import METHODS
 
-Method = Callable[[Task], Candidate]
+if TYPE_CHECKING:  # torch: names alone need none
+    from collections.abc import Callable
 
-METHODS = {
-    "ballot": "learns a fair mask with the weights, under the constraint (the default)",
-    "keep-mask": "keeps PRUNED's mask and retrains under the constraint",
-    "mask-only": "moves the mask and leaves dense's weights as they are",
-    "magnitude": "keeps the largest weights, gradually, then fine-tunes",
-    "lth": "lottery tickets: prune a fifth, rewind, train, again",
-    "ceag": "gradual magnitude pruning under the constraint",
-    "ballot-lastlayer": "votes in the last layer alone (ablation)",
-    "fairscratch": "frozen random weights, learned mask",
-    "bilevel": "mask and weights learned together, in one run",
-    "safecompress": "drop and grow, candidates chosen by the fairness check on the tune rows",
-    "chita": "one shot: Fisher selection and closed-form update, no retraining",
-    "bias-shift": "moves the last layer's biases toward equal class recall",
-}
+    from fairguard.repair.task import Candidate, Task
 
-LEAST = dict.fromkeys(("ballot", "keep-mask", "magnitude", "ceag", "safecompress"), 2)
-LEAST |= {"lth": 3, "chita": 0, "bias-shift": 0}
-"""Epochs that a method trains for at least, where that is not one: a mask that tightens needs one to do it in and one
-to train under what is left; a ticket needs an early epoch, a round and the ticket's own; two methods do not train."""
+    Method = Callable[[Task], Candidate]
+
+__all__ = ["LEAST", "METHODS", "method_named"]
+
+LEAST = {name: traits.least for name, traits in METHODS.items()}
+"""Epochs that a method trains for at least."""
 
 
 def method_named(name: str) -> Method:

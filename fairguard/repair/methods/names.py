@@ -1,0 +1,43 @@
+"""What there is to say of each method without running it. Imports nothing, so that ``--help`` needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ONE_SHOT = "one-shot"
+"""Prune's method that is none of repair's: the smallest weights become zero, at once, and nothing is trained."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """A method as whoever chooses one sees it.
+
+    Attributes:
+        sentence: what it does.
+        least: epochs that it trains for at least. A mask that tightens needs one to do it in and one to train under
+            what is left; a ticket needs an early epoch, a round and the ticket's own; 0: it does not train.
+        heeds_reference: whether ``--reference equal`` changes how it trains.
+    """
+
+    sentence: str
+    least: int = 1
+    heeds_reference: bool = False
+
+
+METHODS = {
+    "ballot": Traits("learns a fair mask with the weights, under the constraint (the default)", 2, True),
+    "keep-mask": Traits("keeps PRUNED's mask and retrains under the constraint", 2, True),
+    "mask-only": Traits("moves the mask and leaves dense's weights as they are"),
+    "magnitude": Traits("keeps the largest weights, gradually, then fine-tunes", 2),
+    "lth": Traits("lottery tickets: prune a fifth, rewind, train, again", 3),
+    "ceag": Traits("gradual magnitude pruning under the constraint", 2, True),
+    "ballot-lastlayer": Traits("votes in the last layer alone (ablation)"),
+    "fairscratch": Traits("frozen random weights, learned mask"),
+    "bilevel": Traits("mask and weights learned together, in one run"),
+    "safecompress": Traits("drop and grow, candidates chosen by the fairness check on the tune rows", 2),
+    "chita": Traits("one shot: Fisher selection and closed-form update, no retraining", 0),
+    "bias-shift": Traits("moves the last layer's biases toward equal class recall", 0, True),
+}
+"""Repair's methods and prune's, the default first. Each is the module of its name, with ``_`` for ``-``."""
+
+HEEDS_REFERENCE = tuple(name for name, traits in METHODS.items() if traits.heeds_reference)
