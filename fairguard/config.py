@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -43,6 +43,10 @@ def _device(value: str) -> str:
         raise ValueError("give auto, cpu, cuda or a GPU by its number, such as cuda:1")
     return value
 
+
+Format = Literal["text", "json", "html", "sarif", "junit", "github"]
+FORMATS: tuple[str, ...] = get_args(Format)
+"""Reports of a check, each the module of that name in ``fairguard.report``, with ``render(verdict) -> str``."""
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 Code = str | Callable[..., Any]
@@ -108,7 +112,7 @@ class Settings(Policy):
     accept: tuple[Accepted, ...] = ()
 
     flips: str | Path | None = None
-    format: Literal["text", "json", "html", "sarif", "junit", "github"] = "text"
+    format: Format = "text"
     output: str | Path | None = None
     allow_inconclusive: bool = False
 

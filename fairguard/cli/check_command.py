@@ -11,7 +11,7 @@ import click
 from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from, typed_again
 from fairguard.cli.screen import progress_bar, screen
-from fairguard.config import Settings
+from fairguard.config import FORMATS, Settings
 from fairguard.errors import OutputError
 from fairguard.files import check_writable, refuse_inputs, typed, write_text
 from fairguard.ranks import Ranks
@@ -31,11 +31,7 @@ CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INC
 @click.option("--discover-columns", multiple=True, metavar="COL", help="Columns to search beside the groups.")
 @click.option("--dry-run", is_flag=True, help="Open no model: say what these rows could show.")
 @click.option("--flips", metavar="FILE", help="Write every flipped sample to a Parquet or CSV file.")
-@click.option(
-    "--format",
-    type=click.Choice(["text", "json", "html", "sarif", "junit", "github"]),
-    help="How the report looks; default text.",
-)
+@click.option("--format", type=click.Choice(FORMATS), help="How the report looks; default text.")
 @click.option("--output", metavar="FILE", help="Write the report there instead of stdout.")
 @click.option("--allow-inconclusive", is_flag=True, help="Leave with 0 where the rows cannot decide.")
 @options(CONFIG)

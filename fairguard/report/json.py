@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from fairguard.verdict import Verdict
+from fairguard.report.declared import Declared
+from fairguard.verdict import Outcome, Verdict
 
 
 def render(verdict: Verdict) -> str:
     """Return the verdict as JSON text: keys in the order of the types, undefined numbers as ``null``."""
     return json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def render_all(checks: Sequence[Declared]) -> str:
+    """Return all checks as JSON text, by name, with the worst outcome of them."""
+    outcomes = [check.verdict.outcome for check in checks]
+    worst = next(o for o in (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED) if o in outcomes)
+    verdicts = {check.name: check.verdict.to_dict() for check in checks}
+    return json.dumps({"schema": 1, "outcome": worst, "checks": verdicts}, indent=2, ensure_ascii=False) + "\n"
 
 
 def schema() -> dict[str, Any]:

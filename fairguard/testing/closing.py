@@ -9,18 +9,22 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from fairguard import lock
-from fairguard.errors import FairguardError
+from fairguard.errors import ConfigError, FairguardError
 from fairguard.files import write_text
 from fairguard.lock import Change, Difference, Record, Update
 from fairguard.report.declared import Declared
 from fairguard.report.wording import points
-from fairguard.verdict import Outcome, Verdict
+from fairguard.verdict import Verdict
 
 SHOWN = 10
 """Changes against the lock that the summary lists."""
+SUFFIXES = (".html", ".json", ".sarif")
+"""Reports of many checks, by the module of ``fairguard.report`` whose ``render_all`` makes them. The plugin, which may
+import nothing, has a copy."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +147,10 @@ def _reported(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
 
 
 def _report(checks: Sequence[Declared], suffix: str) -> str:
-    if suffix == ".html":
-        from fairguard.report.html import render_all
-
-        return render_all(checks)
-    if suffix == ".sarif":
-        from fairguard.report.sarif import render_all as render_sarif
-
-        return render_sarif(checks)
-    outcomes = [check.verdict.outcome for check in checks]
-    worst = next(o for o in (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED) if o in outcomes)
-    verdicts = {check.name: check.verdict.to_dict() for check in checks}
-    return json.dumps({"schema": 1, "outcome": worst, "checks": verdicts}, indent=2, ensure_ascii=False) + "\n"
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"no report of many checks is called {suffix!r}; end the name in {', '.join(SUFFIXES)}.")
+    text: str = import_module(f"fairguard.report.{suffix[1:]}").render_all(checks)
+    return text
 
 
 def _summarised(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
