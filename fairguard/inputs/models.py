@@ -56,9 +56,9 @@ def load_model(
         ModelError: the file is missing, broken, unknown, needs a factory or trust, or does not fit its factory.
     """
     if isinstance(model, str | Path):
-        predictor = _from_path(
-            str(model), factory, trust=trust, device=device, provider=provider, output_key=output_key, limits=limits
-        )
+        path, name = split_name(str(model))
+        how = How(factory, name, device, provider, output_key, limits)
+        predictor = _from_path(str(model), detect(path, limits=limits), how, trust=trust)
     else:
         predictor = _from_object(model, device=device, output_key=output_key)
     if not per_row or isinstance(predictor, RecordedPredictor):
@@ -66,60 +66,103 @@ def load_model(
     return RowByRow(predictor)
 
 
-def _from_path(
-    text: str,
-    factory: Factory | None,
-    *,
-    trust: bool,
-    device: str,
-    provider: str | None,
-    output_key: str | None,
-    limits: Limits,
-) -> Predictor:
-    path, name = split_name(text)
-    found = detect(path, limits=limits)
+@dataclass(frozen=True)
+class How:
+    """How a file is to be opened: the options of :func:`load_model`, and ``name``, what stands after ``::``."""
+
+    factory: Factory | None
+    name: str | None
+    device: str
+    provider: str | None
+    output_key: str | None
+    limits: Limits
+
+
+def _from_path(text: str, found: Found, how: How, *, trust: bool) -> Predictor:
     if found.runs_code and not trust:
         raise _refusal(found)
-    info = info_of(found, text)
-    if found.kind in RECORDED:
-        from fairguard.inputs.recorded_files import open_recorded
-
-        return open_recorded(found, info, name=name, limits=limits)
-    if name is not None and found.kind in (Kind.ONNX, Kind.HF):
-        raise ModelError(f"{shown(text)}: only npz files and checkpoints hold several models; give {found.path}.")
-    if found.kind is Kind.ONNX:
-        for package in ("onnx", "onnxruntime"):
-            require(package, what=str(found.path))
-        from fairguard.inputs.onnx_models import open_onnx
-
-        return open_onnx(found, info, provider=provider, device=device, output_key=output_key, limits=limits)
-    return _from_torch(found, info, factory, name=name, device=device, output_key=output_key, limits=limits)
+    opener = OPENERS.get(found.kind)
+    if opener is None:
+        raise ModelError(f"{found.path} is {found.kind}, which nothing here opens.")
+    return opener(found, info_of(found, text), how)
 
 
-def _from_torch(
-    found: Found,
-    info: ModelInfo,
-    factory: Factory | None,
-    *,
-    name: str | None,
-    device: str,
-    output_key: str | None,
-    limits: Limits,
-) -> Predictor:
-    from fairguard.inputs.hf_models import open_folder
-    from fairguard.inputs.state_dicts import module_from
+def _recorded(found: Found, info: ModelInfo, how: How) -> Predictor:
+    from fairguard.inputs.recorded_files import open_recorded
+
+    return open_recorded(found, info, name=how.name, limits=how.limits)
+
+
+def _onnx(found: Found, info: ModelInfo, how: How) -> Predictor:
+    _refuse_name(found, info, how)
+    for package in ("onnx", "onnxruntime"):
+        require(package, what=str(found.path))
+    from fairguard.inputs.onnx_models import open_onnx
+
+    return open_onnx(
+        found, info, provider=how.provider, device=how.device, output_key=how.output_key, limits=how.limits
+    )
+
+
+def _folder(found: Found, info: ModelInfo, how: How) -> Predictor:
+    _refuse_name(found, info, how)
+    return _torch(found, info, how, _folder_module)
+
+
+def _trusted(found: Found, info: ModelInfo, how: How) -> Predictor:
+    return _torch(found, info, how, _trusted_module)
+
+
+def _weights(found: Found, info: ModelInfo, how: How) -> Predictor:
+    return _torch(found, info, how, _module_with_weights)
+
+
+def _torch(found: Found, info: ModelInfo, how: How, open_module: Callable[[Found, How], Any]) -> Predictor:
+    """Return the predictor of a torch module, on the device that is asked for, which is looked at first."""
     from fairguard.inputs.torch_models import device_of, predictor_of
-    from fairguard.inputs.trusted import open_trusted
 
     require("torch", what=str(found.path))
-    where = device_of(device)
-    if found.kind is Kind.HF:
-        module = open_folder(found, limits=limits)
-    elif found.runs_code:
-        module = open_trusted(found, factory, name=name)
-    else:
-        module = module_from(found, factory, limits=limits, name=name)
-    return predictor_of(module, info, device=where, output_key=output_key)
+    where = device_of(how.device)
+    return predictor_of(open_module(found, how), info, device=where, output_key=how.output_key)
+
+
+def _folder_module(found: Found, how: How) -> Any:
+    from fairguard.inputs.hf_models import open_folder
+
+    return open_folder(found, limits=how.limits)
+
+
+def _trusted_module(found: Found, how: How) -> Any:
+    from fairguard.inputs.trusted import open_trusted
+
+    return open_trusted(found, how.factory, name=how.name)
+
+
+def _module_with_weights(found: Found, how: How) -> Any:
+    from fairguard.inputs.state_dicts import module_from
+
+    return module_from(found, how.factory, limits=how.limits, name=how.name)
+
+
+OPENERS: dict[Kind, Callable[[Found, ModelInfo, How], Predictor]] = {
+    Kind.STATE_DICT: _weights,
+    Kind.TORCHAO: _weights,
+    Kind.MODULE: _trusted,
+    Kind.TORCHSCRIPT: _trusted,
+    Kind.PT2: _trusted,
+    Kind.SAFETENSORS: _weights,
+    Kind.ONNX: _onnx,
+    Kind.HF: _folder,
+    Kind.NPZ: _recorded,
+    Kind.CSV: _recorded,
+    Kind.PARQUET: _recorded,
+}
+"""What opens a file of each kind, once it may be opened."""
+
+
+def _refuse_name(found: Found, info: ModelInfo, how: How) -> None:
+    if how.name is not None:
+        raise ModelError(f"{shown(info.path)}: only npz files and checkpoints hold several models; give {found.path}.")
 
 
 def _refusal(found: Found) -> ModelError:

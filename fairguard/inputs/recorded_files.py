@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,12 +39,9 @@ def open_recorded(found: Found, info: ModelInfo, *, name: str | None, limits: Li
     Raises:
         ModelError: no answers under a known name, duplicate ids, missing answers, object arrays.
     """
+    opener = OPENERS[found.kind]
     try:
-        if found.kind is Kind.NPZ:
-            return _from_arrays(NpzArrays(found.path), info, name=name)
-        if name is not None:
-            raise ModelError(f"{found.path}::{shown(name)}: only npz files hold several models.")
-        return _from_table(_table(found, limits), info)
+        return opener(found, info, name, limits)
     except DataError as error:
         raise ModelError(shown(error, width=400)) from None
     except FairguardError:
@@ -53,19 +50,39 @@ def open_recorded(found: Found, info: ModelInfo, *, name: str | None, limits: Li
         raise ModelError(f"{found.path} cannot be read as {found.kind} ({shown(error)}).") from None
 
 
-def _table(found: Found, limits: Limits) -> Table:
-    if found.kind is Kind.CSV:
-        with found.path.open("rb") as stream:
-            header = stream.readline(1 << 20)
-        _check_columns(found, 1 + max(header.count(sign) for sign in b",;\t|"), limits)
-        return CsvTable(found.path, compressed=False)
+def _npz(found: Found, info: ModelInfo, name: str | None, limits: Limits) -> RecordedPredictor:
+    return _from_arrays(NpzArrays(found.path), info, name=name)
+
+
+def _csv(found: Found, info: ModelInfo, name: str | None, limits: Limits) -> RecordedPredictor:
+    _refuse_name(found, name)
+    with found.path.open("rb") as stream:
+        header = stream.readline(1 << 20)
+    _check_columns(found, 1 + max(header.count(sign) for sign in b",;\t|"), limits)
+    return _from_table(CsvTable(found.path, compressed=False), info)
+
+
+def _parquet(found: Found, info: ModelInfo, name: str | None, limits: Limits) -> RecordedPredictor:
+    _refuse_name(found, name)
     with pq.ParquetFile(found.path) as file:
         columns = file.metadata.num_columns
         claimed = file.metadata.num_rows * 8 * columns
     _check_columns(found, columns, limits)
     if claimed < 0 or limits.too_much(claimed, found.size):
         raise ModelError(f"{found.path} has {human(found.size)} and claims {human(claimed)} of rows. Save it again.")
-    return ParquetTable(found.path)
+    return _from_table(ParquetTable(found.path), info)
+
+
+OPENERS: dict[Kind, Callable[[Found, ModelInfo, str | None, Limits], RecordedPredictor]] = {
+    Kind.NPZ: _npz,
+    Kind.CSV: _csv,
+    Kind.PARQUET: _parquet,
+}
+
+
+def _refuse_name(found: Found, name: str | None) -> None:
+    if name is not None:
+        raise ModelError(f"{found.path}::{shown(name)}: only npz files hold several models.")
 
 
 def _check_columns(found: Found, columns: int, limits: Limits) -> None:
@@ -115,7 +132,7 @@ def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None
     key = _key(arrays, info, name)
     values = arrays[key]
     if name is not None and name != key:
-        values = _of_model(arrays, key, values, name, info)
+        values = _of_model(arrays, values, name, info)
     elif "models" in arrays and values.ndim and len(values) == len(arrays["models"]) and key != name:
         known = [str(model) for model in arrays["models"]]
         raise ModelError(f"{info.path} holds several models; add one as {info.path}::NAME: {listed(known, most=20)}.")
@@ -139,9 +156,7 @@ def _key(arrays: Mapping[str, Any], info: ModelInfo, name: str | None) -> str:
     return found
 
 
-def _of_model(
-    arrays: Mapping[str, Any], key: str, values: NDArray[Any], name: str, info: ModelInfo
-) -> NDArray[np.generic]:
+def _of_model(arrays: Mapping[str, Any], values: NDArray[Any], name: str, info: ModelInfo) -> NDArray[np.generic]:
     models = [str(model) for model in arrays["models"]] if "models" in arrays else []
     if name not in models or values.ndim < 2 or len(values) != len(models):
         options = [*models, *(n for n in arrays if n != "models")]
