@@ -49,7 +49,6 @@ RECORDS = {
     Update.IMPROVED: {Change.BETTER},
     Update.REGRESSED: {Change.WORSE},
 }
-DEFAULT_UPDATE = (Update.NEW, Update.IMPROVED)
 
 
 @dataclass(frozen=True)

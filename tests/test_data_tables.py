@@ -320,12 +320,6 @@ def test_the_label_is_no_feature(save: Save) -> None:
     assert "--features names the label 'hired'; a model must not see it" in told
 
 
-def test_the_models_say_how_many_features(save: Save) -> None:
-    told = message(save(people()), label="hired", groups=["sex"], id="key", n_features=3)
-    assert "the models take 3 features" in told
-    assert "has 4: height, children, member, age. Name the right ones with --features" in told
-
-
 def test_an_id_without_value(save: Save) -> None:
     frame = people(10).assign(key=[None, *people(9).key])
     assert "column 'key' (--id) has no value in 1 rows" in message(save(frame), label="hired", groups=["sex"], id="key")

@@ -38,7 +38,6 @@ def open_data(
     weight: str | None = None,
     cluster: str | None = None,
     needs_features: bool = True,
-    n_features: int | None = None,
     find_id: bool = False,
 ) -> Source:
     """Return the labelled rows of ``data``, with all errors of labels and groups met already.
@@ -59,7 +58,6 @@ def open_data(
         weight: column of row weights.
         cluster: column that says which rows belong together.
         needs_features: false where both models are recorded predictions: only labels, groups and ids are read then.
-        n_features: how many features the models take, where that is known.
         find_id: whether a column called ``id`` identifies the rows where ``id`` names none, because answers are joined
             by it.
 
@@ -75,7 +73,6 @@ def open_data(
         "classes": tuple(map(str, classes)) if classes else None,
         "transform": _called(transform),
         "needs_features": needs_features,
-        "n_features": n_features,
     }
     if isinstance(data, Path) or (isinstance(data, str) and (Path(data).exists() or not _CALLABLE.fullmatch(data))):
         return _from_file(Path(data), layout, **options)
@@ -155,7 +152,6 @@ def _from_table(
     classes: tuple[str, ...] | None,
     transform: Transform | None,
     needs_features: bool,
-    n_features: int | None,
 ) -> Source:
     columns = table.schema.names
     layout = layout.completed(columns)
@@ -166,21 +162,10 @@ def _from_table(
     elif needs_features:
         found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
         feed = Matrix(table.schema, found, table=table.name)
-        if n_features not in (None, len(found)):
-            raise DataError(
-                f"the models take {n_features} features and {table.name} has {len(found)}: {', '.join(found)}. "
-                f"Name the right ones with --features."
-            )
     return LabelledRows(table, layout, feed=feed, classes=classes)
 
 
-def _from_arrays(
-    arrays: Mapping[str, Any],
-    layout: Layout,
-    *,
-    n_features: int | None,
-    **options: Any,
-) -> Source:
+def _from_arrays(arrays: Mapping[str, Any], layout: Layout, **options: Any) -> Source:
     if layout.label is None and "y" in arrays:
         layout = replace(layout, label="y")
     layout = layout.completed(arrays)
@@ -206,7 +191,6 @@ def _from_loader(
     classes: tuple[str, ...] | None,
     transform: Transform | None,
     needs_features: bool,
-    n_features: int | None,
 ) -> Source:
     if transform is not None:
         raise DataError(f"{name} makes its own features; apply --transform there.")

@@ -200,7 +200,7 @@ def _in_order(loader: Any) -> tuple[Make, int]:
     """Return a loader like the one given, over the same rows in their own order."""
     from torch.utils.data import DataLoader
 
-    def make(batch_size: int) -> Iterable[Any]:
+    def make(_: int) -> Iterable[Any]:
         return DataLoader(
             loader.dataset,
             batch_size=loader.batch_size,

@@ -79,7 +79,7 @@ def discover(
         return Discovery((), 0)
     search = _search(family, policy)
     names = [family.grouping.groups[group].name for group in family.group]
-    found = np.array([i for i in _minimal(table, family, search) if names[i] not in named], dtype=np.int64)
+    found = np.array([i for i in _minimal(family, search) if names[i] not in named], dtype=np.int64)
     findings = _findings(table, family, search, found, policy) if len(found) else ()
     return Discovery(findings, len(set(names).difference(named)))
 
@@ -164,7 +164,7 @@ def _standardised(family: Family) -> FloatArray:
     return studentised(*family.counts, pooled=b + c - (b - c) ** 2)
 
 
-def _minimal(table: CountTable, family: Family, search: _Search) -> Iterator[int]:
+def _minimal(family: Family, search: _Search) -> Iterator[int]:
     """Yield the proven contrasts that are not explained by stronger ones, strongest first."""
     covered = {e: np.zeros(family.atoms.shape[0], dtype=bool) for e in range(len(family.estimands))}
     order = np.flatnonzero(search.proven)
