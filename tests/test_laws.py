@@ -1,11 +1,14 @@
 """Laws of the verdict that hold for any table, sought to be broken by hypothesis."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from count_tables import flips, relabelled, tables
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from fairguard.errors import ConfigError
 from fairguard.judge.composition import split_of
 from fairguard.judge.contrasts import family_of
 from fairguard.judge.counts import CountTable
@@ -38,10 +41,19 @@ def policies() -> st.SearchStrategy[Policy]:
     )
 
 
+def judged(table: CountTable, policy: Policy, **options: Any) -> Verdict:
+    """The verdict; a table whose only column happens to be its label is none for a rate of one class, and says so."""
+    try:
+        return judge(table, policy, **options)
+    except ConfigError as error:
+        assume("cannot compare the classes of column" not in str(error))
+        raise
+
+
 @verdicts
 @given(tables(), policies())
 def test_no_table_is_too_odd(table: CountTable, policy: Policy) -> None:
-    verdict = judge(table, policy)
+    verdict = judged(table, policy)
     assert len(verdict.findings) >= verdict.family
     assert verdict.headline
     for finding in verdict.findings:
@@ -65,7 +77,7 @@ def test_no_unlabelled_table_is_too_odd(table: CountTable) -> None:
 @verdicts
 @given(tables(), policies())
 def test_classes_as_groups_are_judged_too(table: CountTable, policy: Policy) -> None:
-    verdict = judge(table, policy, groups=["class", "a"])
+    verdict = judged(table, policy, groups=["class", "a"])
     classes = {finding.metric for finding in verdict.findings if finding.group.startswith("class=")}
     assert classes <= {Metric.ACCURACY, Metric.HARMFUL_FLIPS, Metric.DISAGREEMENT}
     assert not any("class=" in row.group and "&" in row.group for row in verdict.groups)
@@ -84,7 +96,7 @@ def test_identical_predictions_never_regress(table: CountTable, policy: Policy) 
         pruned=table.dense,
         counts=table.counts,
     )
-    assert judge(same, policy).outcome is not Outcome.REGRESSED
+    assert judged(same, policy).outcome is not Outcome.REGRESSED
 
 
 @verdicts
@@ -210,4 +222,4 @@ def test_a_group_and_its_rest_are_everybody(table: CountTable) -> None:
 @verdicts
 @given(tables(), policies())
 def test_a_seed_decides_everything_random(table: CountTable, policy: Policy) -> None:
-    assert judge(table, policy).model_dump_json() == judge(table, policy).model_dump_json()
+    assert judged(table, policy).model_dump_json() == judged(table, policy).model_dump_json()
