@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,27 @@ def test_imports_point_down(path: Path) -> None:
         if here == "__init__":  # the package's face hands names on from any floor
             continue
         assert there == here or floor(there) < floor(here), f"{where}: {here} imports {there}, which is not below it"
+
+
+PAGE = (ROOT / "ARCHITECTURE.md").read_text()
+
+
+def test_the_page_draws_these_floors() -> None:
+    drawn: dict[int, str] = {}
+    number = 0
+    for line in PAGE.split("```")[1].strip("\n").splitlines():
+        number = int(line[:2]) if line[:2].strip() else number
+        drawn[number] = f"{drawn.get(number, '')} {line[4:42]}"  # what stands behind that is its purpose
+    above = {"__init__", "__main__"}
+    for number, rooms in enumerate(FLOORS):
+        for name in rooms - above:
+            assert re.search(rf"\b{name}\b", drawn[number]), f"{name} is not drawn on floor {number}"
+
+
+def test_the_page_draws_every_module_of_repair() -> None:
+    section = PAGE[PAGE.index("## The way of one repair") : PAGE.index("## Decisions")]
+    modules = {path.stem for path in (PACKAGE / "repair").glob("*.py")} - {"__init__"}
+    assert not {name for name in modules if not re.search(rf"\b{name}\b", section)}
 
 
 def test_no_modules_import_one_another() -> None:
