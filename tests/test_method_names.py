@@ -33,10 +33,8 @@ def test_every_name_is_a_method(name: str) -> None:
 
 @pytest.mark.parametrize(("command", "names"), [("repair", [*METHODS]), ("prune", [ONE_SHOT, *METHODS])])
 def test_the_help_names_every_method(command: str, names: list[str]) -> None:
-    text = CliRunner().invoke(cli, [command, "--help"]).output
-    told = re.sub(r"-\s+", "-", text[text.index("--method") : text.index("default ballot")])
-    listed = [part.split()[-1] for part in re.split(r"[,;]", told) if part.strip()]
-    assert listed == names
+    text = re.sub(r"\s+", "", CliRunner().invoke(cli, [command, "--help"]).output)  # lines end within names
+    assert f"{','.join(names)};defaultballot." in text
 
 
 def test_the_readme_names_every_method() -> None:
