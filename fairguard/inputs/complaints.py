@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from fairguard.errors import FeaturesError, ModelError
-from fairguard.inputs.limits import shown
+from fairguard.inputs.calling import call, takes_dict
+from fairguard.inputs.limits import listed, shown
 
 _UNFIT = re.compile(
     r"shape|\bsizes?\b|dimension|\b\dD\b|channels|elements|features|embedding|padding|unpack|too many indices"
@@ -26,6 +27,8 @@ _UNFIT = re.compile(
 """What torch's complaint speaks of where rows have another shape or dtype than the module takes."""
 _ARGUMENTS = re.compile(r"(?:positional|keyword|keyword-only) arguments?\b")
 """What Python's complaint speaks of where the rows are fewer or more inputs than ``forward`` takes, or other ones."""
+_DICT = re.compile(r"\bdict\b|'dict'|^'[^']*'$")
+"""What is complained of where a module got a dict of tensors and wanted a tensor, or other entries of it."""
 _FULL = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
 _INTERPRETER = "TorchScript interpreter"
 _OURS = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(torch.__file__).parent))
@@ -38,9 +41,14 @@ def complaint(name: str, module: nn.Module, inputs: Any, error: Exception) -> Mo
     Args:
         name: the model's, as the user knows it.
         module: what ran.
-        inputs: its tensors, as :func:`call` takes them.
+        inputs: its tensors, as :func:`fairguard.inputs.calling.call` takes them.
         error: what it raised.
     """
+    if isinstance(inputs, dict) and takes_dict(module, inputs) and _DICT.search(str(error)):
+        return FeaturesError(
+            f"{name} cannot run on these rows: its forward takes one argument, and they are a dict of "
+            f"{listed(list(map(str, inputs)))}; {_text(error).rstrip('.')}."
+        )
     if _unfit(error):
         return FeaturesError(f"{name} cannot run on these rows: {_reason(module, inputs, error)}")
     if _FULL.search(str(error)):
@@ -86,13 +94,6 @@ def _place(error: Exception) -> str:
     if file.is_relative_to(Path.cwd()):
         file = file.relative_to(Path.cwd())
     return f", raised in {shown(last.name)} ({shown(file, width=200)}, line {last.lineno})"
-
-
-def call(module: Callable[..., Any], inputs: Any) -> Any:
-    """Return what the module gives for a batch's tensors: one, several in order, or several by name."""
-    if isinstance(inputs, dict):
-        return module(**inputs)
-    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
 
 
 def _reason(module: nn.Module, inputs: Any, error: Exception) -> str:

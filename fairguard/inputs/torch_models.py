@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fairguard.errors import FairguardError, ModelError
-from fairguard.inputs.complaints import call, complaint, plain
+from fairguard.inputs.calling import call
+from fairguard.inputs.complaints import complaint, plain
 from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch, take
