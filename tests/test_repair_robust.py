@@ -47,9 +47,6 @@ def is_one_line(error: pytest.ExceptionInfo[ModelError]) -> bool:
     return len(str(error.value).splitlines()) == 1
 
 
-# Memory
-
-
 class Narrow(Net):
     """Has memory for so many rows at a time, as a full device would."""
 
@@ -75,10 +72,10 @@ def test_out_of_memory_asks_for_fewer_rows_and_gives_the_same_answers() -> None:
 def test_a_net_that_takes_no_single_row_is_refused_in_one_line() -> None:
     task = task_with(narrow := Narrow())
     narrow.room = 0
-    with pytest.raises(ModelError, match=r"out of memory with a single row.*--device cpu") as caught:
+    with pytest.raises(ModelError, match=r"out of memory with 1 row at a time.*--device cpu") as caught:
         answer(narrow, task.head, TUNE, None)
     assert is_one_line(caught)
-    with pytest.raises(ModelError, match="out of memory with a single row"):
+    with pytest.raises(ModelError, match="out of memory with 1 row at a time"):
         task_with(narrow)
 
 
@@ -220,18 +217,24 @@ def test_rows_are_fetched_to_the_device_wherever_they_live(method: Any, monkeypa
 @pytest.mark.parametrize("method", ["chita", "mask-only"])
 def test_gradients_in_eval_mode_are_taken_without_cudnn(method: str) -> None:
     """Its recurrent nets have no backward pass there."""
-    seen = []
+    seen: list[bool] = []
 
     class Noting(Net):
+        def __init__(self, recurrent: bool) -> None:
+            super().__init__()
+            self.recurrent = nn.GRU(8, 8, batch_first=True) if recurrent else None
+
         def forward(self, x: Tensor) -> Tensor:
             if torch.is_grad_enabled() and not self.training:
                 seen.append(torch.backends.cudnn.enabled)
-            return super().forward(x)
+            return super().forward(x if self.recurrent is None else self.recurrent(x[:, None])[0][:, 0])
 
-    method_named(method)(task_with(Noting()))
-    assert seen
-    assert not any(seen)
-    assert torch.backends.cudnn.enabled
+    for recurrent in (True, False):  # others are the faster for it
+        seen = []
+        method_named(method)(task_with(Noting(recurrent)))
+        assert seen
+        assert all(on is not recurrent for on in seen)
+        assert torch.backends.cudnn.enabled
 
 
 # Answers

@@ -6,7 +6,7 @@ Knows no task.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +19,6 @@ T = TypeVar("T")
 
 AT_ONCE = 1024
 """Rows that a net is asked about at a time, where memory takes them."""
-NO_ROOM = "out of memory with a single row: use a larger device, or --device cpu."
 EXTRA = "_extra_state"
 """What torch calls the entry of a state dict that ``get_extra_state`` gives: anything, and most often no tensor."""
 
@@ -31,20 +30,29 @@ def run(net: Callable[..., Any], x: Any) -> Any:
     return net(**x) if isinstance(x, dict) else net(*x)
 
 
-def halving(work: Callable[[int], T], size: int) -> T:
+def fewest_rows(net: nn.Module) -> int:
+    """Return how many rows a net takes at least while it trains: two with batch norm, which needs a spread."""
+    return 2 if _batch_norms(net) else 1
+
+
+def no_room(rows: int) -> str:
+    """Return the line that says that not even so many rows fit into memory."""
+    return f"out of memory with {rows} row{'s' if rows > 1 else ''} at a time: use a larger device, or --device cpu."
+
+
+def halving(work: Callable[[int], T], size: int, *, least: int = 1) -> T:
     """Return what ``work`` gives with ``size`` rows at a time, or with half as many as often as memory runs out.
 
     Raises:
-        ModelError: not even one row fits into memory.
+        ModelError: not even ``least`` rows fit into memory.
     """
     while True:
-        try:
+        with suppress(torch.OutOfMemoryError):
             return work(size)
-        except torch.OutOfMemoryError:
-            if size <= 1:
-                raise ModelError(NO_ROOM) from None
-        size = (size + 1) // 2
-        torch.cuda.empty_cache()  # here and not above: the exception holds on to what did not fit
+        if size <= least:
+            raise ModelError(no_room(least))
+        size = max((size + 1) // 2, least)
+        torch.cuda.empty_cache()  # not where it was caught: the exception holds on to what did not fit
 
 
 @torch.no_grad()
@@ -103,7 +111,7 @@ def lay_out(net: nn.Module, few: Any, *, ask: Callable[[nn.Module, Any], Any] = 
 @torch.no_grad()
 def refresh_batch_norm(net: nn.Module, rows: Rows, *, seed: int, batches: int = 50) -> None:
     """Estimate the running statistics of batch-norm anew: other weights live, so other activations flow."""
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [norm for norm in _batch_norms(net) if norm.track_running_stats]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
@@ -119,9 +127,13 @@ def refresh_batch_norm(net: nn.Module, rows: Rows, *, seed: int, batches: int = 
         for _, x in fetched(rows.x, order[: len(order) // size * size].view(-1, size)[:batches], rows.y.device):
             run(net, x)
 
-    halving(estimate, min(256, len(rows)))
+    halving(estimate, min(256, len(rows)), least=2)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def _batch_norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def trainable(net: nn.Module) -> list[nn.Parameter]:
@@ -139,10 +151,16 @@ def trainable(net: nn.Module) -> list[nn.Parameter]:
 
 
 @contextmanager
-def differentiable() -> Iterator[None]:
+def differentiable(net: nn.Module) -> Iterator[None]:
     """Let gradients be taken in eval mode too: cuDNN's recurrent nets have no backward pass there."""
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        yield
+    cudnn = torch.backends.cudnn
+    before = cudnn.enabled
+    cudnn.enabled = before and not any(isinstance(module, nn.RNNBase) for module in net.modules())
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        cudnn.enabled = before
 
 
 def gradients(loss: Tensor, weights: Sequence[Tensor], *, again: bool = False) -> tuple[Tensor, ...]:
@@ -169,7 +187,7 @@ def need_gradients(net: nn.Module, read: Callable[[Any], Tensor], few: Any) -> N
     """
     weights = trainable(net)
     try:
-        with differentiable():
+        with differentiable(net):
             scores = read(run(net, few))
             if not scores.requires_grad:
                 kind = str(scores.dtype).removeprefix("torch.")

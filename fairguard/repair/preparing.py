@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.nets import is_extra, without_extra_state
+from fairguard.repair.places import Places
+from fairguard.repair.rows import Rows, tensors_of
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
+from fairguard.repair.writing import sha256_of_tensors
 
 
 def float_copy(model: Predictor, role: str) -> nn.Module:
@@ -196,14 +199,43 @@ def unconstrained(task: Task, settings: Settings) -> Iterator[str]:
         yield "row weights count in the verdict, not in training"
 
 
-def described(settings: Settings) -> dict[str, Any]:
-    """Return the options that were given as plain values: a resumed run goes on only if all of them are the same."""
+def purpose_of(files: Places, task: Task | None, plan: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return what it takes to do the work again: an interrupted run goes on only if all of it is the same.
+
+    Args:
+        files: what was read.
+        task: what is trained; ``None`` where nothing is.
+        plan: what was asked for, as plain values.
+        settings: the check's.
+    """
     told = {"format", "output", "flips", "allow_inconclusive", "accept", "seeds"}
     given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set - told)}
-    return {name: value if isinstance(value, _PLAIN) else _name_of(value) for name, value in given.items()}
+    check = {name: value if _is_plain(value) else _name_of(value) for name, value in given.items()}
+    found: dict[str, Any] = files.hashes() | {"plan": plan, "check": check, "torch": torch.__version__}
+    return found if task is None else found | _in_memory(files, task) | {"options": asdict(task.options)}
 
 
-_PLAIN = (str, int, float, tuple, dict, type(None))
+def _in_memory(files: Places, task: Task) -> dict[str, str]:
+    """Return the digests of what is no file: models and rows given in memory, or by code."""
+    taught = "train" if files.read["train"] is not None else "data"
+    chosen = "tune" if files.read.get("tune") is not None else taught
+    weights = {"dense": task.dense, "pruned": task.pruned}
+    digests = {role: sha256_of_tensors(found) for role, found in weights.items() if role not in files.inputs}
+    for role, source, rows in (("train", taught, task.train), ("tune", chosen, task.tune)):
+        if source not in files.inputs:
+            digests[role] = sha256_of_tensors(_tensors(rows))
+    return digests
+
+
+def _tensors(rows: Rows) -> Weights:
+    named = {f"x{place}": tensor for place, tensor in enumerate(tensors_of(rows.x))}
+    return named | {"y": rows.y, "codes": rows.codes}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | dict):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str | int | float | None)
 
 
 def _name_of(value: object) -> str:

@@ -10,6 +10,7 @@ import copy
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from math import nan
 from pathlib import Path
@@ -37,10 +38,10 @@ from fairguard.repair.methods import LEAST, METHODS, method_named
 from fairguard.repair.methods.names import HEEDS_REFERENCE, ONE_SHOT
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.preparing import (
-    described,
     float_copy,
     float_weights,
     options_for,
+    purpose_of,
     repeatable,
     task_for,
     unconstrained,
@@ -48,7 +49,7 @@ from fairguard.repair.preparing import (
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.publishing import cpu_copy, outputs
 from fairguard.repair.starting import left_dense, masked, starting_masks
-from fairguard.repair.task import Candidate, Options, Score, Status
+from fairguard.repair.task import Candidate, Options, Score, Status, Task
 from fairguard.repair.writing import count_zeros, export_onnx, write_like
 from fairguard.verdict import Verdict
 
@@ -152,10 +153,18 @@ def _pruned(
     dense: Any, files: Places, plan: Plan, settings: Settings, listener: Listener, started: float, **named: Any
 ) -> PruneReport:
     work = _prepared(dense, files, plan, settings, **named)
-    purpose = files.hashes() | {"plan": asdict(replace(plan, resume=False)), "check": described(settings)}
-    with Journal(None if work.parts is None else files.journal, purpose=purpose, resume=plan.resume) as journal:
-        parts = work.parts
-        found = _one_shot(work) if parts is None else _by_method(work, parts, settings, plan, journal, listener)
+    parts = work.parts
+    with ExitStack() as stack:
+        task = None
+        if parts is not None:
+            stack.enter_context(repeatable(settings.seed))
+            task = replace(_task(work, parts, settings, plan), tell=listener)
+        purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
+        folder = None if task is None else files.journal
+        journal = stack.enter_context(Journal(folder, purpose=purpose, resume=plan.resume))
+        found = _one_shot(work)
+        if task is not None:
+            found = _by_method(replace(task, journal=journal), work, plan, settings, listener)
         sparsity = _write(found, work, files, settings, plan)
         verdict = None if work.rows is None else _verdict(dense, work, files, settings)
         notes = (*left_dense(work.net), *_notes(plan), *journal.notes, *(parts.notes if parts else ()), *listener.notes)
@@ -277,16 +286,8 @@ def _one_shot(work: _Work) -> Candidate:
     return Candidate(work.start, work.masks, 0.0, Score(nan, nan, nan, "", nan))
 
 
-def _by_method(
-    work: _Work,
-    parts: Parts,
-    settings: Settings,
-    plan: Plan,
-    journal: Journal,
-    listener: Listener,
-) -> Candidate:
-    """Return what the method makes of dense, with the one-shot pruned model as its PRUNED."""
-    method, least = method_named(plan.method), LEAST.get(plan.method, 1)
+def _task(work: _Work, parts: Parts, settings: Settings, plan: Plan) -> Task:
+    """Return the task for a method: the one-shot pruned model is its PRUNED."""
     options = options_for(
         settings,
         lr=plan.lr,
@@ -295,13 +296,17 @@ def _by_method(
         checkpoint_seconds=plan.checkpoint_seconds,
         reference=plan.reference,
     )
-    how: dict[str, Any] = {"masks": work.masks, "only": plan.only, "journal": journal, "tell": listener}
-    with repeatable(settings.seed):
-        task = task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
-        task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
-        listener.note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
-        listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
-        return method(task)
+    how: dict[str, Any] = {"masks": work.masks, "only": plan.only}
+    return task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
+
+
+def _by_method(task: Task, work: _Work, plan: Plan, settings: Settings, listener: Listener) -> Candidate:
+    """Return what the method makes of dense."""
+    method, least = method_named(plan.method), LEAST.get(plan.method, 1)
+    task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
+    listener.note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
+    listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
+    return method(task)
 
 
 def _write(found: Candidate, work: _Work, files: Places, settings: Settings, plan: Plan) -> float:

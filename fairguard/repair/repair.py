@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fairguard.check import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, OutputError
@@ -32,10 +30,10 @@ from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
 from fairguard.repair.preparing import (
-    described,
     float_copy,
     float_weights,
     options_for,
+    purpose_of,
     repeatable,
     task_for,
     unconstrained,
@@ -44,10 +42,9 @@ from fairguard.repair.proof import Proof, prove
 from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
-from fairguard.repair.rows import Rows, tensors_of
 from fairguard.repair.starting import resized
 from fairguard.repair.task import Options, Status, Task
-from fairguard.repair.writing import count_zeros, sha256_of_tensors
+from fairguard.repair.writing import count_zeros
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
@@ -231,26 +228,7 @@ def _task(
 
 
 def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[str, Any]:
-    """Return what it takes to do this again; an interrupted repair goes on only if all of it is the same."""
-    how = {"plan": asdict(replace(plan, resume=False)), "options": asdict(task.options), "check": described(settings)}
-    return files.hashes() | _in_memory(files, task) | how | {"torch": torch.__version__}
-
-
-def _in_memory(files: Places, task: Task) -> dict[str, str]:
-    """Return the digests of what is no file: models and rows given in memory, or by code."""
-    taught = "train" if files.read["train"] is not None else "data"
-    chosen = "tune" if files.read["tune"] is not None else taught
-    weights = {"dense": task.dense, "pruned": task.pruned}
-    digests = {role: sha256_of_tensors(found) for role, found in weights.items() if role not in files.inputs}
-    for role, source, rows in (("train", taught, task.train), ("tune", chosen, task.tune)):
-        if source not in files.inputs:
-            digests[role] = sha256_of_tensors(_tensors(rows))
-    return digests
-
-
-def _tensors(rows: Rows) -> dict[str, torch.Tensor]:
-    named = {f"x{place}": tensor for place, tensor in enumerate(tensors_of(rows.x))}
-    return named | {"y": rows.y, "codes": rows.codes}
+    return purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
 
 
 def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verdict) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from fairguard.errors import FairguardError, ModelError
 from fairguard.repair.averaging import Average
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.neighbours import Neighbours
-from fairguard.repair.nets import NO_ROOM, refresh_batch_norm, trainable
+from fairguard.repair.nets import fewest_rows, no_room, refresh_batch_norm, trainable
 from fairguard.repair.objectives import Objective
 from fairguard.repair.rows import fetched, mapped, shuffled, tensors_of
 from fairguard.repair.task import Score, Status, Task, answer, copied
@@ -115,9 +117,10 @@ def train(
 
     Raises:
         DivergedError: nan or an exploding loss three times.
-        ModelError: not even one row fits into memory.
+        ModelError: not even the fewest rows that the net takes fit into memory.
     """
     net, options = task.net, task.options
+    net.zero_grad(set_to_none=True)  # what earlier work left behind is no gradient of this one
     steps = len(task.train) // (batch := min(options.batch_size, len(task.train)))
     net.load_state_dict(start)
     enforce = masks.enforcer(net) if masks else lambda: None
@@ -180,33 +183,49 @@ def _gradients(
 ) -> Tensor:
     """Leave the batch's gradients in the weights and return its loss; out of memory, in smaller and smaller pieces."""
     while True:
-        try:
-            total = torch.zeros((), device=task.device)
-            pieces = [slice(i, i + run.micro) for i in range(0, len(index), run.micro)]
-            for piece in pieces:
-                rows = index[piece]
-                taken = x if len(pieces) == 1 else _cut(x, piece)
-                share = _share(task, run, mixing)
-                if share < 1.0:
-                    taken = _mixed(taken, share)
-                with torch.autocast(task.device.type, torch.bfloat16, enabled=task.options.amp):
-                    out = task.logits(forward, taken)
-                loss = objective(out, rows)
-                if share < 1.0:
-                    loss = share * loss + (1 - share) * objective(out, rows.roll(1))
-                loss = loss * (len(rows) / len(index))
-                loss.backward()  # type: ignore[no-untyped-call]
-                objective.observe(out, rows)
-                total += loss.detach()
-            return total
-        except torch.OutOfMemoryError:
-            task.net.zero_grad(set_to_none=True)
-            if run.micro == 1:
-                raise ModelError(NO_ROOM) from None
-            run.micro = (run.micro + 1) // 2
-            if task.device.type == "cuda":
-                torch.cuda.empty_cache()
-            task.tell(_status(task, "memory", run, run.epoch, f"out of memory: {run.micro} rows at a time now"))
+        with suppress(torch.OutOfMemoryError):
+            loss, out = _in_pieces(task, forward, objective, index, x, run, mixing)
+            objective.observe(out, index)
+            return loss
+        # Here and not where it was caught: the exception holds on to what did not fit.
+        task.net.zero_grad(set_to_none=True)
+        if run.micro <= (least := fewest_rows(task.net)):
+            raise ModelError(no_room(least))
+        run.micro = max((run.micro + 1) // 2, least)
+        if task.device.type == "cuda":
+            torch.cuda.empty_cache()
+        task.tell(_status(task, "memory", run, run.epoch, f"out of memory: {run.micro} rows at a time now"))
+
+
+def _in_pieces(
+    task: Task,
+    forward: Callable[..., Any],
+    objective: Objective,
+    index: Tensor,
+    x: Any,
+    run: Run,
+    mixing: float,
+) -> tuple[Tensor, Tensor]:
+    """Leave the batch's gradients in the weights; return its loss, a scalar, and the net's logits, shape (b, K)."""
+    total, answers = torch.zeros((), device=task.device), []
+    size = len(index)
+    pieces = 1 if run.micro >= size else max(1, min(math.ceil(size / run.micro), size // fewest_rows(task.net)))
+    for i in range(pieces):  # as equal as can be: a last one of a single row would be too few for batch norm
+        piece = slice(size * i // pieces, size * (i + 1) // pieces)
+        taken = x if pieces == 1 else mapped(x, itemgetter(piece))
+        share = _share(task, run, mixing)
+        if share < 1.0:
+            taken = _mixed(taken, share)
+        with torch.autocast(task.device.type, torch.bfloat16, enabled=task.options.amp):
+            out = task.logits(forward, taken)
+        loss = objective(out, index[piece])
+        if share < 1.0:
+            loss = share * loss + (1 - share) * objective(out, index[piece].roll(1))
+        loss = loss * ((piece.stop - piece.start) / size)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+        answers.append(out.detach())
+    return total, answers[0] if pieces == 1 else torch.cat(answers)
 
 
 def _share(task: Task, run: Run, mixing: float) -> float:
@@ -292,10 +311,6 @@ def _schedule(share: float) -> float:
 def _set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = group["highest"] * factor
-
-
-def _cut(x: Any, piece: slice) -> Any:
-    return mapped(x, lambda t: t[piece])
 
 
 def _mixed(x: Any, share: float) -> Any:

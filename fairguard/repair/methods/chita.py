@@ -54,7 +54,7 @@ def balanced_gradients(task: Task) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {name: [] for name in weights}
     drawn = [torch.multinomial(likely, min(ROWS, len(likely)), generator=generator) for _ in range(_affordable(task))]
     for index, x in fetched(task.train.x, drawn, task.device):
-        with differentiable():
+        with differentiable(net):
             loss = F.cross_entropy(task.logits(net, x), task.train.y[index], task.label_weights)
             of_batch = gradients(loss, list(weights.values()))
         for name, g in zip(weights, of_batch, strict=True):

@@ -217,9 +217,10 @@ class HeldGates(nn.Module):
         """Return what lets fewer live before each epoch up to ``ramp``; sizes of weights say how layers share them."""
 
         def fewer(epoch: int, _: nn.Module) -> None:
-            if epoch <= ramp:
+            # After the ramp only where a divergence on its last epoch led back to before it, where more live.
+            if epoch <= ramp or int(self.counts.sum()) > masks.kept:
                 sizes = {name: h.abs() for name, h in zip(self.names, self.hidden, strict=True)}
-                keep = masks.select(sizes, loosen=(1 - epoch / max(ramp, 1)) ** 3).keep
+                keep = masks.select(sizes, loosen=(1 - min(epoch, ramp) / max(ramp, 1)) ** 3).keep
                 self.counts.copy_(torch.tensor([int(keep[name].sum()) for name in self.names]))
             self.choose()  # also after the ramp: the look at the tune rows left the masks of the mean weights
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairguard.repair.masks import Masks
-from fairguard.repair.nets import gradients, halving
+from fairguard.repair.nets import fewest_rows, gradients, halving
 from fairguard.repair.objectives import plain
 from fairguard.repair.rows import fetched, shuffled
 from fairguard.repair.task import Candidate, Score, Task, copied
@@ -179,4 +179,4 @@ def _gradients(task: Task, net: nn.Module, epoch: int) -> dict[str, Tensor]:
         loss = F.cross_entropy(task.logits(net, x), task.train.y[index], task.label_weights)
         return gradients(loss, list(weights.values()))
 
-    return dict(zip(weights, halving(of, drawn.shape[1]), strict=True))
+    return dict(zip(weights, halving(of, drawn.shape[1], least=fewest_rows(net)), strict=True))

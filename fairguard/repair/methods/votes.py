@@ -83,7 +83,7 @@ def _round(
     sums = {name: torch.zeros(4, *w.shape, device=w.device) for name, w in weights.items()}  # G, GF, G^2, GF^2
     order = shuffled(len(task.train), SMALL, seed=task.options.seed + 1, epoch=round_)
     for index, x in fetched(task.train.x, order[: _batches(task)], task.device):
-        with differentiable():
+        with differentiable(net):
             loss = F.cross_entropy(task.logits(net, x), task.train.y[index], task.label_weights, reduction="none")
             first = gradients(loss.mean(), list(weights.values()), again=True)
             second = gradients((loss * push[index]).mean(), list(weights.values()))

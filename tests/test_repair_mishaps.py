@@ -1,0 +1,143 @@
+"""What goes wrong in a training leaves nothing behind: a diverged epoch, a batch too large, old gradients."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_repair_robust import TRAIN, TUNE, Narrow, Net, task_with
+from test_repair_training import small_net, trained
+from torch import Tensor, nn
+
+from fairguard.errors import ConfigError, ModelError
+from fairguard.repair.methods import ballot, method_named
+from fairguard.repair.objectives import fair
+from fairguard.repair.prune import prune
+from fairguard.repair.task import Status
+from fairguard.repair.training import train
+
+EPOCHS, STEPS = 8, len(TRAIN) // 64
+
+
+class Diverging(Net):
+    """Gives nan in one step of its training."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.seen = at, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        if self.training and len(x) == 64:
+            self.seen += 1
+            return out * torch.nan if self.seen == self.at else out
+        return out
+
+
+@pytest.mark.parametrize("epoch", range(EPOCHS))
+def test_a_divergence_in_any_epoch_leaves_the_sparsity_that_was_asked_for(epoch: int) -> None:
+    torch.manual_seed(0)
+    task = task_with(Diverging(epoch * STEPS + 5))
+    told: list[Status] = []
+    budget = EPOCHS * ballot.OVERHEAD
+    found = ballot.select_and_train(replace(task, epochs=budget, tell=told.append))
+    assert any("diverged" in status.note for status in told)
+    assert found.masks.sparsity >= task.masks.sparsity
+    for name, keep in found.masks.keep.items():
+        assert int((found.weights[name] == 0).sum()) >= int((~keep).sum())
+
+
+class Training(Narrow):
+    """Has so little room while it trains alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.room, room = (self.room if self.training else len(x)), self.room
+        try:
+            return super().forward(x)
+        finally:
+            self.room = room
+
+
+@pytest.mark.parametrize("room", [16, 3])
+def test_a_batch_in_pieces_moves_the_constraint_as_a_whole_one_does(room: int) -> None:
+    highest = []
+    for fits in (64, room):
+        torch.manual_seed(0)
+        task = task_with(net := Training())
+        net.room = fits
+        told: list[Status] = []
+        task = replace(task, tell=told.append)
+        train(task, "x", objective=fair(task), epochs=4, start=task.dense, masks=task.masks)
+        highest.append([status.multiplier for status in told if status.stage != "memory"])
+    assert highest[0] == pytest.approx(highest[1], rel=0.05)
+    assert max(highest[0]) > 0
+
+
+class Normed(Narrow):
+    """Has batch norm, which takes no single row while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(x))
+
+
+@pytest.mark.parametrize("rows", [64, 49])
+def test_batch_norm_gets_two_rows_at_least(rows: int) -> None:
+    torch.manual_seed(0)
+    task = task_with(net := Normed())
+    task = replace(task, epochs=2, options=replace(task.options, batch_size=rows))
+    net.room = 3
+    assert ballot.select_and_train(task).score.accuracy > 0
+    net.room = 1
+    with pytest.raises(ModelError, match=r"out of memory with 2 rows at a time.*--device cpu"):
+        ballot.select_and_train(task)
+
+
+def test_what_earlier_work_left_in_the_gradients_changes_nothing() -> None:
+    found = []
+    for stale in (False, True):
+        torch.manual_seed(0)
+        task = task_with(net := Net())
+        if stale:
+            nn.functional.cross_entropy(net(TUNE.x), TUNE.y).backward()
+        found.append(ballot.select_and_train(replace(task, epochs=2)).weights)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize("method", ["chita", "mask-only"])
+def test_torchs_own_precision_setting_is_no_obstacle(method: str) -> None:
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = "ieee"
+    try:
+        assert method_named(method)(task_with(Net())).score.accuracy > 0
+    finally:
+        torch.backends.fp32_precision = before
+
+
+@pytest.mark.parametrize("other", ["model", "rows"])
+def test_a_pruning_of_other_things_in_memory_is_not_gone_on_with(other: str, tmp_path: Path) -> None:
+    def model(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return trained(small_net(), TRAIN, epochs=2)
+
+    def data(change: float) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        x = TRAIN.x.numpy().copy()
+        x[300:900, 3] += change
+        return x, TRAIN.y.numpy(), {"g": TRAIN.codes[:, 0].numpy()}
+
+    def stop(status: Status) -> None:
+        if status.epoch == 2:
+            raise KeyboardInterrupt
+
+    how: dict[str, Any] = {"sparsity": 0.8, "budget": "4epochs", "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        prune(model(0), tmp_path / "o.pt", data=data(0.0), tell=stop, **how)
+    changed = {"model": (model(1), data(0.0)), "rows": (model(0), data(1.0))}[other]
+    with pytest.raises(ConfigError, match=r"is of another run \(other .*(dense|train|tune)"):
+        prune(changed[0], tmp_path / "o.pt", data=changed[1], resume=True, **how)
+    assert prune(model(0), tmp_path / "o.pt", data=data(0.0), resume=True, **how).sparsity >= 0.8
