@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_done_anew_and_told(tmp_path: Path) -> None:
 
 def test_a_resumed_run_says_what_is_other(tmp_path: Path) -> None:
     Journal(tmp_path / "j", purpose={"data": 1, "plan": {"lr": 0.1, "budget": "1x"}})
-    with pytest.raises(ConfigError, match=r"another run \(other data, plan\.lr\)"):
+    with pytest.raises(ConfigError, match=r"another run: --lr \S+ there, \S+ here, another data\."):
         Journal(tmp_path / "j", purpose={"data": 2, "plan": {"lr": 0.2, "budget": "1x"}}, resume=True)
 
 

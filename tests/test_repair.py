@@ -325,7 +325,7 @@ def test_another_model_in_memory_is_not_resumed(inside: Path) -> None:
         repair(dense, pruned, "memory.pt", **quick, tell=stop)
     with torch.no_grad():
         next(iter(dense.parameters())).mul_(1.01)
-    with pytest.raises(ConfigError, match=r"of another run \(other dense"):
+    with pytest.raises(ConfigError, match=r"of another run: another dense"):
         repair(dense, pruned, "memory.pt", **quick, resume=True)
 
 

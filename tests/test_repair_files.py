@@ -83,7 +83,7 @@ def test_another_set_of_the_same_file_is_another_repair(inside: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         repair("both.pt::teacher", "both.pt::ema.model", "again.pt", tell=stop, **how)
-    with pytest.raises(ConfigError, match=r"another run \(other dense\)"):
+    with pytest.raises(ConfigError, match=r"another run: another dense\."):
         repair("dense.pt", "both.pt::ema.model", "again.pt", resume=True, **how)
 
 

@@ -12,10 +12,14 @@ from test_repair_training import small_net, trained
 from torch import Tensor, nn
 
 from fairguard.errors import ConfigError, ModelError
+from fairguard.policy import Policy
+from fairguard.repair.journal import Journal
+from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot, method_named
 from fairguard.repair.objectives import fair
 from fairguard.repair.prune import prune
-from fairguard.repair.task import Status
+from fairguard.repair.rows import Rows
+from fairguard.repair.task import Status, copied, make_task
 from fairguard.repair.training import train
 
 EPOCHS, STEPS = 8, len(TRAIN) // 64
@@ -138,6 +142,30 @@ def test_a_pruning_of_other_things_in_memory_is_not_gone_on_with(other: str, tmp
     with pytest.raises(KeyboardInterrupt):
         prune(model(0), tmp_path / "o.pt", data=data(0.0), tell=stop, **how)
     changed = {"model": (model(1), data(0.0)), "rows": (model(0), data(1.0))}[other]
-    with pytest.raises(ConfigError, match=r"is of another run \(other .*(dense|train|tune)"):
+    with pytest.raises(ConfigError, match=r"is of another run: .*another (dense|train|tune)"):
         prune(changed[0], tmp_path / "o.pt", data=changed[1], resume=True, **how)
     assert prune(model(0), tmp_path / "o.pt", data=data(0.0), resume=True, **how).sparsity >= 0.8
+
+
+def test_a_refused_resume_lets_go_of_the_folder(tmp_path: Path) -> None:
+    with Journal(tmp_path / "work", purpose={"dense": "a"}) as first:
+        first.save("x.running", {})
+    with pytest.raises(ConfigError, match="another dense") as kept:
+        Journal(tmp_path / "work", purpose={"dense": "b"}, resume=True)
+    assert kept.value is not None, "as a notebook keeps its last exception"
+    with Journal(tmp_path / "work", purpose={"dense": "a"}, resume=True) as again:
+        assert again.load("x.running") == {}
+
+
+def test_logits_of_rows_sorted_by_score_are_taken_for_logits() -> None:
+    class Sorted(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return 3 * x[:, :1] + 0.5 + 0 * self.last(torch.relu(self.first(x))).sum()
+
+    x = torch.zeros(3000, 8)
+    x[:, 0] = torch.linspace(0.16, -0.2, 3000)
+    ordered = Rows(x, (x[:, 0] > 0).long(), torch.randint(0, 2, (3000, 1)), np.arange(3000))
+    net = Sorted()
+    pruned = masks_at(net, 0.5).on(copied(net.state_dict()))
+    task = make_task(net, pruned, ordered, TUNE, columns=("g",), levels=(("a", "b"),), policy=Policy(), epochs=1)
+    assert not task.head.probabilities

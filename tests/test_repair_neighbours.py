@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairguard.repair.methods import ballot
-from fairguard.repair.neighbours import AT_ONCE, TAKEN, TRUST, TRUST_OF_MANY, changed, neighbours_of
+from fairguard.repair.neighbours import AT_ONCE, TAKEN, TRUST, TRUST_OF_MANY, Changes, neighbours_of
 from fairguard.repair.objectives import Objective, fair
 from fairguard.repair.rows import Rows, fits, nbytes, shuffled
 from fairguard.repair.task import Answers, Task, answer
@@ -21,11 +21,25 @@ def task() -> Task:
     return task_of(small_net(), rows(1200, 0), rows(600, 1))
 
 
+def changed(x: Tensor, seed: int) -> Tensor:
+    return Changes(torch.Generator().manual_seed(seed))(x)
+
+
+def test_tokens_and_their_mask_are_changed_alike() -> None:
+    n = 1_000
+    length = torch.randint(3, 32, (n,), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(32) < length[:, None]).long()
+    ids = torch.randint(1, 1_000, (n, 32), generator=torch.Generator().manual_seed(1)) * mask
+    moved = Changes(torch.Generator().manual_seed(0))({"ids": ids, "mask": mask})
+    assert not torch.equal(moved["ids"], ids)
+    assert torch.equal(moved["ids"] != 0, moved["mask"] == 1), "what is attended to is a token"
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.int64, torch.bool])
 def test_a_changed_entry_is_one_that_its_column_holds(kind: torch.dtype) -> None:
     columns = torch.tensor([[0, 1], [100, 300], [7, 7]])
     x = columns.gather(1, torch.randint(0, 2, (3, 4000), generator=torch.Generator().manual_seed(0))).T.to(kind)
-    moved = changed(x, torch.Generator().manual_seed(1))
+    moved = changed(x, 1)
     assert moved.dtype == kind
     assert moved.shape == x.shape
     for column, found in enumerate(moved.T):
@@ -34,13 +48,13 @@ def test_a_changed_entry_is_one_that_its_column_holds(kind: torch.dtype) -> None
         differ = (moved != x).float().mean(0)
         assert float(differ[2]) == 0
         assert 0.05 < float(differ[0]) < 0.1, "of the 15 % taken half are the same value"
-    assert torch.equal(moved, changed(x, torch.Generator().manual_seed(1)))
-    assert kind is torch.bool or not torch.equal(moved, changed(x, torch.Generator().manual_seed(2)))
+    assert torch.equal(moved, changed(x, 1))
+    assert kind is torch.bool or not torch.equal(moved, changed(x, 2))
 
 
 def test_many_rows_are_changed_alike() -> None:
     x = torch.arange(2 * (AT_ONCE + 5_000)).view(-1, 2)
-    moved = changed(x, torch.Generator().manual_seed(0))
+    moved = changed(x, 0)
     assert torch.equal(moved % 2, x % 2), "an entry stays in its column"
     for part in ((moved != x)[:AT_ONCE], (moved != x)[AT_ONCE:]):
         assert float(part.float().mean()) == pytest.approx(TAKEN, abs=0.01)

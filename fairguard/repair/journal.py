@@ -72,10 +72,11 @@ class Journal:
             raise OutputError(f"cannot write {folder}: {error.strerror}. Name another file with -o.") from None
         text = json.dumps(purpose or {}, sort_keys=True, indent=1, default=str)
         notes = folder / "purpose.json"
-        if resume and notes.exists() and notes.read_text(encoding="utf-8") != text:
-            other = ", ".join(_differing(json.loads(notes.read_text(encoding="utf-8")), json.loads(text))[:5])
+        if resume and notes.exists() and (before := notes.read_text(encoding="utf-8")) != text:
+            self._release()  # an exception that is kept, as a notebook keeps its last one, would keep the lock too
             raise ConfigError(
-                f"{folder} is of another run (other {other}). Repeat that command, or leave out --resume."
+                f"{folder} is of another run: {_differing(json.loads(before), json.loads(text))}. "
+                "Repeat that command, or leave out --resume."
             )
         if not resume:
             self.dropped = any(folder.glob("**/*.running.pt")) or any(folder.glob("**/*.done.pt"))
@@ -158,16 +159,26 @@ class Journal:
             self._held.close()
 
 
-def _differing(one: dict[str, Any], other: dict[str, Any], before: str = "") -> list[str]:
-    """Return the names of the values that are not the same in two purposes, ``plan.budget``."""
-    found = []
-    for name in dict.fromkeys([*one, *other]):
-        a, b = one.get(name), other.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differing(a, b, f"{before}{name}.")
-        elif a != b:
-            found.append(before + name)
-    return found
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return what is not the same in two purposes, as a user knows it: an option with both values, a file by role."""
+    one, other = _flat(before), _flat(now)
+    changed = {name: (one.get(name), other.get(name)) for name in {**one, **other} if one.get(name) != other.get(name)}
+    asked = {name.partition(".")[2]: values for name, values in changed.items() if name.startswith(("plan.", "check."))}
+    told = [f"--{name.replace('_', '-')} {_shown(a)} there, {_shown(b)} here" for name, (a, b) in asked.items()]
+    told += [f"another {name}" for name in changed if "." not in name]
+    return ", ".join(told[:5]) or "trained otherwise"
+
+
+def _flat(purpose: dict[str, Any]) -> dict[str, Any]:
+    """Return all values of a purpose by name, ``plan.budget``."""
+    flat: dict[str, Any] = {}
+    for name, value in purpose.items():
+        flat |= {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
 
 
 def _held(folder: Path) -> IO[str]:

@@ -56,7 +56,7 @@ def neighbours_of(task: Task) -> Neighbours | None:
         return None
     generator = torch.Generator().manual_seed(task.options.seed)
     x = rows.x if fits(rows.x, next(tensors_of(rows.x)).device, copies=3) else mapped(rows.x, Tensor.cpu)
-    beside = replace(rows, x=mapped(x, lambda t: changed(t, generator)))
+    beside = replace(rows, x=Changes(generator)(x))
     task.net.load_state_dict(task.dense)
     answers = [task.before[0], answer(task.net, task.head, beside, cells)]
     return Neighbours(
@@ -72,12 +72,30 @@ def trust(n_classes: int) -> float:
     return TRUST if n_classes == 2 else TRUST_OF_MANY
 
 
-def changed(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a table (n, F) some of whose entries are another row's, drawn anew for every row and column.
+class Changes:
+    """Changes the features of rows, tables (n, F) all: some entries become another row's, drawn anew for every row.
 
-    A flag, a code or an amount stays one that its column holds, however the net reads it.
+    A flag, a code or an amount stays one that its column holds, however the net reads it. Tensors of one width are
+    changed alike, as tokens and their mask have to be.
     """
-    parts = torch.split(x, AT_ONCE)
-    taken = [(torch.rand(part.shape, generator=generator) < TAKEN).to(x.device) for part in parts]
-    others = torch.split(torch.randperm(len(x), generator=generator).to(x.device), AT_ONCE)
-    return torch.cat([torch.where(t, x[other], part) for t, other, part in zip(taken, others, parts, strict=True)])
+
+    def __init__(self, generator: torch.Generator) -> None:
+        """Start without a draw."""
+        self._generator = generator
+        self._drawn: dict[torch.Size, tuple[list[Tensor], list[Tensor]]] = {}
+
+    def __call__(self, x: Any) -> Any:
+        """Return ``x``, a tensor or what is made of tensors, with all of them changed."""
+        return mapped(x, self._changed)
+
+    def _changed(self, x: Tensor) -> Tensor:
+        if x.shape not in self._drawn:
+            self._drawn[x.shape] = self._draw(x.shape)
+        draws = zip(*self._drawn[x.shape], torch.split(x, AT_ONCE), strict=True)
+        return torch.cat([torch.where(t.to(x.device), x[other.to(x.device)], part) for t, other, part in draws])
+
+    def _draw(self, shape: torch.Size) -> tuple[list[Tensor], list[Tensor]]:
+        """Return for each part of the rows which entries are taken, and from which rows."""
+        parts = torch.split(torch.arange(shape[0]), AT_ONCE)
+        taken = [torch.rand((len(part), *shape[1:]), generator=self._generator) < TAKEN for part in parts]
+        return taken, list(torch.split(torch.randperm(shape[0], generator=self._generator), AT_ONCE))

@@ -93,7 +93,8 @@ def options_for(
         reference: what a group's accuracy is compared with.
     """
     cuda = device_of(settings.device).type == "cuda"
-    half = amp == "bf16" or (amp == "auto" and cuda and torch.cuda.is_bf16_supported())
+    # Emulated, as on GPUs before Ampere, it is no faster.
+    half = amp == "bf16" or (amp == "auto" and cuda and torch.cuda.is_bf16_supported(including_emulation=False))
     return Options(
         seed=settings.seed,
         lr=lr,
@@ -249,11 +250,13 @@ def _name_of(value: object) -> str:
 def repeatable(seed: int) -> Iterator[None]:
     """Seed torch and choose repeatable kernels; put everything back afterwards."""
     cudnn = torch.backends.cudnn
-    chance, deterministic, benchmark = torch.get_rng_state(), cudnn.deterministic, cudnn.benchmark
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
+    chance = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     cudnn.deterministic, cudnn.benchmark = True, False
     torch.manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(chance)
+        torch.set_rng_state(chance[0])
+        torch.cuda.set_rng_state_all(chance[1])
         cudnn.deterministic, cudnn.benchmark = deterministic, benchmark

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -315,7 +316,8 @@ def _head_of(net: nn.Module, train: Rows, *, threshold: float | None, key: str |
     """Return what makes logits of the net's answers; leave it in eval mode, its weights laid out for training."""
     device, pick = train.y.device, Head(key=key).pick
     net.eval()
-    sample = lay_out(net, train.take_first(AT_ONCE).x, ask=lambda net, x: outputs(net, pick, x, device))
+    spread = np.linspace(0, len(train) - 1, min(AT_ONCE, len(train))).astype(np.int64)  # rows may be sorted by score
+    sample = lay_out(net, train.take(spread).x, ask=lambda net, x: outputs(net, pick, x, device))
     need_gradients(net, pick, mapped(train.take_first(2).x, lambda t: t.to(device)))
     return head_for(sample, threshold=threshold, key=key)
 
