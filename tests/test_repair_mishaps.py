@@ -15,7 +15,8 @@ from fairguard.errors import ConfigError, ModelError
 from fairguard.policy import Policy
 from fairguard.repair.journal import Journal
 from fairguard.repair.masks import masks_at
-from fairguard.repair.methods import ballot, method_named
+from fairguard.repair.methods import ballot, fairscratch, method_named
+from fairguard.repair.methods.gates import gated, ranks
 from fairguard.repair.objectives import fair
 from fairguard.repair.prune import prune
 from fairguard.repair.rows import Rows
@@ -169,3 +170,56 @@ def test_logits_of_rows_sorted_by_score_are_taken_for_logits() -> None:
     pruned = masks_at(net, 0.5).on(copied(net.state_dict()))
     task = make_task(net, pruned, ordered, TUNE, columns=("g",), levels=(("a", "b"),), policy=Policy(), epochs=1)
     assert not task.head.probabilities
+
+
+class Tied(nn.Module):
+    """Uses one weight twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+
+
+def test_a_tied_weight_is_seen_through_its_gate_wherever_it_is_used() -> None:
+    torch.manual_seed(0)
+    task = task_with(net := Tied())
+    with gated(net, task.masks, {name: ranks(task.dense[name].abs()) for name in task.masks.keep}):
+        assert torch.equal(net.a.weight, net.b.weight)
+        inside = net.eval()(TUNE.x)
+    torch.testing.assert_close(net(TUNE.x), inside)
+    assert net.a.weight is net.b.weight
+
+
+def test_chita_updates_what_survives_of_a_tied_weight() -> None:
+    torch.manual_seed(0)
+    task = task_with(Tied())
+    found = method_named("chita")(task)
+    weight = found.weights["a.weight"]
+    assert torch.equal(weight, found.weights["b.weight"])
+    alive = weight != 0
+    assert not torch.equal(weight[alive], task.dense["a.weight"][alive])
+
+
+def test_a_pruned_model_with_other_buffers_is_refused_in_one_line() -> None:
+    net, other = Net(), Net()
+    other.register_buffer("calibration", torch.ones(3))
+    pruned = masks_at(other, 0.5).on(copied(other.state_dict()))
+    with pytest.raises(ModelError, match=r"pruned has calibration, dense has not: build both by one function"):
+        make_task(net, pruned, TRAIN, TUNE, columns=("g",), levels=(("a", "b"),), policy=Policy(), epochs=1)
+
+
+def test_fairscratchs_regulariser_knows_groups_and_no_labels() -> None:
+    """Recall and false positives are gated too, but what is in their cells is no group."""
+    task = task_with(Net())
+    assert task.cells[0] is not None
+    assert any(cell.label is not None for cell in task.cells[0].cells)
+    logits = torch.zeros(len(TRAIN), 2, requires_grad=True)
+    fairscratch.unfairness(task, logits, torch.arange(len(TRAIN))).backward()
+    assert logits.grad is not None
+    for group in (0, 1):
+        pull = logits.grad[TRAIN.codes[:, 0] == group, 1]
+        torch.testing.assert_close(pull, pull[:1].expand_as(pull))

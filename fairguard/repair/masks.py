@@ -144,6 +144,9 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
         living = pruned[name] != 0
         if parameter.dim() > 1 and int(living.sum()) < int((dense[name] != 0).sum()):
             keep[name] = living
+    if odd := sorted(net.state_dict().keys() ^ pruned.keys()):
+        owner, other = ("pruned", "dense") if odd[0] in pruned else ("dense", "pruned")
+        raise ModelError(f"{owner} has {odd[0]}, {other} has not: build both by one function (--model), then repair.")
     if not keep:
         raise ModelError(
             "the pruned model has no weight tensor with more zeros than dense: there is no mask to repair."

@@ -136,6 +136,14 @@ def _batch_norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
+def names_of(net: nn.Module) -> dict[str, list[str]]:
+    """Return all names of every parameter, by its first: several where it is tied, and its state dict has them all."""
+    named: dict[int, list[str]] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        named.setdefault(id(parameter), []).append(name)
+    return {names[0]: names for names in named.values()}
+
+
 def trainable(net: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that gradients reach.
 

@@ -120,7 +120,6 @@ def train(
         ModelError: not even the fewest rows that the net takes fit into memory.
     """
     net, options = task.net, task.options
-    net.zero_grad(set_to_none=True)  # what earlier work left behind is no gradient of this one
     steps = len(task.train) // (batch := min(options.batch_size, len(task.train)))
     net.load_state_dict(start)
     enforce = masks.enforcer(net) if masks else lambda: None
@@ -294,6 +293,7 @@ def _status(
 
 def _optimiser(groups: Callable[[nn.Module], list[dict[str, Any]]] | None, task: Task) -> torch.optim.Optimizer:
     options = task.options
+    task.net.zero_grad(set_to_none=True)  # what earlier work left behind is no gradient of the steps to come
     parameters = groups(task.net) if groups else [{"params": trainable(task.net)}]
     optimiser = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
     for group in optimiser.param_groups:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairguard.repair.nets import differentiable, gradients, refresh_batch_norm
+from fairguard.repair.nets import differentiable, gradients, names_of, refresh_batch_norm
 from fairguard.repair.rows import fetched
 from fairguard.repair.task import Candidate, Task, copied
 
@@ -32,8 +32,9 @@ def select_and_train(task: Task) -> Candidate:
     found = balanced_gradients(task)
     masks = task.masks.select({name: costs(task.dense[name], a) for name, a in found.items()})
     weights = dict(task.dense)
+    named = names_of(task.net)
     for name, a in found.items():
-        weights[name] = updated(task.dense[name], masks.keep[name], a)
+        weights |= dict.fromkeys(named[name], updated(task.dense[name], masks.keep[name], a))
     task.net.load_state_dict(weights)
     masks.enforcer(task.net)()
     refresh_batch_norm(task.net, task.train, seed=task.options.seed)

@@ -67,10 +67,12 @@ def signed_constants(net: nn.Module, masks: Masks, seed: int) -> None:
 
 
 def unfairness(task: Task, logits: Tensor, index: Tensor) -> Tensor:
-    """Return the regulariser of a batch, a scalar."""
+    """Return the regulariser of a batch, a scalar: over whole groups, whatever else the policy gates of them."""
     if task.cells[0] is None:
         return logits.new_zeros(())
+    whole = [place for place, cell in enumerate(task.cells[0].cells) if cell.label is None]
     member = task.cells[0].member[task.cells[0].atom[index]]  # (b, C)
+    member = member[:, whole] if whole else member
     share = member.mean(0).clamp_min(1.0 / len(index))
     if logits.shape[1] == 2:
         score = (logits[:, 1] - logits[:, 0])[:, None]

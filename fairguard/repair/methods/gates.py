@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from fairguard.errors import ModelError
 from fairguard.repair.masks import Masks, nth_highest
+from fairguard.repair.nets import names_of
 from fairguard.repair.training import BeforeEpoch
 
 SCORE_RATE = 10.0
@@ -76,25 +77,30 @@ def gated(
             f"this method chooses weights one by one, and {odd} is pruned {masks.patterns[odd]}: use --method "
             "ballot, magnitude or ceag, which keep that pattern."
         )
-    gates: dict[str, Gate] = {}
+    gates = {name: Gate(scores[name], int(keep.sum()), absolute=absolute) for name, keep in masks.keep.items()}
     homes: list[tuple[nn.Module, str, list[str]]] = []
+    named = names_of(net)  # before a gate changes them
     try:
-        for name, keep in masks.keep.items():
-            path, _, attribute = name.rpartition(".")
-            try:
-                home = net.get_submodule(path)
-            except (AttributeError, RuntimeError):
-                raise ModelError(
-                    "this method puts learned gates into the network, which TorchScript and exported programs do not "
-                    "take: give the state dict and the function that builds the network (--model), or --method ballot."
-                ) from None
-            gates[name] = Gate(scores[name], int(keep.sum()), absolute=absolute)
-            homes.append((home, attribute, list(home._parameters)))
-            parametrize.register_parametrization(home, attribute, gates[name], unsafe=True)
+        for name, gate in gates.items():
+            for known_as in named[name]:  # every place where a tied weight is used sees it through its one gate
+                path, _, attribute = known_as.rpartition(".")
+                home = _home(net, path)
+                homes.append((home, attribute, list(home._parameters)))
+                parametrize.register_parametrization(home, attribute, gate, unsafe=True)
         yield gates
     finally:
         for place in reversed(homes):
             _leave(*place)
+
+
+def _home(net: nn.Module, path: str) -> nn.Module:
+    try:
+        return net.get_submodule(path)
+    except (AttributeError, RuntimeError):
+        raise ModelError(
+            "this method puts learned gates into the network, which TorchScript and exported programs do not "
+            "take: give the state dict and the function that builds the network (--model), or --method ballot."
+        ) from None
 
 
 def ranks(size: Tensor) -> Tensor:

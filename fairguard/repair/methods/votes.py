@@ -96,7 +96,7 @@ def _round(
 
 
 def _group_weights(task: Task) -> Tensor:
-    """Return each training row's weight, shape (n,): 1 / its groups' mean accuracy under dense on the tune rows."""
+    """Return each training row's weight, shape (n,): 1 / the mean rate of its cells under dense on the tune rows."""
     if task.cells[0] is None or task.cells[1] is None:
         return torch.ones(len(task.train), device=task.device)
     hits = task.before[1].hits
