@@ -39,6 +39,9 @@ to answer, and a multiplier that does not wait for them swings from one end to t
 HEARD = 0.1
 """Share of the way to the ceiling that one look at the tune rows may raise a multiplier."""
 
+AT_ONCE = 4_096
+"""Atoms whose cells are listed at a time."""
+
 Reference = Literal["dense", "equal"]
 """``dense``: no group may lose more than the others, against dense. ``equal``: all groups should be equally right."""
 
@@ -187,4 +190,6 @@ def _listed(member: Tensor) -> Tensor:
     """Return the cells of each atom, shape (A, M), from ``member`` (A, C); C where an atom has fewer than M."""
     count = member.shape[1]
     most = max(1, int(member.sum(1).max()))
-    return torch.where(member > 0, torch.arange(count, device=member.device), count).sort(1).values[:, :most]
+    cells = torch.arange(count, device=member.device)
+    parts = torch.split(member, AT_ONCE)  # whole numbers for all atoms at once would take several times the memory
+    return torch.cat([torch.where(part > 0, cells, count).sort(1).values[:, :most].clone() for part in parts])
