@@ -121,6 +121,9 @@ class Finding(_Frozen):
     """Accuracy: the part of the excess due to how the group's rows were treated."""
     tested: bool = True
     """False where no data of this size could have shown a regression; such a group is listed, never passed."""
+    dominated: bool = False
+    """Not tested although there are rows enough: one cluster, or one row's weight, outweighs all others. No verdict is
+    ``preserved`` then."""
     detectable: float = NAN
     """The smallest excess that the rows at hand would show with 80 % power."""
     rows_needed: int | None = None

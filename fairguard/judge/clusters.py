@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from fairguard.errors import DataError
+from fairguard.inputs.limits import shown
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
@@ -27,7 +28,7 @@ from fairguard.judge.intervals import mover_lower, mover_upper
 from fairguard.judge.judge import headline_of, outcome_of
 from fairguard.judge.power import detectable
 from fairguard.judge.rates import group_rows, rates_of
-from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, scatter_of, shares_of, weights_of
+from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, Worth, scatter_of, shares_of, weights_of, worth_of
 from fairguard.judge.spending import level_of, spent_alpha
 from fairguard.judge.summaries import summaries_of
 from fairguard.metrics import METRICS
@@ -65,6 +66,7 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
     )
     shares = shares_of(table, family)
     scatter = scatter_of(table, family, shares)
+    worth = worth_of(table)
     evidence = clustered_evidence(family, shares, scatter, policy=policy)
     outcome = outcome_of(evidence, policy)
     weighted = replace(table, counts=np.rint(table.counts * weights_of(table) * SCALE).astype(np.int64))
@@ -73,7 +75,7 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
     rates = rates_of(weighted, grouping, label)
     known, counted = (group_rows(r, table.classes) for r in (rates, rates_of(table, grouping, label)))
     overall = _counted(known[0], counted[0])
-    fall = fall_of(weighted, overall, outcome, policy, effect=_typical(scatter))
+    fall = fall_of(weighted, overall, outcome, policy, effect=_effect(table, scatter, worth))
     summaries = summaries_of(weighted, grouping, rates, label=label, alpha=policy.alpha)
     return Verdict(
         outcome=outcome,
@@ -89,13 +91,14 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
         weighted=WEIGHT in table.columns,
         level=level_of(policy),
         summaries=tuple(summary.model_copy(update={"bound": NAN}) for summary in summaries),
-        warnings=(*fall.warnings, *_warnings(table, scatter)),
+        warnings=(*fall.warnings, *_warnings(table, scatter, worth)),
     )
 
 
 def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, policy: Policy) -> Evidence:
     """Return what the clusters prove of every contrast under the policy's error rates."""
-    tested = testable(family, policy) & (scatter.units >= LEAST)
+    large = testable(family, policy)
+    tested = large & (scatter.units >= LEAST)
     level = spent_alpha(policy.alpha, policy.looks, policy.look, comparisons=max(int(tested.sum()), 1))
     alone = spent_alpha(policy.alpha, policy.looks, policy.look)
     maxima = np.sort(scatter.sign_flips(tested, draws=policy.permutations, seed=policy.seed))
@@ -112,6 +115,7 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
         observed = np.nan_to_num(excess / np.sqrt(scatter.variance), nan=-np.inf)
         p = (1 + len(maxima) - np.searchsorted(maxima, observed)) / (1 + len(maxima))
         harmed = tested & (lower > (margin if policy.strict else 0.0)) & (excess >= margin - ROUNDING)
+    enough = certifiable(family.n, family.n_rest, margin)  # by rows: a heavy one makes no group too small to count
     rates: Rates = {
         "churn": shares.b + shares.c,
         "churn_rest": shares.b_rest + shares.c_rest,
@@ -125,7 +129,8 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
     )
     return Evidence(
         tested=tested,
-        certifiable=tested & certifiable(n, n_rest, margin),
+        certifiable=tested & enough,
+        dominated=large & ~tested & (enough | (np.nan_to_num(excess, nan=np.inf) >= margin - ROUNDING)),
         regressed=harmed & (p <= level),
         preserved=tested & (upper < margin),
         excess=excess,
@@ -162,7 +167,7 @@ def _findings(
     return tuple(
         f.model_copy(
             update={name: getattr(known[f.group, f.rule, f.label], name) for name in names}
-            | _too_few_units(f, worth[f.group, f.rule, f.label], policy)
+            | _too_few_units(f, worth[f.group, f.rule, f.label], table, policy)
         )
         for f in found
     )
@@ -175,12 +180,14 @@ def _key(table: CountTable, family: Family, i: int) -> tuple[str, str, str | Non
     return family.grouping.groups[family.group[i]].name, METRICS[estimand.metric].rule, label
 
 
-def _too_few_units(finding: Finding, units: float, policy: Policy) -> dict[str, str]:
+def _too_few_units(finding: Finding, units: float, table: CountTable, policy: Policy) -> dict[str, str]:
     """Return the reason of a finding that no number of rows like these would decide; nothing for others."""
     if units >= LEAST or min(finding.n, finding.n_rest) < policy.min_group:
         return {}
     if not units:
         return {"reason": "the rows of the group, or all others, weigh nothing"}
+    if CLUSTER not in table.columns:
+        return {"reason": "one row has nearly all the weight of the group, or of all others: trim the weights"}
     return {"reason": "one cluster has nearly all rows of the group, or all others: more clusters are needed"}
 
 
@@ -189,15 +196,22 @@ def _counted(rates: GroupRow, counts: GroupRow) -> GroupRow:
     return rates.model_copy(update={name: getattr(counts, name) for name in names})
 
 
-def _typical(scatter: Scatter) -> float:
-    """Return the median design effect."""
-    return float(np.median(scatter.effect)) if len(scatter.effect) else 1.0
+def _effect(table: CountTable, scatter: Scatter, worth: Worth) -> float:
+    """Return how many rows are worth an independent one, over all rows."""
+    typical = float(np.median(scatter.effect)) if len(scatter.effect) else 1.0
+    return typical if CLUSTER in table.columns else max(typical, table.n / worth.worth)
 
 
-def _warnings(table: CountTable, scatter: Scatter) -> tuple[str, ...]:
-    typical = _typical(scatter)
-    what = " and ".join(
-        name for column, name in ((CLUSTER, "clusters"), (WEIGHT, "weights")) if column in table.columns
-    )
-    worth = f"{table.n:,} rows are worth about {int(table.n / typical):,} independent ones"
-    return (f"{what}: {worth} (median design effect {typical:.2f}); summaries have no bounds here.",)
+def _warnings(table: CountTable, scatter: Scatter, worth: Worth) -> tuple[str, ...]:
+    """Return what the rows are worth by what they weigh and whom they belong to, and who outweighs the rest."""
+    told, whose = f"{table.n:,} rows are worth about {max(int(worth.worth + 1e-9), 1):,}", "one row"
+    if CLUSTER in table.columns:
+        what = "clusters and weights" if WEIGHT in table.columns else "clusters"
+        effect = f"median design effect {_effect(table, scatter, worth):.2f}"
+        told, whose = f"{told} clusters of one size (of {worth.units:,}; {effect})", "cluster"
+    else:
+        what, told = "weights", f"{told} independent ones of one weight"
+    of = "weight" if WEIGHT in table.columns else "rows"
+    name = shown(worth.heaviest) if CLUSTER in table.columns else f"of weight {float(worth.heaviest):,.7g}"
+    alone = f"; {whose} {name} has {100 * worth.share:.3g} % of all {of}" if worth.dominated else ""
+    return (f"{what}: {told}{alone}; summaries have no bounds here.",)

@@ -41,6 +41,7 @@ class Evidence:
     Attributes:
         tested: whether data of this size could show a regression at all.
         certifiable: whether data of this size could rule out the margin at :data:`CERTAIN`.
+        dominated: not tested although there are rows enough, because one cluster or weight holds nearly all of them.
         regressed: proven harm, at or above the margin.
         preserved: the margin is ruled out.
         excess: the group's loss minus the rest's; ``nan`` where either is undefined.
@@ -68,17 +69,19 @@ class Evidence:
     z_family: float
     z_alpha: float
     draws: int
+    dominated: BoolArray | None = None
 
     @property
     def undecided(self) -> BoolArray:
         """Return which contrasts forbid the verdict ``preserved``.
 
         One too small to be certified does so only if its estimate is at the margin or above; else no verdict on data
-        with a small group could ever be ``preserved``. It is listed either way.
+        with a small group could ever be ``preserved``. It is listed either way. Small is who has few rows: rows that
+        weigh little beside a heavy one are no excuse.
         """
         doubtful = self.certifiable | (self.excess >= self.margin - ROUNDING)
         open_: BoolArray = self.tested & ~self.preserved & ~self.regressed & doubtful
-        return open_
+        return open_ if self.dominated is None else open_ | self.dominated
 
 
 def evidence_of(family: Family, policy: Policy) -> Evidence:

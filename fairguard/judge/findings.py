@@ -66,6 +66,7 @@ def _finding(
         composition=float(split[0]),
         specific=float(split[1]),
         tested=bool(evidence.tested[i]),
+        dominated=evidence.dominated is not None and bool(evidence.dominated[i]),
         detectable=float(evidence.detectable[i]),
         rows_needed=int(needed) if outcome is Outcome.INCONCLUSIVE and np.isfinite(needed) else None,
         reason=None if outcome is not Outcome.INCONCLUSIVE else _open(evidence, i, n=n, n_rest=n_rest, policy=policy),
@@ -104,7 +105,7 @@ def _points(share: float) -> str:
 
 
 def _badness(finding: Finding) -> tuple[int, float, str, str, str]:
-    rank = _RANK[finding.outcome] if finding.tested else _UNTESTED
+    rank = _RANK[finding.outcome] if finding.tested or finding.dominated else _UNTESTED
     excess = -finding.estimate if finding.estimate == finding.estimate else np.inf
     return rank, excess, finding.group, finding.metric, finding.label or ""
 

@@ -77,7 +77,7 @@ def outcome_of(evidence: Evidence, policy: Policy) -> Outcome:
 
 def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "") -> str:
     """Return how many findings came out how, in one line, with an ``aside`` and the names of untested groups."""
-    tested = [finding for finding in findings if finding.tested]
+    tested = [finding for finding in findings if finding.tested or finding.dominated]
     counts = {each: sum(finding.outcome is each for finding in tested) for each in Outcome}
     if outcome is Outcome.PRESERVED and counts[Outcome.INCONCLUSIVE] == 0:
         text = f"all {_many(len(tested), 'finding')} preserved"
@@ -85,7 +85,7 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "
         order = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
         parts = [f"{counts[each]} {each}" for each in order if counts[each]]
         text = f"{', '.join(parts)} of {_many(len(tested), 'finding')}" if parts else "nothing could be tested"
-    asides = [aside, _untested(findings)]
+    asides = [aside, _dominated(findings), _untested(findings)]
     if outcome is Outcome.PRESERVED:
         small = [finding.group for finding in tested if finding.outcome is Outcome.INCONCLUSIVE]
         asides.append(_named("too small to certify", small))
@@ -94,11 +94,18 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "
 
 def _untested(findings: Sequence[Finding]) -> str:
     """Return ``2 groups untested: race=Other, sex=X``, or how many findings are untested in groups tested otherwise."""
-    known = {finding.group for finding in findings if finding.tested}
-    groups = [finding.group for finding in findings if finding.group not in known]
-    partly = sum(not finding.tested for finding in findings if finding.group in known)
+    small = [finding for finding in findings if not finding.tested and not finding.dominated]
+    known = {finding.group for finding in findings if finding.tested or finding.dominated}
+    groups = [finding.group for finding in small if finding.group not in known]
+    partly = sum(finding.group in known for finding in small)
     parts = [_named("untested", groups), f"{_many(partly, 'finding')} on too few rows to test" if partly else ""]
     return "; ".join(part for part in parts if part)
+
+
+def _dominated(findings: Sequence[Finding]) -> str:
+    """Return how many findings one row or cluster decides alone; nothing where none is so."""
+    many = sum(finding.dominated for finding in findings)
+    return f"{_many(many, 'finding')} outweighed by one row or cluster" if many else ""
 
 
 def _named(what: str, names: Sequence[str]) -> str:

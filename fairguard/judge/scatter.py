@@ -24,6 +24,8 @@ PRIOR_CLUSTERS = 30.0
 """Clusters at the whole data's design effect mixed into each group's: ten flips are too few to see who shares them."""
 FINEST = 4_096
 """Clusters beyond so many are merged at random for the sign flips; variances are taken before merging."""
+DOMINANT, TIMES = 0.1, 5.0
+"""A cluster or row is named that holds this share of all weight, and so many times what it would if all were alike."""
 WORK = 20_000_000
 """Numbers drawn at once."""
 
@@ -94,6 +96,44 @@ def _weight(name: str) -> float:
     return weight
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What all rows are worth together by their weights and clusters alone, whatever was answered.
+
+    Attributes:
+        units: how many clusters (or rows, where only weights are given) there are.
+        worth: how many of equal weight they are worth. Source: Kish, Survey Sampling (1965).
+        share: the heaviest one's share of all weight.
+        heaviest: its name; of a row, its weight.
+    """
+
+    units: int
+    worth: float
+    share: float
+    heaviest: str
+
+    @property
+    def dominated(self) -> bool:
+        """Return whether the heaviest one outweighs what others weigh by far, and a good part of the verdict is its."""
+        return self.share >= DOMINANT and self.share * self.units >= TIMES
+
+
+def worth_of(table: CountTable) -> Worth:
+    """Return what the rows are worth together.
+
+    Raises:
+        DataError: all rows are of one cluster, or a weight is impossible.
+    """
+    units = units_of(table)
+    rows = np.bincount(units.of_cell, units.rows, len(units.copies))
+    total = float(units.copies @ rows)
+    at = int(rows.argmax())
+    column = CLUSTER if CLUSTER in table.columns else WEIGHT
+    cell = int((units.of_cell == at).argmax())
+    name = table.levels[table.columns.index(column)][table.codes(column)[cell]]
+    return Worth(int(units.copies.sum()), total**2 / float(units.copies @ rows**2), float(rows[at]) / total, name)
+
+
 @dataclass(frozen=True, eq=False)
 class Shares:
     """Weighted rows in each contrast's group and rest, and the shares harmed and helped; each of shape (m,)."""
@@ -135,7 +175,8 @@ class Scatter:
 
     Attributes:
         variance: shape (m,), of each excess.
-        effect: shape (m,), design effects: the variance over that of as many independent rows, never below 1.
+        effect: shape (m,), design effects: the variance over that of as many independent rows, never below 1, nor
+            below what unequal weights alone cost: whether a heavy row changed is a single piece of news.
         units: shape (m,), independent units with rows in the denominator, of group or rest, whichever has fewer:
             as many of equal size as they are worth.
         parts: shape (at most FINEST, m), contributions to each excess, scaled to joint length 1.
@@ -182,7 +223,7 @@ def scatter_of(table: CountTable, family: Family, shares: Shares) -> Scatter:
     pooled = np.array([_pooled_effect(units, effect) for effect in effects])[family.estimand]
     with np.errstate(invalid="ignore", divide="ignore"):
         merged = np.nan_to_num(merged / np.sqrt((merged**2).sum(axis=0)))
-    effect = _design_effects(variance, pooled, fewest, shares, family)
+    effect = np.maximum(_design_effects(variance, pooled, fewest, shares, family), _unequal(table, family, shares))
     return Scatter(variance, effect, fewest, merged, signs=CLUSTER in table.columns)
 
 
@@ -228,6 +269,30 @@ def _design_effects(
     with np.errstate(invalid="ignore", divide="ignore"):
         seen = np.where(independent > 0, variance / independent, pooled)
     return np.asarray(np.maximum((units * seen + PRIOR_CLUSTERS * pooled) / (units + PRIOR_CLUSTERS), 1.0))
+
+
+def _unequal(table: CountTable, family: Family, shares: Shares) -> FloatArray:
+    """Return the design effects that unequal weights have by themselves, shape (m,); 1 without weights.
+
+    What was seen to scatter says too little where one row weighs as much as hundreds and happened not to change.
+    """
+    if WEIGHT not in table.columns:
+        return np.ones(len(family))
+    weights = weights_of(table)
+    parts = [table.counts * weights**2, table.counts * weights, table.counts]
+    counted = np.column_stack([estimand.effects(table) != OUTSIDE for estimand in family.estimands])
+    sides = []
+    for part in parts:
+        inside = family.grouping.sums(counted * part[:, None])[family.group, family.estimand]
+        sides.append(np.stack([inside, (counted * part[:, None]).sum(axis=0)[family.estimand] - inside]))
+    squares, sums, rows = sides
+    changes = np.stack([_variance(shares.b, shares.c), _variance(shares.b_rest, shares.c_rest)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        each = squares / sums**2
+        seen = (changes * each).sum(axis=0) / (changes / rows).sum(axis=0)
+        most = (each * rows).max(axis=0)
+    effect: FloatArray = np.nan_to_num(np.where(changes.sum(axis=0) > 0, seen, most), nan=1.0, posinf=1.0)
+    return effect
 
 
 def _variance(b: FloatArray, c: FloatArray) -> FloatArray:

@@ -42,7 +42,7 @@ def finding_lines(findings: Sequence[Finding], *, width: int, weighted: bool = F
     if len({finding.margin for finding in findings}) < 2:
         unsaid.add("allowed")  # the headline says it
     rows = [{k: v for k, v in _cells(finding).items() if k not in unsaid} for finding in findings]
-    words = [WORDS[finding.outcome] if finding.tested else "untested" for finding in findings]
+    words = [WORDS[finding.outcome] if finding.tested or finding.dominated else "untested" for finding in findings]
     reasons = [why(finding) for finding in findings]
     longest = max(map(len, ["outcome", *words]))
     for left_out in LEFT_OUT:
