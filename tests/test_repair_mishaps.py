@@ -1,5 +1,7 @@
 """What goes wrong in a training leaves nothing behind: a diverged epoch, a batch too large, old gradients."""
 
+import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from fairguard.repair.methods import ballot, fairscratch, method_named
 from fairguard.repair.methods.gates import gated, ranks
 from fairguard.repair.objectives import fair
 from fairguard.repair.prune import prune
+from fairguard.repair.repair import repair
 from fairguard.repair.rows import Rows
 from fairguard.repair.task import Status, copied, make_task
 from fairguard.repair.training import train
@@ -223,3 +226,35 @@ def test_fairscratchs_regulariser_knows_groups_and_no_labels() -> None:
     for group in (0, 1):
         pull = logits.grad[TRAIN.codes[:, 0] == group, 1]
         torch.testing.assert_close(pull, pull[:1].expand_as(pull))
+
+
+class Columns(nn.Module):
+    """Takes one dict, as nets of tables often do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds, self.numbers, self.last = nn.Embedding(2, 8), nn.Linear(7, 24), nn.Linear(32, 2)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        hidden = torch.cat([self.kinds(batch["kind"][:, 0]), torch.relu(self.numbers(batch["numbers"]))], dim=1)
+        return self.last(hidden)
+
+
+def test_a_net_that_takes_one_dict_is_repaired(tmp_path: Path) -> None:
+    def batches() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]]:
+        x, y, g = TRAIN.x.numpy(), TRAIN.y.numpy(), TRAIN.codes[:, 0].numpy()
+        for at in (slice(0, 700), slice(700, 1500)):
+            yield {"kind": x[at, :1].astype(np.int64), "numbers": x[at, 1:]}, y[at], {"g": g[at]}
+
+    dense = Columns()
+    optimiser = torch.optim.Adam(dense.parameters(), lr=1e-2)
+    rows = {"kind": TRAIN.x[:, :1].long(), "numbers": TRAIN.x[:, 1:]}
+    for _ in range(60):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(dense(rows), TRAIN.y).backward()
+        optimiser.step()
+    pruned = copy.deepcopy(dense)
+    pruned.load_state_dict(masks_at(dense, 0.8).on(copied(dense.state_dict())))
+    report = repair(dense, pruned, tmp_path / "fair.pt", data=batches, budget="3epochs", keep_best=True)
+    assert report.after is not None
+    assert report.sparsity[1] >= report.sparsity[0] > 0.7

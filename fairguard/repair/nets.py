@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.errors import ModelError
+from fairguard.inputs.calling import call
 from fairguard.repair.rows import Rows, fetched, tensors_of
 
 T = TypeVar("T")
@@ -24,10 +25,8 @@ EXTRA = "_extra_state"
 
 
 def run(net: Callable[..., Any], x: Any) -> Any:
-    """Return what the net gives for ``x``: a tensor is its one argument, a tuple its arguments, a dict its keywords."""
-    if isinstance(x, Tensor):
-        return net(x)
-    return net(**x) if isinstance(x, dict) else net(*x)
+    """Return what the net gives for the rows ``x``, called as a check calls it."""
+    return net(x) if isinstance(x, Tensor) else call(net, x)  # most often a tensor, which needs no look
 
 
 def fewest_rows(net: nn.Module) -> int:

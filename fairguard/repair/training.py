@@ -348,7 +348,7 @@ class _Saver:
         self.optimiser.load_state_dict(saved["optimiser"])
         self.objective.restore(saved["objective"])
         self.average.restore(saved["average"])
-        _restore_chance(saved["chance"])
+        _restore_chance(saved["chance"], self.task.device)
 
     def _state(self) -> dict[str, Any]:
         run = {name: getattr(self.run, name) for name in vars(self.run) if name != "best"}
@@ -359,17 +359,17 @@ class _Saver:
             "optimiser": self.optimiser.state_dict(),
             "objective": self.objective.state(),
             "average": self.average.state(),
-            "chance": _chance(),
+            "chance": _chance(self.task.device),
         }
 
 
-def _chance() -> list[Tensor]:
-    """Return the state of torch's own generators, which dropout draws from."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+def _chance(device: torch.device) -> list[Tensor]:
+    """Return the state of torch's own generators, which dropout draws from, on the CPU and where training runs."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
-def _restore_chance(states: Iterable[Tensor]) -> None:
-    cpu, *devices = states
+def _restore_chance(states: Iterable[Tensor], device: torch.device) -> None:
+    cpu, *there = states
     torch.set_rng_state(cpu)
-    if devices:
-        torch.cuda.set_rng_state_all(devices)
+    if there and device.type == "cuda":
+        torch.cuda.set_rng_state(there[0], device)
