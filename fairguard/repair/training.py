@@ -39,6 +39,9 @@ FAILURES = 3
 DIVERGED = 10.0
 """A mean loss so many times the first epoch's is divergence, as nan is."""
 
+WRITING, LONGEST = 10.0, 60.0
+"""Checkpoints lie so many times what the last one took to write apart, at least, but no more seconds than that."""
+
 BeforeEpoch = Callable[[int, nn.Module], Masks | None]
 """Called with the epoch's number; may change weights, and may return the masks to enforce from now on."""
 
@@ -330,11 +333,16 @@ class _Saver:
     objective: Objective
     average: Average
     last: float = field(default_factory=time.monotonic)
+    took: float = 0.0
 
     def save_when_due(self) -> None:
-        if time.monotonic() - self.last >= self.task.options.checkpoint_seconds:
+        asked = self.task.options.checkpoint_seconds
+        # A net whose state takes seconds to write is saved less often, or writing would be most of the work.
+        every = max(asked, min(WRITING * self.took, LONGEST)) if asked else 0.0
+        if (now := time.monotonic()) - self.last >= every:
             self.task.journal.save(self.name, self._state())
             self.last = time.monotonic()
+            self.took = self.last - now
 
     def resume(self) -> None:
         if (saved := self.task.journal.load(self.name)) is None:
