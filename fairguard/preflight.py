@@ -17,6 +17,7 @@ from fairguard.decisions import Rule, check_finite, classes_of, margins_of, rule
 from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, Plan
 from fairguard.inputs.groups import sorted_names
+from fairguard.inputs.joining import joined, require_different, require_ids
 from fairguard.inputs.limits import listed
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
@@ -66,15 +67,17 @@ def preflight(
         stand_in: another model stands in dense's place, which may give one answer to every row.
 
     Raises:
-        ModelError: other class counts, outputs that are not finite or of another shape, too few seeds, or a dense
-            model that gives one answer to every row.
+        ModelError: other class counts, outputs that are not finite or of another shape, too few seeds or one twice,
+            answers without ids beside others with, or a dense model that gives one answer to every row.
         DataError: no rows, or labels that are none of the models' classes.
     """
+    require_ids((dense, pruned, *seeds), source)
     sample = _first_rows(source, batch_size, SAMPLE)
     if 0 < len(seeds) < SEEDS:
         raise ModelError(f"{len(seeds)} seeds given, but a flip is confirmed by at least {SEEDS}: give more --seeds.")
     roles = (*_roles(dense, pruned), *((f"seed {i + 1}", model) for i, model in enumerate(seeds)))
     asked = [_ask(role, model, sample, source) for role, model in roles]
+    require_different([role for role, _ in roles], [model for _, model in roles], [each.scores for each in asked])
     rules = _same_scale(tuple(_rule(each, source, threshold) for each in asked), asked, threshold)
     names = _names((dense, pruned, *seeds), source)
     rules = _same_classes(rules, (dense, pruned, *seeds), names)
@@ -99,7 +102,7 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
             or a file of answers has answers for other rows too.
     """
     table = comparison.counts
-    warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in _joined(model, table.n)]
+    warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in joined(model, table.n)]
     flips = int(table.counts[table.dense != table.pruned].sum())
     for found in noise:
         if found.changed / found.rows > SELF_FLIP_LIMIT * flips / table.n:
@@ -109,29 +112,6 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
                 f"per-row quantisation, or judge one row at a time with --per-row."
             )
     return (*warnings, *answer_warnings(models[0], comparison))
-
-
-def _joined(model: RecordedPredictor, rows: int) -> list[str]:
-    """Return a warning if answers were left over.
-
-    Raises:
-        ModelError: answers and rows do not go together one to one.
-    """
-    name = model.info.path or "a model"
-    if model.rows is not None and model.rows != rows:
-        raise ModelError(
-            f"{name} has {model.rows} answers and the data {rows} rows; give one answer a row, or an id column in "
-            f"both files."
-        )
-    if model.rows is not None:
-        return []
-    if model.asked < rows:
-        raise ModelError(
-            f"the data has {rows} rows with {model.asked} different ids, so {name} answers some rows with the answer "
-            f"to another; give every row an id of its own."
-        )
-    left = len(model.values) - model.asked
-    return [f"{left} answers of {name} are for ids that the data does not have."] if left else []
 
 
 def _roles(dense: Predictor, pruned: Predictor) -> tuple[tuple[str, Predictor], tuple[str, Predictor]]:

@@ -1,6 +1,7 @@
 """What would silently give a wrong verdict: answers of other rows, another order of classes or cut, code that quits."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -434,3 +435,59 @@ def test_rows_of_one_class_are_judged(project: pd.DataFrame) -> None:
     verdict = check("dense.csv", "pruned.parquet", **ROWS, metrics="accuracy")
     assert verdict.overall.accuracy.dense == 1.0
     assert verdict.overall.harmful_flips > 0
+
+
+@pytest.mark.parametrize("lacking", ["dense.csv", "pruned.parquet"])
+def test_answers_without_ids_beside_others_with_are_refused(project: pd.DataFrame, lacking: str) -> None:
+    """They would be joined by row number, and the other file by id: a silent shuffle."""
+    read, write = (
+        (pd.read_csv, pd.DataFrame.to_csv) if lacking == "dense.csv" else (pd.read_parquet, pd.DataFrame.to_parquet)
+    )
+    write(read(lacking).drop(columns="id"), lacking, index=False)
+    other = {"dense.csv": "pruned.parquet", "pruned.parquet": "dense.csv"}[lacking]
+    told = rf"{lacking} has no column of ids .* and {other} has one; it has prediction"
+    with pytest.raises(ModelError, match=told):
+        check("dense.csv", "pruned.parquet", **ROWS)
+
+
+def test_an_id_that_is_named_is_joined_by(project: pd.DataFrame) -> None:
+    for name in ("dense.csv", "pruned.csv"):
+        table = pd.read_csv("dense.csv") if name == "dense.csv" else pd.read_parquet("pruned.parquet")
+        table.rename(columns={"id": "applicant"}).to_csv(name, index=False)
+    with pytest.raises(ModelError, match=r"dense.csv has no column of ids .*--id id asks for one; it has .*applicant"):
+        check("dense.csv", "pruned.csv", **ROWS, id="id")
+
+
+def seeds_of(project: pd.DataFrame, count: int) -> list[str]:
+    pruned = pd.read_parquet("pruned.parquet").sort_values("id")
+    for seed in range(count):
+        rows = np.random.default_rng(seed).choice(len(pruned), 50, replace=False)
+        answers = pruned["prediction"].to_numpy().copy()
+        answers[rows] = 1 - answers[rows]
+        pruned.assign(prediction=answers).to_csv(f"seed{seed}.csv", index=False)
+    return [f"seed{seed}.csv" for seed in range(count)]
+
+
+def test_copies_are_no_seeds(project: pd.DataFrame) -> None:
+    seeds = seeds_of(project, 5)
+    assert check("dense.csv", "pruned.parquet", **ROWS, seeds=seeds).confirmed_flips is not None
+    shutil.copy("seed0.csv", "copy.csv")
+    pd.read_parquet("pruned.parquet").sort_values("prediction").to_csv("again.csv", index=False)
+    for copy, of in (
+        ("copy.csv", "seed 1 (seed0.csv)"),
+        ("again.csv", "pruned (pruned.parquet)"),
+        ("dense.csv", "dense"),
+    ):
+        with pytest.raises(ModelError, match=re.escape(f"seed 6 ({copy}) is {of}") + ".*a copy confirms nothing"):
+            check("dense.csv", "pruned.parquet", **ROWS, seeds=[*seeds, copy])
+
+
+def test_the_same_weights_in_another_file_are_no_seed(project: pd.DataFrame) -> None:
+    for k in range(7):
+        torch.save(linear([[1.0, 0.01 * k]], [-0.3]).state_dict(), f"net{k}.pt")
+    torch.save({"state_dict": linear([[1.0, 0.01]], [-0.3]).state_dict(), "epoch": 3}, "again.pt")
+    how = {**ROWS, "features": ["a", "b"], "model": "nets.py:one"}
+    seeds = [f"net{k}.pt" for k in range(2, 7)]
+    assert check("net0.pt", "net1.pt", **how, seeds=seeds).confirmed_flips is not None
+    with pytest.raises(ModelError, match=re.escape("seed 6 (again.pt) is pruned (net1.pt) once more")):
+        check("net0.pt", "net1.pt", **how, seeds=[*seeds, "again.pt"])

@@ -27,6 +27,7 @@ class RecordedPredictor:
     Attributes:
         values: shape (m,) class codes, or (m, K) or (m, 1) scores.
         ids: shape (m,), which row each answer is for; ``None`` where they are for rows 0 to m - 1.
+        columns: names of the columns or arrays of the file that they come from.
     """
 
     values: NDArray[Any]
@@ -34,6 +35,7 @@ class RecordedPredictor:
     kind: ScoreKind
     classes: tuple[str, ...] | None = None
     ids: NDArray[Any] | None = None
+    columns: tuple[str, ...] = ()
     _asked: NDArray[np.bool_] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ class RecordedPredictor:
             missing = [str(i) for i in batch.ids[at < 0]]
             raise ModelError(
                 f"{self._name} has no answer for the rows with id {listed(missing)}; its own ids are like "
-                f"{shown(self.ids[0])}. Name the data's column of ids with --id."
+                f"{shown(self.ids[0])}. Is it of the same rows, and --id the data's column of such ids?"
             )
         self._asked[at] = True
         found: NDArray[np.generic] = self.values[at]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,13 +108,14 @@ def _from_table(table: Table, info: ModelInfo) -> RecordedPredictor:
     scores = bool(of_class or single)
     values = [_numbers(read, column, table.name) if scores else _values(read, column) for column in columns]
     classes = list(of_class.values())
-    return recorded(
+    answers = recorded(
         np.column_stack(values) if of_class else values[0],
         info,
         ids=_values(read, ids) if ids else None,
         scores=scores,
         classes=None if all(name.isdigit() for name in classes) else classes,
     )
+    return replace(answers, columns=tuple(names))
 
 
 def _values(read: pa.Table, column: str) -> NDArray[Any]:
@@ -139,7 +141,8 @@ def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None
     ids = next((arrays[i] for i in IDS if i in arrays), None)
     classes = _class_names(arrays.get("classes"), values)
     is_scores = key in SCORES or values.ndim == 2
-    return recorded(values, info, ids=ids, scores=is_scores or None, classes=classes)
+    answers = recorded(values, info, ids=ids, scores=is_scores or None, classes=classes)
+    return replace(answers, columns=tuple(arrays))
 
 
 def _key(arrays: Mapping[str, Any], info: ModelInfo, name: str | None) -> str:

@@ -1,0 +1,120 @@
+"""Which answer is for which row, and whether several models are several: what files of answers owe each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairguard.errors import ModelError
+from fairguard.inputs.limits import listed
+from fairguard.inputs.predictor import Predictor, ScoreKind
+from fairguard.inputs.recorded import RecordedPredictor
+from fairguard.inputs.rows import IDS, Source
+
+
+def require_ids(models: Sequence[Predictor], source: Source) -> None:
+    """Refuse answers that would be joined by row number where ids were asked for, or where other answers have some.
+
+    Raises:
+        ModelError: a file of answers has no column of ids, and --id names one of the data or another file has one.
+    """
+    files = [model for model in models if isinstance(model, RecordedPredictor) and model.info.path is not None]
+    lacking = next((model for model in files if model.ids is None), None)
+    if lacking is None:
+        return
+    with_ids = next((model for model in files if model.ids is not None), None)
+    named = source.record.options.get("id")
+    if with_ids is None and named is None:
+        return
+    why = f"{with_ids.info.path} has one" if with_ids is not None else f"--id {named} asks for one"
+    has = f"; it has {listed(list(lacking.columns), most=8)}" if lacking.columns else ""
+    either = "take it from the other file too" if with_ids is not None else "leave out --id where rows are in order"
+    raise ModelError(
+        f"{lacking.info.path} has no column of ids ({', '.join(IDS)}) to join by, and {why}{has}. Add a column `id`, "
+        f"or {either}."
+    )
+
+
+def joined(model: RecordedPredictor, rows: int) -> list[str]:
+    """Return a warning if answers were left over.
+
+    Raises:
+        ModelError: answers and rows do not go together one to one.
+    """
+    name = model.info.path or "a model"
+    if model.rows is not None and model.rows != rows:
+        raise ModelError(
+            f"{name} has {model.rows} answers and the data {rows} rows; give one answer a row, or an id column in "
+            f"both files."
+        )
+    if model.rows is not None:
+        return []
+    if model.asked < rows:
+        raise ModelError(
+            f"the data has {rows} rows with {model.asked} different ids, so {name} answers some rows with the answer "
+            f"to another; give every row an id of its own."
+        )
+    left = len(model.values) - model.asked
+    return [f"{left} answers of {name} are for ids that the data does not have."] if left else []
+
+
+def require_different(
+    roles: Sequence[str], models: Sequence[Predictor], scores: Sequence[Sequence[NDArray[Any]]]
+) -> None:
+    """Refuse a seed that is dense, pruned or another seed once more: a copy confirms nothing.
+
+    Args:
+        roles: what each model is called, dense and pruned first.
+        models: the models.
+        scores: what each gave for the same first rows.
+
+    Raises:
+        ModelError: two are one model, by their files, their scores or all their recorded answers.
+    """
+    for i in range(2, len(models)):
+        for j in range(i):
+            if _same(models[i], models[j]) or _same_scores(models[i], models[j], scores[i], scores[j]):
+                names = [f"{roles[k]}{_in_brackets(models[k])}" for k in (i, j)]
+                raise ModelError(
+                    f"{names[0]} is {names[1]} once more, and a copy confirms nothing: give --seeds other models, "
+                    f"pruned alike from other seeds."
+                )
+
+
+def _same(one: Predictor, other: Predictor) -> bool:
+    if one.info.sha256 is not None and one.info.sha256 == other.info.sha256:
+        return _name_in_file(one) == _name_in_file(other)
+    if not (isinstance(one, RecordedPredictor) and isinstance(other, RecordedPredictor)):
+        return False
+    return one.classes == other.classes and all(map(_alike, _by_id(one), _by_id(other)))
+
+
+def _name_in_file(model: Predictor) -> str:
+    """Return which of several models of one file it is."""
+    return (model.info.path or "").partition("::")[2]
+
+
+def _by_id(model: RecordedPredictor) -> tuple[Any, Any]:
+    """Return answers and ids in the order of the ids."""
+    order = slice(None) if model.ids is None else np.argsort(model.ids, kind="stable")
+    return model.values[order], None if model.ids is None else model.ids[order]
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return (one is None) == (other is None) and (one is None or np.array_equal(one, other))
+
+
+def _same_scores(
+    one: Predictor, other: Predictor, ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]
+) -> bool:
+    """Return whether two models give the very same scores, to the last digit: labels may well agree on a few rows."""
+    if ScoreKind.LABELS in (one.kind, other.kind):
+        return False
+    return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+
+
+def _in_brackets(model: Predictor) -> str:
+    return f" ({model.info.path})" if model.info.path else ""
