@@ -20,6 +20,7 @@ from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.limits import DEFAULT, raised_to
+from fairguard.inputs.loaders import LoaderRows, random_rows
 from fairguard.inputs.models import load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.recorded import RecordedPredictor
@@ -142,7 +143,10 @@ def _open(data: Any, settings: Settings, *, needs_features: bool, find_id: bool 
         for name in ("label", "id", "features", "transform", "classes", "weight", "cluster")
     }
     groups = (*settings.groups, *settings.discover_columns)
-    return open_data(data, groups=groups, needs_features=needs_features, find_id=find_id, **how)
+    source = open_data(data, groups=groups, needs_features=needs_features, find_id=find_id, **how)
+    if isinstance(source, LoaderRows):
+        source.seed = settings.seed
+    return source
 
 
 def count(
@@ -173,9 +177,20 @@ def count(
         flips=flips,
         progress=_total(progress, source),
     )
-    warnings = (*ready.warnings, *id_warnings(source), *aftermath((dense, pruned, *seeds), comparison, ready.noise))
+    warnings = (
+        *ready.warnings,
+        *_at_random(source),
+        *id_warnings(source),
+        *aftermath((dense, pruned, *seeds), comparison, ready.noise),
+    )
     record = record_of(dense.info, pruned.info, source.record, settings)
     return Counted(comparison, (dense.info, pruned.info), ready.noise, warnings, record)
+
+
+def _at_random(source: Source) -> Iterator[str]:
+    """Yield a warning for rows that are not the same in every reading, such as random crops."""
+    if random_rows(source):
+        yield "the loader of these rows changes them at random (crops?): judge on rows without; this is on one draw"
 
 
 def decide(counted: Counted, settings: Settings) -> Verdict:

@@ -1,12 +1,17 @@
 """Labelled rows from the user's own code: a torch Dataset or DataLoader, or anything that gives ``(x, y, groups)``.
 
 Rows are read as they are needed, never all at once, so groups are only known once their first row has been read.
+What the code draws at random, such as crops, is drawn alike in every reading: a seed of its own goes with each.
 """
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +27,9 @@ from fairguard.inputs.rows import Batch, DataRecord, IdCount
 Make = Callable[[int], Iterable[Any]]
 """Gives the batches, in the same order at every call, for a wanted batch size."""
 
+FEW = 64
+"""Rows of a Dataset that are looked at to tell whether a reading gives others."""
+_END = object()
 SHAPE = "it must give (x, y, groups), groups a dict with one value per row for each sensitive feature"
 
 
@@ -45,6 +53,8 @@ class LoaderRows:
         """
         self._make, self._name, self._needs_features = make, name, needs_features
         self.n_rows = n_rows
+        self.seed = 0
+        """Of what the user's code draws at random; the same for every reading."""
         _, y, found = self._unpacked(next(self._given(2), None))
         self._layout = self._completed(layout, y, found)
         self.columns = tuple(group.column for group in self._layout.groups)
@@ -79,10 +89,31 @@ class LoaderRows:
         for levels in self._levels.values():
             levels.check(start)
 
-    def _given(self, batch_size: int) -> Iterator[Any]:
-        """Yield what the user's code gives, its failures in one line."""
+    @cached_property
+    def drawn(self) -> str:
+        """Return ``""`` if all readings give the same rows, ``"by seed"`` if those of one seed do, else ``"anew"``.
+
+        Looks at the first rows twice, and once more if they differ.
+        """
+        if _alike(first := self._first(self.seed), self._first(self.seed + 1)):
+            return ""
+        return "by seed" if _alike(first, self._first(self.seed)) else "anew"
+
+    def _first(self, seed: int) -> Any:
+        return next(self._given(FEW, seed), None)
+
+    def _given(self, batch_size: int, seed: int | None = None) -> Iterator[Any]:
+        """Yield what the user's code gives, its failures in one line and what it draws a function of the seed."""
+        chance = _Chance(self.seed if seed is None else seed)
         try:
-            yield from self._make(batch_size)
+            with chance.drawn_from():
+                given = iter(self._make(batch_size))
+            while True:
+                with chance.drawn_from():  # never while the batch is in use: whoever uses it may draw too
+                    batch = next(given, _END)
+                if batch is _END:
+                    return
+                yield batch
         except FairguardError:
             raise
         except (Exception, SystemExit) as error:
@@ -168,6 +199,67 @@ class LoaderRows:
             )
         self._highest_class = max(self._highest_class, int(given.max(initial=-1)))
         return given.astype(np.int64)
+
+
+class _Chance:
+    """The global generators of Python, numpy and torch, as one reading leaves them."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._states: tuple[Any, ...] | None = None
+
+    @contextmanager
+    def drawn_from(self) -> Iterator[None]:
+        """Draw from these generators, and put everybody else's back afterwards."""
+        others = self._exchanged()
+        try:
+            yield
+        finally:
+            self._states = _states()
+            _restore(others)
+
+    def _exchanged(self) -> tuple[Any, ...]:
+        others = _states()
+        if self._states is not None:
+            _restore(self._states)
+            return others
+        random.seed(self._seed)
+        np.random.seed(self._seed % 2**32)
+        if len(others) > 2:
+            sys.modules["torch"].default_generator.manual_seed(self._seed)
+        return others
+
+
+def _states() -> tuple[Any, ...]:
+    """Return the states of the generators; torch's only where somebody has loaded it."""
+    torch = sys.modules.get("torch")
+    found = random.getstate(), np.random.get_state()
+    return found if torch is None else (*found, torch.get_rng_state())
+
+
+def _restore(states: tuple[Any, ...]) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    if len(states) > 2:
+        sys.modules["torch"].set_rng_state(states[2])
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Return whether two batches hold the same; what cannot be compared is taken to."""
+    if isinstance(one, Mapping):
+        return all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    try:
+        a, b = np.asarray(one), np.asarray(other)
+        return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())  # noqa: PLR0124 - nan
+    except Exception:  # whatever the user's code gives
+        return True
+
+
+def random_rows(source: Any) -> str:
+    """Return ``"by seed"`` or ``"anew"`` for rows of a loader that draws something at random, else ``""``."""
+    return str(getattr(source, "drawn", ""))
 
 
 def make_of(given: Any, *, name: str) -> tuple[Make, int | None]:

@@ -10,7 +10,8 @@ import torch
 
 from fairguard.check import open_source
 from fairguard.config import Settings
-from fairguard.errors import DataError
+from fairguard.errors import ConfigError, DataError, did_you_mean
+from fairguard.inputs.loaders import random_rows
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.repair.rows import Rows, read_rows
@@ -80,14 +81,17 @@ def divided(
     who = f"{settings.cluster or settings.id or 'id'} (--{'cluster' if settings.cluster else 'id'})"
     if not len(fresh):
         raise DataError(_none_left(len(learning), named, who))
-    notes = _left_out(left_out - named, named, len(learning), who) + _unseen(taught, proof)
+    notes = _at_random(taught, "train on") + (_at_random(proof, "verify on") if proof is not source else ())
+    notes += _left_out(left_out - named, named, len(learning), who) + _unseen(taught, proof)
     notes += () if by_id else _alike(by_chance, len(learning))
     if tune is None:
         parts = split(kept, seed=seed, verify=False)
         pair = kept.take(parts.train), kept.take(parts.tune)
         sentence = "train and tune from the training rows"
     else:
-        choosing = _rows_like(taught, _opened_like(source, tune, settings), classes, "tune")
+        others = _opened_like(source, tune, settings)
+        choosing = _rows_like(taught, others, classes, "tune")
+        notes += _at_random(others, "tune on")
         pair = _tuned_apart(kept, choosing, proving, by_id=by_id)
         sentence = "train and tune from the rows named for each"
         notes += _of_tune(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
@@ -231,7 +235,33 @@ def _in_three(source: Source, classes: tuple[str, ...], seed: int) -> Parts:
     parts = split(rows, seed=seed)
     how = {**parts.sizes, "how": "the rows given were divided in three, each alike in groups and labels"}
     train, tune = rows.take(parts.train), rows.take(parts.tune)
-    return Parts(train, tune, Picked(source, parts.verify), source.columns, _levels(source), how)
+    notes = _at_random(source, "train on")
+    return Parts(train, tune, Picked(source, parts.verify), source.columns, _levels(source), how, notes)
+
+
+def _at_random(rows: Source, use: str) -> tuple[str, ...]:
+    """Return a sentence if a loader's rows are not the same in every reading: training sees one of them alone."""
+    how = random_rows(rows)
+    if not how:
+        return ()
+    meaning = "the proof is on one draw" if use == "verify on" else "they were read once, and every epoch sees one draw"
+    again = "" if how == "by seed" else ", from a generator of its own: no run can be repeated or resumed"
+    return (
+        f"the loader of the rows to {use} changes them at random (crops?){again}; {meaning}. Give rows without random "
+        "changes, or accept it",
+    )
+
+
+def need_groups(only: Sequence[str], parts: Parts) -> None:
+    """Raise :class:`ConfigError` if a group to constrain is the name of a value alone: it says how to write it."""
+    names = [f"{column}={name}" for column, known in zip(parts.columns, parts.levels, strict=True) for name in known]
+    for group in only:
+        if "=" in group or group in names:
+            continue
+        meant = [name for name in names if name.split("=", 1)[1].lower() == group.strip().lower()]
+        hint = f" Did you mean {' or '.join(map(repr, meant))}?" if meant else did_you_mean(group, names)
+        if hint:
+            raise ConfigError(f"--for {group!r}: a group is written COLUMN=VALUE.{hint}")
 
 
 def _rows(source: Source, classes: tuple[str, ...]) -> Rows:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fairguard.report.wording import percent
+
 EVIDENT = 0.03
 """Share of the rows that dense must give to the classes whose labels seem to count more, beyond those that are theirs,
 both in its probabilities and in its decisions. Nets that were stopped early or smooth their labels reach it in one of
@@ -20,6 +22,8 @@ APART = 1.5
 """How many times as much the labels of one class must seem to count as those of another."""
 FEWEST = 20
 """Rows that each of two classes must have: what dense gives to a few labels says nothing of all of them."""
+FOREIGN = 0.05
+"""By how much more often dense must be right on rows that it never saw, for those to train on to be strange to it."""
 AT_ONCE = 65_536
 """Rows whose probabilities are held at a time."""
 POWERS = 20
@@ -86,4 +90,23 @@ def told(weights: Tensor | None, classes: Sequence[str]) -> list[str]:
     return [
         f"dense decides as if a label of {classes[most]} counted {times:.1f} times one of {classes[least]} (class "
         "weights, rows drawn evenly, another threshold): it counts as much in training"
+    ]
+
+
+def foreign(taught: tuple[float, int], unseen: tuple[float, int]) -> list[str]:
+    """Return a sentence if dense does not know the rows to train on: it is right far less often than on unseen ones.
+
+    What it gets wrong then says nothing of what labels counted when it was trained.
+
+    Args:
+        taught: share of the rows to train on that dense gets right, and how many they are.
+        unseen: the same of the rows to verify on.
+    """
+    noise = sum(share * (1 - share) / n for share, n in (taught, unseen)) ** 0.5
+    if not unseen[0] - taught[0] > max(FOREIGN, 4 * noise):
+        return []
+    return [
+        f"dense is right on {percent(taught[0])} of the rows to train on and on {percent(unseen[0])} of those to "
+        "verify on: the former are not as dense knows them (a loader that crops or normalises otherwise?), so what is "
+        "learned there may not hold; labels count alike in training"
     ]

@@ -19,6 +19,7 @@ from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
+from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import opened_as
 from fairguard.repair.record import Result
 from fairguard.repair.task import Candidate, Task
@@ -97,6 +98,23 @@ def prove(
     bought = gave_up_classes(*right_by_class(counted[0].comparison.counts), floor=floor)
     broken = broken_guards(against_pruned, after, floor=floor, bought=bought)
     return Proof(before, after, broken, zeros / total, opened, bought)
+
+
+def knowing(task: Task, dense: Predictor, rows: Source, settings: Settings) -> Task:
+    """Return the task, labels counting alike in it where dense does not know the rows to train on.
+
+    Asks dense alone, and only where labels seem to count unlike: otherwise the verify rows stay unseen.
+    """
+    if task.label_weights is None:
+        return task
+    table = count(dense, dense, rows, settings=settings).comparison.counts
+    right = float(table.counts[table.dense == table.y].sum() / table.n)
+    return replace(task, label_weights=None) if strange(task, (right, table.n)) else task
+
+
+def strange(task: Task, unseen: tuple[float, int]) -> list[str]:
+    """Return a sentence if dense is right far less often on the rows to train on than on so many unseen ones."""
+    return foreign((float(task.before[0].hits[:, 0].mean()), len(task.train)), unseen)
 
 
 def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> TorchPredictor:

@@ -29,7 +29,7 @@ from fairguard.inputs.tensors import tensors_of
 from fairguard.preflight import preflight
 from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.constraints import Reference
-from fairguard.repair.dividing import Parts, divided
+from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
@@ -46,6 +46,7 @@ from fairguard.repair.preparing import (
     task_for,
     unconstrained,
 )
+from fairguard.repair.proof import knowing, strange
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.publishing import cpu_copy, outputs
 from fairguard.repair.starting import left_dense, masked, starting_masks
@@ -157,8 +158,10 @@ def _pruned(
     with ExitStack() as stack:
         task = None
         if parts is not None:
+            need_groups(plan.only, parts)
             stack.enter_context(repeatable(settings.seed))
             task = replace(_task(work, parts, settings, plan), tell=listener)
+            task = knowing(task, work.model, parts.verify, settings)
         purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
         folder = None if task is None else files.journal
         journal = stack.enter_context(Journal(folder, purpose=purpose, resume=plan.resume))
@@ -168,6 +171,8 @@ def _pruned(
         sparsity = _write(found, work, files, settings, plan)
         verdict = None if work.rows is None else _verdict(dense, work, files, settings)
         notes = (*left_dense(work.net), *_notes(plan), *journal.notes, *(parts.notes if parts else ()), *listener.notes)
+        if task is not None and verdict is not None and settings.weight is None:
+            notes += tuple(strange(task, (verdict.overall.accuracy.dense, verdict.overall.n)))
         report = _reported(dense, files, plan, work, found, sparsity=sparsity, verdict=verdict)
         report = replace(report, notes=notes, settings=purpose, seconds=time.monotonic() - started)
         write_text(f"{files.output}.report.json", report.to_json())
@@ -209,7 +214,8 @@ class _Work:
     """What is to be pruned, and on what.
 
     Attributes:
-        net: a float copy of dense's network, with dense's weights.
+        model: dense, as it was opened.
+        net: a float copy of its network, with its weights.
         masks: where to start from: its largest weights at the sparsity asked for.
         start: its state dict under these masks.
         parts: rows to train, tune and verify on; ``None`` where the method needs none.
@@ -217,6 +223,7 @@ class _Work:
         classes: names of the model's classes, where there are rows.
     """
 
+    model: Predictor
     net: nn.Module
     masks: Masks
     start: Weights
@@ -240,7 +247,7 @@ def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named
     parts, rows, classes = _rows(model, settings, plan, **named)
     if plan.export is not None and rows is None:
         raise ConfigError("--export onnx traces the network on a few rows: name some with --data.")
-    work = _Work(net, masks, start, parts, rows, classes)
+    work = _Work(model, net, masks, start, parts, rows, classes)
     if plan.export is not None:  # what cannot be exported is found out now too
         with tempfile.TemporaryDirectory() as folder:
             _export(work, start, Path(folder) / "rehearsal.onnx")

@@ -19,7 +19,7 @@ from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.judge.everybody import fell
 from fairguard.repair.budget import epochs_of, exceeded, parsed
-from fairguard.repair.dividing import Parts, divided
+from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
@@ -38,7 +38,7 @@ from fairguard.repair.preparing import (
     task_for,
     unconstrained,
 )
-from fairguard.repair.proof import Proof, prove
+from fairguard.repair.proof import Proof, knowing, prove, strange
 from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
@@ -171,9 +171,11 @@ def repair(
 
         others: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
         parts = divided(source, settings, **others, classes=check.classes, seed=settings.seed)
+        need_groups(plan.only, parts)
         listener = Listener(tell)
         with repeatable(settings.seed), ExitStack() as stack:
             task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
+            task = knowing(task, models[0], parts.verify, settings)
             purpose = _purpose(files, plan, task, settings)
             journal = stack.enter_context(Journal(files.journal, purpose=purpose, resume=plan.resume))
             task = replace(task, journal=journal)
@@ -291,6 +293,8 @@ def _proven(
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
     like_for_like = proof.result is not Result.REPAIRED and settings.weight is None
     notes = _by_heart(task, proof.before) if like_for_like else []
+    if settings.weight is None:
+        notes += strange(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
     notes += _bought(proof)
     exported = None
     if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
