@@ -11,7 +11,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,38 +91,63 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
 
     Args:
         net: in eval mode, on the CPU.
-        example: some rows of features.
+        example: two rows of features.
 
     Raises:
-        OutputError: torch cannot export this network, or the exporter is not installed.
+        OutputError: torch cannot export this network, or not for any number of rows, or the exporter is not installed.
     """
     args, kwargs = (
         ((), example) if isinstance(example, dict) else (example if isinstance(example, tuple) else (example,), {})
     )
     rows = torch.export.Dim("rows")
     shapes = mapped(example, lambda t: {0: rows})  # type: ignore[arg-type,return-value]
+    shapes = shapes if isinstance(example, dict | tuple) else (shapes,)
+    names = _names_of_answers(net, example)
+    how: dict[str, Any] = {"output_names": names, "dynamo": True, "verbose": False, "external_data": False}
     try:
         with _quiet():
-            torch.onnx.export(
-                net,
-                args,
-                str(path),
-                kwargs=kwargs or None,
-                output_names=_names_of_answers(net, example),
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                dynamic_shapes=shapes if isinstance(example, dict | tuple) else (shapes,),
-            )
+            program = torch.onnx.export(net, args, str(path), kwargs=kwargs or None, dynamic_shapes=shapes, **how)
+            if _of_any_number(program, args, kwargs):
+                return
+            # The usual way runs the forward, where len(x) is a number; this one reads its code.
+            with suppress(Exception):
+                whole = torch.export.export(net, args, kwargs, dynamic_shapes=shapes, strict=True)
+                if _of_any_number(torch.onnx.export(whole, (), str(path), **how), args, kwargs):
+                    return
     except ImportError as error:
         raise OutputError(f"cannot export to ONNX: {shown(error, width=200)}. pip install onnx onnxscript") from error
     except Exception as error:
-        reason = error.__cause__ or error  # what torch says around it is a page of advice to its own developers
-        text = str(reason).strip().splitlines() or [""]
-        raise OutputError(
-            f"cannot export to ONNX: {type(reason).__name__}: {shown(text[0], width=200)}. Leave out --export, or "
-            "change the network: no TorchScript, and no branch on what the rows hold."
-        ) from error
+        raise OutputError(_no_export(error)) from error
+    raise OutputError(
+        "cannot export to ONNX: the graph would take 2 rows at a time and no other number, as the forward turns the "
+        "number of rows into a constant. Leave out --export, or write x.shape[0] (or -1) there and no int(...)."
+    )
+
+
+def _no_export(error: Exception) -> str:
+    """Return why torch cannot export in one line; what it says around the reason is a page for its own developers."""
+    reason = error.__cause__ or error
+    text = str(reason).strip().splitlines() or [""]
+    return (
+        f"cannot export to ONNX: {type(reason).__name__}: {shown(text[0], width=200)}. Leave out --export, or "
+        "change the network: no TorchScript, and no branch on what the rows hold."
+    )
+
+
+def _of_any_number(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether an exported program takes another number of rows than the two that it was traced with."""
+    if any(value.shape is not None and isinstance(value.shape[0], int) for value in program.model.graph.inputs):
+        return False
+    try:
+        program(*args, **kwargs)
+    except Exception:  # no onnxruntime, or a way to feed it that is not known here: the sizes declared must do
+        return True
+    three: Any = lambda x: mapped(x, lambda t: torch.cat([t, t[:1]]))  # noqa: E731
+    try:
+        program(*three(args), **three(kwargs))
+    except Exception:  # a constant deep inside
+        return False
+    return True
 
 
 def _names_of_answers(net: nn.Module, example: Any) -> list[str] | None:
