@@ -43,7 +43,7 @@ def _marked(finding: Finding, accept: Sequence[Accepted], today: date) -> Findin
 
 def _outcome(verdict: Verdict) -> Outcome:
     """Return the outcome where every regression is accepted; what else is undecided is never called preserved."""
-    open_ = any(f.outcome is Outcome.INCONCLUSIVE and f.tested for f in verdict.findings)
+    open_ = any(f.outcome is Outcome.INCONCLUSIVE and (f.tested or f.dominated) for f in verdict.findings)
     shaky = open_ or (verdict.policy.untested == "fail" and bool(verdict.untested))
     return Outcome.INCONCLUSIVE if shaky else Outcome.PRESERVED
 

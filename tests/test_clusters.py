@@ -1,10 +1,13 @@
 """Rows that belong together and rows that count more: verdicts that neither can fool."""
 
 import re
+from datetime import date
 
 import numpy as np
 import pytest
 
+from fairguard.acceptance import with_acceptance
+from fairguard.config import Accepted
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.contrasts import family_of
@@ -290,3 +293,13 @@ def test_what_rows_are_worth_is_whom_they_belong_to() -> None:
     told = worth(judge_clustered(table(data, cluster=half), POLICY))
     assert "1,200 rows are worth about 3 clusters of one size (of 151; median" in told
     assert "; cluster 999 has 50 % of all rows; " in told
+
+
+def test_accepting_a_regression_clears_nothing_that_one_cluster_outweighs() -> None:
+    data = people(1, persons=600, harm=0.15)
+    group, cluster = data["group"], data["cluster"]
+    verdict = judge_clustered(table(data, cluster=np.where(group == 2, -1, cluster)), POLICY)
+    assert [f.group for f in verdict.regressed] == ["g=b"]
+    settled = verdict.model_copy(update={"findings": tuple(f for f in verdict.findings if f.group != "g=a")})
+    known = Accepted(group="g=b", why="known", until=date(2030, 1, 1))
+    assert with_acceptance(settled, [known], today=date(2026, 1, 1)).outcome is Outcome.INCONCLUSIVE
