@@ -87,3 +87,36 @@ def test_bought_accuracy_is_held_to_denses_overall_and_by_group() -> None:
     assert "overall accuracy fell by 5.0 points against dense" in held(0.75, 0.75, 0.75, 0.75)[0]
     (sentence,) = held(0.7, 0.9, 0.8, 0.8)
     assert "class=0 lost 10.0 points of accuracy against dense" in sentence
+
+
+def of_three(dense: np.ndarray, pruned: np.ndarray, repaired: np.ndarray) -> tuple[str, ...]:
+    before = verdict(dense, pruned)
+    return broken_guards(verdict(pruned, repaired), verdict(dense, repaired), floor=0.005, before=before)
+
+
+def test_a_group_that_pruned_favoured_shares_in_what_everybody_lost_against_dense() -> None:
+    """Sparse nets are less right than dense about everybody: else no repair could end what PRUNED gave one group."""
+    dense, pruned = answers(0.65, 0.6, 0.6, 0.6), answers(0.8, 0.2, 0.2, 0.2)
+    assert of_three(dense, pruned, answers(0.59, 0.54, 0.54, 0.54)) == ()
+    (sentence,) = of_three(dense, pruned, answers(0.45, 0.58, 0.58, 0.58))
+    assert sentence == (
+        "class=0 lost 35.0 points of accuracy against pruned (80.0 % -> 45.0 %) and 20.0 against dense (65.0 %), "
+        "where everybody lost 6.5"
+    )
+
+
+def test_a_group_that_pruned_did_not_favour_shares_in_nothing() -> None:
+    dense, pruned = answers(0.65, 0.6, 0.6, 0.6), answers(0.64, 0.2, 0.2, 0.2)
+    (sentence,) = of_three(dense, pruned, answers(0.58, 0.54, 0.54, 0.54))
+    assert sentence.startswith("class=0 lost 6.0 points of accuracy against pruned (64.0 % -> 58.0 %)")
+    luck = answers(0.652, 0.2, 0.2, 0.2)
+    assert of_three(dense, luck, answers(0.58, 0.54, 0.54, 0.54)), "one row more is noise and no favour"
+
+
+def test_what_one_group_loses_for_others_is_no_repair() -> None:
+    """Equal at last, and nothing gained: that is levelling, however favoured the group was."""
+    dense, pruned = answers(0.9, 0.9, 0.9, 0.9), answers(0.95, 0.7, 0.7, 0.7)
+    (sentence,) = of_three(dense, pruned, answers(0.76, 0.76, 0.76, 0.76))
+    assert sentence.startswith("class=0 lost 19.0 points of accuracy against pruned")
+    assert "14.0 against dense (90.0 %), where everybody lost 14.0" in sentence
+    assert of_three(dense, pruned, answers(0.85, 0.85, 0.85, 0.85)) == (), "all are better off than under PRUNED"

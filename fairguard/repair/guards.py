@@ -10,7 +10,7 @@ import numpy as np
 
 from fairguard.judge.counts import CountTable
 from fairguard.judge.scatter import weights_of
-from fairguard.report.wording import points
+from fairguard.report.wording import percent, points
 from fairguard.verdict import GroupRow, Verdict
 
 LEVEL = 0.05
@@ -47,7 +47,12 @@ def right_by_class(table: CountTable) -> tuple[list[float], list[float], list[fl
 
 
 def broken_guards(
-    against_pruned: Verdict, against_dense: Verdict, *, floor: float, bought: bool = False
+    against_pruned: Verdict,
+    against_dense: Verdict,
+    *,
+    floor: float,
+    bought: bool = False,
+    before: Verdict | None = None,
 ) -> tuple[str, ...]:
     """Return one sentence for each guard that the repaired model breaks.
 
@@ -55,32 +60,70 @@ def broken_guards(
     where PRUNED favoured it: a collapsed net that always answers "deer" is right about every deer. Where PRUNED bought
     its accuracy it bought that of groups too, which are then held to dense's and the same floor.
 
+    A sparse net is often less right than dense about everybody. A group that PRUNED favoured above dense, beyond noise,
+    may share in that: it is held to dense less what everybody lost, or no repair could end its advantage. Only where
+    the repaired model is more accurate than PRUNED, beyond noise: otherwise others merely gained what this group lost.
+
     Args:
         against_pruned: PRUNED (as the dense side) and the repaired model over the verify rows.
         against_dense: dense and the repaired model over the same rows.
         floor: overall accuracy that may be lost, a fraction.
         bought: whether PRUNED bought its accuracy (:func:`gave_up_classes`): dense's is then to be kept.
+        before: dense and PRUNED over the same rows, which tells whom PRUNED favoured; ``None``: nobody.
     """
     role, against = ("dense", against_dense) if bought else ("pruned", against_pruned)
     found = []
     if against.overall.drop > floor:
         lost, allowed = _points(against.overall.drop), _points(floor)
-        found.append(f"overall accuracy fell by {lost} points against {role}, more than the {allowed} allowed")
+        found.append(
+            f"overall accuracy fell by {lost} points against {role} ({_rates(against.overall)}), more than the "
+            f"{allowed} allowed"
+        )
     groups = [row for row in against.groups if row.n > 0]
     limit = NormalDist().inv_cdf(1 - LEVEL / max(len(groups), 1))
-    below_dense = {row.group for row in against_dense.groups if row.n > 0 and _beyond_noise(row, limit)}
-    found += [
-        f"{row.group} lost {_points(row.drop)} points of accuracy against {role}"
-        for row in groups
-        if row.group in below_dense and _beyond_noise(row, limit) and (not bought or row.drop > floor)
-    ]
+    favoured = _favoured(against_pruned, before, limit)
+    everybody = max(0.0, against_dense.overall.drop)
+    to_dense = {row.group: row for row in against_dense.groups}
+    for row in groups:
+        other = to_dense[row.group]
+        share = everybody if row.group in favoured else 0.0
+        below_dense = _beyond_noise(other, limit, allowed=share)
+        if below_dense and _beyond_noise(row, limit) and (not bought or row.drop > floor):
+            found.append(_levelled(row, role, None if bought else other, against_dense.overall.drop))
     return tuple(found)
 
 
-def _beyond_noise(row: GroupRow, limit: float) -> bool:
-    """Return whether the group lost more rows than it gained, by McNemar's test with continuity correction."""
-    lost, gained = row.harmful_flips, row.beneficial_flips
-    return lost > gained and (lost - gained - 1) / math.sqrt(lost + gained) > limit
+def _favoured(against_pruned: Verdict, before: Verdict | None, limit: float) -> set[str]:
+    """Return the groups that PRUNED is right about more often than dense is, if the repair gained overall."""
+    everybody = against_pruned.overall
+    gained = _beyond(everybody.beneficial_flips, everybody.harmful_flips, limit)
+    if before is None or not gained:
+        return set()
+    return {row.group for row in before.groups if _beyond(row.beneficial_flips, row.harmful_flips, limit)}
+
+
+def _levelled(row: GroupRow, role: str, to_dense: GroupRow | None, everybody: float) -> str:
+    """Return the sentence on a group that was levelled down, with the figures that decide."""
+    sentence = f"{row.group} lost {_points(row.drop)} points of accuracy against {role} ({_rates(row)})"
+    if to_dense is None:
+        return sentence
+    whose = f"everybody {'lost' if everybody >= 0 else 'gained'} {_points(abs(everybody))}"
+    return f"{sentence} and {_points(to_dense.drop)} against dense ({percent(to_dense.accuracy.dense)}), where {whose}"
+
+
+def _beyond_noise(row: GroupRow, limit: float, *, allowed: float = 0.0) -> bool:
+    """Return whether the group lost more than the share ``allowed`` of its rows beyond noise."""
+    return _beyond(row.harmful_flips, row.beneficial_flips, limit, allowed=allowed * row.n)
+
+
+def _beyond(more: int, fewer: int, limit: float, *, allowed: float = 0.0) -> bool:
+    """Return whether ``more`` flips one way exceed ``fewer`` the other way, by McNemar's test, continuity corrected."""
+    excess = more - fewer - allowed
+    return excess > 0 and (excess - 1) / math.sqrt(more + fewer) > limit
+
+
+def _rates(row: GroupRow) -> str:
+    return f"{percent(row.accuracy.dense)} -> {percent(row.accuracy.pruned)}"
 
 
 def _points(share: float) -> str:
