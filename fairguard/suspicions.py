@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.inference import Comparison
+from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import IdCount, Source
@@ -38,7 +39,9 @@ def file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:
     whole = {layer.name for layer in dense.info.layers if layer.sparsity < 1}
     empty = [layer.name for layer in pruned.info.layers if layer.sparsity == 1 and layer.name in whole]
     if empty:
-        warnings.append(f"layer collapse: {', '.join(empty)} has no weight left; prune with a floor per layer.")
+        warnings.append(
+            f"layer collapse: {', '.join(map(shown, empty))} has no weight left; prune with a floor per layer."
+        )
     return warnings
 
 

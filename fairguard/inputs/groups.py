@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError
+from fairguard.inputs.limits import clean
 from fairguard.inputs.rows import MISSING
 
 IntArray = NDArray[np.int64]
@@ -95,12 +96,12 @@ def parse_groups(groups: str | Iterable[str]) -> tuple[GroupSpec, ...]:
 
 
 def name_of(value: Any) -> str:
-    """Return the name of one value: ``True``, ``3`` (also for 3.0), text as it stands; no value is ``(missing)``."""
+    """Return the name of one value: ``True``, ``3`` (also for 3.0), text that can be shown; no value: ``(missing)``."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:.7g}"
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return clean(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
 
 
 def arrow(values: Any, *, what: str) -> Column:
@@ -208,8 +209,9 @@ def _name_at(values: Any, place: int) -> str:
     """Return the name of a value, in quotes where it would be taken for something else."""
     value = values[place].as_py()
     name = name_of(value)
-    unclear = name == value == MISSING or name != name.strip() or _LIKE_TWO.search(name)
-    return f'"{name}"' if unclear else name
+    quoted = len(name) > 1 and name[0] == name[-1] == '"'
+    unclear = name == value == MISSING or name != name.strip() or _LIKE_TWO.search(name) or quoted
+    return f'"{name}"' if unclear and (name == value or not quoted) else name
 
 
 def look_alike(names: Iterable[str]) -> tuple[str, str] | None:

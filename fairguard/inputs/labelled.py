@@ -19,6 +19,7 @@ from fairguard.files import sha256_of
 from fairguard.inputs.features import Feed, Matrix
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers
 from fairguard.inputs.labels import Labels
+from fairguard.inputs.limits import clean
 from fairguard.inputs.rows import IDS, Batch, DataRecord, IdCount
 from fairguard.inputs.tables import Table, rechunk
 
@@ -51,11 +52,27 @@ class Layout:
     find_id: bool = False
 
     def completed(self, columns: Iterable[str]) -> Layout:
-        """Return the layout with the column that identifies rows, where it is to be found and was not named."""
-        if self.id is not None or not self.find_id:
-            return replace(self, find_id=False)
-        lower = {column.lower(): column for column in columns if column != self.label}
-        return replace(self, id=next((lower[name] for name in IDS if name in lower), None), find_id=False)
+        """Return the layout with the columns' own names, and the one that identifies rows, where it was not named."""
+        columns = list(columns)
+        layout = self._in_their_words(columns)
+        if layout.id is not None or not layout.find_id:
+            return replace(layout, find_id=False)
+        lower = {column.lower(): column for column in columns if column != layout.label}
+        return replace(layout, id=next((lower[name] for name in IDS if name in lower), None), find_id=False)
+
+    def _in_their_words(self, columns: Sequence[str]) -> Layout:
+        """Return the layout in which columns named as reports show them go by the names that the file gives them."""
+        known = {clean(column): column for column in columns}
+
+        def own(name: str) -> str:
+            return name if name in columns else known.get(name, name)
+
+        named: dict[str, Any] = {
+            part: own(name) for part in ("label", "id", "weight", "cluster") if (name := getattr(self, part))
+        }
+        groups = tuple(replace(group, column=own(group.column)) for group in self.groups)
+        features = None if self.features is None else tuple(map(own, self.features))
+        return replace(self, **named, groups=groups, features=features)
 
     def is_label(self, group: GroupSpec, columns: Sequence[str]) -> bool:
         """Return whether ``group`` means the label itself: it is called ``class`` and no column is."""
@@ -132,7 +149,7 @@ class LabelledRows:
         self._labels: Labels | None = None
         if layout.label is not None:
             self._labels = Labels(f"{table.name}: label column {layout.label!r}", classes=classes)
-        self._given_classes = tuple(classes) if classes else None
+        self._given_classes = tuple(map(clean, classes)) if classes else None
         wanted = {*layout.named(table.schema.names), *feed.columns}
         self._read = [name for name in table.schema.names if name in wanted]
         self.id_count = id_count_of(layout)
@@ -142,12 +159,17 @@ class LabelledRows:
     @property
     def columns(self) -> tuple[str, ...]:
         """Return the names of the sensitive features."""
+        return tuple(map(clean, self._groups))
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        """Return the sensitive features' columns by the names that the file gives them."""
         return tuple(group.column for group in self._layout.groups)
 
     @property
     def levels(self) -> list[list[str]]:
         """Return, for each sensitive feature, the names of its groups."""
-        return [self._levels[c].names if c in self._levels else list(self.classes or ()) for c in self.columns]
+        return [self._levels[c].names if c in self._levels else list(self.classes or ()) for c in self._groups]
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -192,7 +214,7 @@ class LabelledRows:
         layout, n = self._layout, rows.num_rows
         y = None if self._labels is None else self._labels.encode(rows.column(str(self._layout.label)))
         codes = np.empty((n, len(layout.groups)), dtype=np.int64)
-        for i, name in enumerate(self.columns):
+        for i, name in enumerate(self._groups):
             if name in self._levels:
                 codes[:, i] = self._levels[name].encode(rows.column(name))
             elif y is not None:
@@ -231,7 +253,7 @@ class LabelledRows:
     def _settle(self, rows: int) -> None:
         if self._labels is not None:
             self._labels.settle()
-            if len(self._labels.seen) == 1 and set(self.columns) - set(self._levels):
+            if len(self._labels.seen) == 1 and set(self._groups) - set(self._levels):
                 raise DataError(f"group 'class' has one value, {next(iter(self._labels.seen))!r}, in all {rows} rows.")
         for levels in self._levels.values():
             levels.settle()

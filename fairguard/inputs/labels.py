@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.groups import Column, distinct, name_of, sorted_names
+from fairguard.inputs.limits import clean
 from fairguard.inputs.rows import MISSING
 
 IntArray = NDArray[np.int64]
@@ -27,7 +28,7 @@ class Labels:
     def __init__(self, what: str, *, classes: Sequence[str] | None = None) -> None:
         """Start without any class; ``what`` names the column in errors, ``classes`` fixes names and order."""
         self.what = what
-        self.classes: tuple[str, ...] = tuple(classes or ())
+        self.classes: tuple[str, ...] = tuple(map(clean, classes or ()))
         self.seen: dict[str, int] = {}
         self._given = classes is not None
         self._rows = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 
 from fairguard.errors import ConfigError
@@ -45,6 +47,12 @@ class Limits:
 
 
 DEFAULT = Limits()
+
+LONGEST = 80
+"""A name of so many characters or more is cut to so many."""
+_JOINERS = "\u200c\u200d"
+"""Without ink, and yet part of Persian words and of emoji."""
+_TOLD = '\\"'
 
 _SIZE = re.compile(r"(\d+)\s*(MiB|GiB|TiB)", re.IGNORECASE)
 _UNITS = {"mib": MIB, "gib": GIB, "tib": GIB << 10}
@@ -91,6 +99,30 @@ def shown(name: object, *, width: int = 80) -> str:
         c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(str(name)[:4000].split())[: width + 1]
     )
     return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def clean(text: str) -> str:
+    """Return what a value, column or class is called: the text as it stands, where it can be shown.
+
+    Control characters are written out, in quotes; what is overlong is cut and keeps a hash. Different texts get
+    different names: two groups never become one.
+    """
+    name = text
+    quoted = text[:1] == text[-1:] == '"' and "\\" in text  # would be taken for one of those below
+    if quoted or not all(map(_shows, text)):
+        name = f'"{"".join(c if _shows(c) and c not in _TOLD else _escaped(c) for c in text)}"'
+    if len(name) < LONGEST:
+        return name
+    end = f"...~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return name[: LONGEST - len(end)].replace('"', "'") + end
+
+
+def _shows(sign: str) -> bool:
+    return sign.isprintable() or sign in _JOINERS or unicodedata.category(sign) == "Zs"
+
+
+def _escaped(sign: str) -> str:
+    return {"\\": "\\\\", '"': "\\x22"}.get(sign) or sign.encode("unicode_escape").decode()
 
 
 def listed(names: list[str], *, most: int = 4) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import listed, shown
+from fairguard.inputs.limits import clean, listed, shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch
 from fairguard.verdict import ModelInfo
@@ -122,7 +122,7 @@ def recorded(
         ids = _checked_ids(np.asarray(ids), len(values), name)
     if scores is None:
         scores = values.ndim == 2 or values.dtype.kind == "f"
-    names = None if classes is None else tuple(str(c) for c in classes)
+    names = None if classes is None else tuple(clean(str(c)) for c in classes)
     if scores:
         return RecordedPredictor(_checked_scores(values, name), info, ScoreKind.SCORES, names, ids)
     codes, found = _codes(values, name)
@@ -159,7 +159,7 @@ def _codes(values: NDArray[Any], name: str) -> tuple[NDArray[np.int64], tuple[st
         raise ModelError(f"{name} has {int(pd.isna(values).sum())} rows without an answer.")
     if values.dtype.kind in "OUST":
         found, codes = np.unique(values.astype(str), return_inverse=True)
-        return codes.astype(np.int64), tuple(str(label) for label in found)
+        return codes.astype(np.int64), tuple(clean(str(label)) for label in found)
     codes = values.astype(np.int64)
     if (codes != values).any():
         raise ModelError(f"{name} has label {shown(values[codes != values][0])}; labels are whole numbers, or text.")
