@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
 from fairguard.inputs.predictor import ScoreKind
+from fairguard.inputs.rows import Batch, rows_with_nan
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -41,7 +42,13 @@ class Rule:
 
 
 def rule_for(
-    scores: NDArray[Any], kind: ScoreKind, *, name: str, threshold: float | None, n_classes: int | None
+    scores: NDArray[Any],
+    kind: ScoreKind,
+    *,
+    name: str,
+    threshold: float | None,
+    n_classes: int | None,
+    batches: Sequence[Batch] = (),
 ) -> Rule:
     """Return the decision rule that fits a sample of scores.
 
@@ -51,6 +58,7 @@ def rule_for(
         name: the model's name, for messages.
         threshold: cut for a single output; default 0.5 for probabilities, 0 for logits.
         n_classes: number of classes of the data, for models that give class codes only.
+        batches: the rows, where it is to be said that they hold nan themselves.
     """
     if kind is ScoreKind.LABELS or (threshold is None and _are_classes(scores)):
         highest = int(scores.max(initial=0)) + 1
@@ -59,7 +67,8 @@ def rule_for(
     values = scores.astype(np.float64)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
-        raise ModelError(f"{name} gives nan or infinity for row {row}; check its weights and the rows' preprocessing.")
+        why = _why_not_finite(row, batches) or "check its weights and the rows' preprocessing."
+        raise ModelError(f"{name} gives nan or infinity for row {row}; {why}")
     within = bool(((values >= 0) & (values <= 1)).all())
     if scores.ndim == 1 or scores.shape[1] == 1:
         cut = (0.5 if within else 0.0) if threshold is None else threshold
@@ -67,6 +76,17 @@ def rule_for(
     if threshold is not None and scores.shape[1] != 2:
         raise ModelError(f"{name} gives {scores.shape[1]} outputs; --threshold needs a model with one.")
     return Rule(scores.shape[1], kind, probabilities=within and bool(np.allclose(values.sum(axis=1), 1, atol=1e-3)))
+
+
+def _why_not_finite(at: int, batches: Sequence[Batch]) -> str:
+    """Return that the ``at``-th of these rows holds nan itself, and how many do; nothing where it does not."""
+    if not batches:
+        return ""
+    bad = np.concatenate([rows_with_nan(batch) for batch in batches])
+    if not bad[at]:
+        return ""
+    many = f"{int(bad.sum()):,} of {len(bad):,} rows looked at hold nan"
+    return f"that row holds nan itself, as {many}: fill in what is missing as in training, or leave those rows out."
 
 
 def _are_classes(scores: NDArray[Any]) -> bool:
@@ -118,7 +138,14 @@ def confidences_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
     return np.asarray(1 / shifted.sum(axis=1))
 
 
-def check_finite(scores: NDArray[Any], rule: Rule, *, name: str, row: Callable[[int], int] = int) -> None:
+def check_finite(
+    scores: NDArray[Any],
+    rule: Rule,
+    *,
+    name: str,
+    row: Callable[[int], int] = int,
+    batches: Sequence[Batch] = (),
+) -> None:
     """Raise :class:`ModelError` for nan or infinity, or for numbers that are no probabilities after all.
 
     Args:
@@ -126,6 +153,7 @@ def check_finite(scores: NDArray[Any], rule: Rule, *, name: str, row: Callable[[
         rule: how they become classes.
         name: whose they are.
         row: gives the number in the data of the i-th of these rows.
+        batches: the rows, where it is to be said that they hold nan themselves.
     """
     if rule.kind is ScoreKind.LABELS:
         if scores.dtype.kind == "i" and scores.min(initial=0) < 0:
@@ -136,8 +164,9 @@ def check_finite(scores: NDArray[Any], rule: Rule, *, name: str, row: Callable[[
     if not np.isfinite(total):
         finite = np.isfinite(scores.reshape(len(scores), -1).astype(np.float64)).all(axis=1)
         if not finite.all():
-            at = row(int(np.argmin(finite)))
-            raise ModelError(f"{name} gives nan or infinity for row {at}; check its weights and the row's values.")
+            first = int(np.argmin(finite))
+            why = _why_not_finite(first, batches) or "check its weights and the row's values."
+            raise ModelError(f"{name} gives nan or infinity for row {row(first)}; {why}")
     if rule.single and rule.probabilities and (scores.min() < 0 or scores.max() > 1):
         raise ModelError(
             f"{name} gave probabilities at first and numbers outside [0, 1] near row {row(0)}; "

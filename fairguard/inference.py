@@ -205,7 +205,7 @@ class _Tally:
         batches = [batch for batch, _ in self.waiting]
         scores = [np.concatenate(parts) for parts in zip(*(scores for _, scores in self.waiting), strict=True)]
         for part, rule, name in zip(scores, self.plan.rules, self.names, strict=True):
-            check_finite(part, rule, name=name, row=self._row)
+            check_finite(part, rule, name=name, row=self._row, batches=batches)
         answers = [classes_of(part, rule) for part, rule in zip(scores, self.plan.rules, strict=True)]
         self._check_answers(answers)
         codes = np.concatenate([batch.codes for batch in batches])

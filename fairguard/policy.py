@@ -115,6 +115,8 @@ def validation_line(error: ValidationError) -> str:
     more = f" ({others} more)" if others else ""
     possible = re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
     hint = did_you_mean(str(first["input"]), possible)
+    if where == "margin" and isinstance(first["input"], dict):
+        hint = " Margins by metric are an option of their own, `margins`."
     rule = first["msg"].removeprefix("Value error, ")
     return f"option {where!r}: {first['input']!r} is not valid: {rule[0].lower()}{rule[1:]}.{hint}{more}"
 

@@ -19,6 +19,7 @@ from fairguard.inference import Comparison, Plan
 from fairguard.inputs.groups import sorted_names
 from fairguard.inputs.joining import joined, require_different, require_ids
 from fairguard.inputs.limits import listed
+from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
@@ -104,14 +105,21 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
     table = comparison.counts
     warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in joined(model, table.n)]
     flips = int(table.counts[table.dense != table.pruned].sum())
-    for found in noise:
+    for found, model in zip(noise, models, strict=False):
         if found.changed / found.rows > SELF_FLIP_LIMIT * flips / table.n:
             raise ModelError(
                 f"the {found.model} model is not a function of its row: {found.changed} of {found.rows} answers "
-                f"changed with the batch size and order, against {flips} flips in {table.n} rows. Use static or "
-                f"per-row quantisation, or judge one row at a time with --per-row."
+                f"changed with the batch size and order, against {flips} flips in {table.n} rows. {_remedy(model)}"
             )
     return (*warnings, *answer_warnings(models[0], comparison))
+
+
+def _remedy(model: Predictor) -> str:
+    if isinstance(model, RowByRow):
+        return (
+            "Each row was asked for alone already: is something in its forward drawn at random, or kept between calls?"
+        )
+    return "Use static or per-row quantisation, or judge one row at a time with --per-row."
 
 
 def _roles(dense: Predictor, pruned: Predictor) -> tuple[tuple[str, Predictor], tuple[str, Predictor]]:
@@ -169,7 +177,9 @@ def _rule(asked: _Asked, source: Source, threshold: float | None) -> Rule:
     rows = sum(map(len, asked.batches))
     if len(scores) != rows:
         raise ModelError(f"{name} gives {len(scores)} answers for {rows} rows; it must give one per row.")
-    return rule_for(scores, asked.model.kind, name=name, threshold=threshold, n_classes=n_classes)
+    return rule_for(
+        scores, asked.model.kind, name=name, threshold=threshold, n_classes=n_classes, batches=asked.batches
+    )
 
 
 def _same_scale(rules: tuple[Rule, ...], asked: Sequence[_Asked], threshold: float | None) -> tuple[Rule, ...]:
@@ -236,7 +246,7 @@ def _refuse_constant(dense: _Asked, plan: Plan, source: Source, batch_size: int,
     rows, low, high, labels = 0, np.inf, -np.inf, set[int]()
     for batch in source.batches(batch_size):
         scores = dense.model.scores(batch)
-        check_finite(scores, rule, name=name, row=batch.row)
+        check_finite(scores, rule, name=name, row=batch.row, batches=[batch])
         if (classes_of(scores, rule) != answers[0]).any():
             return
         rows, low, high = rows + len(scores), min(low, scores.min()), max(high, scores.max())

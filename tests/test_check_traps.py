@@ -491,3 +491,30 @@ def test_the_same_weights_in_another_file_are_no_seed(project: pd.DataFrame) -> 
     assert check("net0.pt", "net1.pt", **how, seeds=seeds).confirmed_flips is not None
     with pytest.raises(ModelError, match=re.escape("seed 6 (again.pt) is pruned (net1.pt) once more")):
         check("net0.pt", "net1.pt", **how, seeds=[*seeds, "again.pt"])
+
+
+def test_rows_that_hold_nan_are_told_as_the_cause(project: pd.DataFrame) -> None:
+    net, other = linear([[1.0, 0.0]], [-0.3]), linear([[0.9, 0.0]], [-0.3])
+    for empty, told in (
+        ([7, 9, 700], r"row 7; that row holds nan itself, as 3 of [\d,]+"),
+        ([2_900], "row 2900; .* 1 of "),
+    ):
+        x = project[["a", "b"]].to_numpy(np.float32).copy()
+        x[empty, 0] = np.nan
+        with pytest.raises(ModelError, match=f"nan or infinity for {told}"):
+            check(net, other, (x, project["label"].to_numpy(), {"sex": project["sex"].to_numpy()}))
+
+
+class Dice(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + 3 * torch.randn(len(x), 1)
+
+
+def test_who_asks_row_by_row_is_not_told_to(project: pd.DataFrame) -> None:
+    pd.read_csv("rows.csv").head(300).to_csv("rows.csv", index=False)
+    how = {**ROWS, "features": ["a", "b"]}
+    net = linear([[1.0, 0.0]], [-0.3])
+    with pytest.raises(ModelError, match=r"with --per-row\.$"):
+        check(net, Dice(2, 1), **how)
+    with pytest.raises(ModelError, match="Each row was asked for alone already: is something in its forward drawn"):
+        check(net, Dice(2, 1), **how, per_row=True)

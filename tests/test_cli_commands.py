@@ -161,3 +161,30 @@ def test_rows_of_one_person_are_not_independent(applicants_dir: Path, tmp_path: 
     ]
     spread = [float(found[2]) - float(found[1]) for found in wide]
     assert spread[1] > 1.6 * spread[0], "four copies of a row are one row: bounds twice as wide"
+
+
+def test_init_without_a_label_names_what_is_missing(tmp_path: Path, said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"sex": ["F", "M"] * 100, "z1": np.linspace(0, 1, 200)}).to_csv("rows.csv", index=False)
+    code, out, _ = said("init", "rows.csv")
+    assert code == 0
+    assert "name the true label with `label`" in out
+    pd.DataFrame({"sex": ["F", "M"] * 50, "label": [0, 1] * 50}).to_csv("rows.csv", index=False)
+    assert "name the true label" not in said("init", "rows.csv", "--force")[1]
+
+
+def test_quiet_says_that_no_label_is_named(tmp_path: Path, said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"sex": ["F", "M"] * 2000}).to_csv("rows.csv", index=False)
+    pd.DataFrame({"prediction": np.arange(4000) // 2 % 2}).to_csv("a.csv", index=False)
+    _, out, _ = said("check", "a.csv", "a.csv", "--data", "rows.csv", "--group", "sex", "-q")
+    assert out == "preserved: all 2 findings preserved (only disagreement was judged, for no label is named)\n"
+
+
+def test_no_group_names_the_option(tmp_path: Path, said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"y": [0, 1] * 2000}).to_csv("rows.csv", index=False)
+    pd.DataFrame({"prediction": [0, 1] * 2000}).to_csv("a.csv", index=False)
+    code, _, err = said("check", "a.csv", "a.csv", "--data", "rows.csv", "--label", "y")
+    assert code == 2
+    assert "name a sensitive feature with --group" in err

@@ -303,3 +303,10 @@ def test_accepting_a_regression_clears_nothing_that_one_cluster_outweighs() -> N
     settled = verdict.model_copy(update={"findings": tuple(f for f in verdict.findings if f.group != "g=a")})
     known = Accepted(group="g=b", why="known", until=date(2030, 1, 1))
     assert with_acceptance(settled, [known], today=date(2026, 1, 1)).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("heavy", [1e3, 3e3, 5e3])
+def test_bounds_are_possible_ones(heavy: float) -> None:
+    data = one_sided(heavy)
+    verdict = judge_clustered(table(data, weight=data["weight"]), POLICY)
+    assert all(-1.0 <= bound <= 1.0 for finding in verdict.findings for bound in finding.interval)

@@ -266,3 +266,9 @@ def test_init_on_files_that_are_no_data(project: Path) -> None:
     applicants().to_csv("v.csv", index=False)
     with pytest.raises(DataError, match=r"has no column 'hird'.*Did you mean 'hired'"):
         init_text("v.csv", label="hird")
+
+
+def test_a_margin_by_metric_under_the_wrong_name_is_told_the_right_one(project: Path) -> None:
+    (project / "fairguard.toml").write_text("margin = {accuracy = 0.01}\n")
+    with pytest.raises(ConfigError, match="by metric are an option of their own, `margins`"):
+        load_settings()

@@ -190,7 +190,7 @@ def test_a_group_too_small_to_certify_is_listed_and_does_not_pass_silently() -> 
     assert small.reason is not None
     assert small.reason.startswith("too few rows to rule out 2 points; needs about ")
     assert verdict.outcome is Outcome.PRESERVED
-    assert verdict.headline == "1 inconclusive, 2 preserved of 3 findings (1 group too small to certify: g=small)"
+    assert verdict.headline == "2 of 3 findings preserved (1 group too small to certify: g=small)"
     assert judge(table, Policy(metrics="accuracy", untested="fail")).outcome is Outcome.INCONCLUSIVE
 
 
@@ -429,3 +429,13 @@ def test_a_pass_that_leaves_small_groups_open_says_so_in_text_and_page() -> None
     assert "1 group has too few rows to tell" in page(verdict)
     large = check_predictions(y[:8000], y[:8000], pruned[:8000], {"g": group[:8000]}, metrics=("accuracy",))
     assert "and the rows are enough to say so" in page(large)
+
+
+@pytest.mark.parametrize("metrics", [(), ("disagreement",)])
+def test_rows_without_labels_say_that_only_disagreement_was_judged(metrics: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    dense, group = rng.integers(0, 2, 4000), np.arange(4000) % 2
+    verdict = check_predictions(None, dense, dense, {"g": group}, metrics=metrics)
+    assert verdict.headline == "all 2 findings preserved (only disagreement was judged, for no label is named)"
+    selected = check_predictions(None, dense, dense, {"g": group}, metrics="selection_rate")
+    assert selected.headline == "all 2 findings preserved"

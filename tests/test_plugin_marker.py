@@ -585,3 +585,9 @@ def test_the_command_of_a_test_has_the_settings_of_the_test() -> None:
     for part in ("verbose", "quiet", "config", "dry_run"):
         typed.pop(part)
     assert settings_from(None, **typed, **files) == merged(Settings(), {**options, "pruned": "p.pt"})
+
+
+def test_what_no_command_can_do_again_has_none() -> None:
+    options = {"dense": np.zeros(3), "pruned": np.zeros(3)}
+    assert command_of(options, test="assert_fairness_preserved") == ""
+    assert command_of(options, test="t.py::t") == "pytest t.py::t"

@@ -9,9 +9,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from fairguard import Outcome, Verdict, check_predictions
+from fairguard import Outcome, Verdict, assert_fairness_preserved, check_predictions
+from fairguard.inputs.limits import clean
 from fairguard.report import github, html, junit, sarif, text
 from fairguard.report.declared import Declared
 from fairguard.verdict import ModelInfo
@@ -140,7 +142,7 @@ class TestHtml:
         page = Page(html.render(regressed))
         assert page.count("script") == 1, "the page's own"
         assert page.count("b") == page.count("li"), "only the facts are bold: the warning's markup is text"
-        for expected in (*NASTY, "is <b>this</b> right?", "models/p<80>.onnx"):
+        for expected in (*map(clean, NASTY), "is <b>this</b> right?", "models/p<80>.onnx"):
             assert expected in page.text
 
     def test_it_needs_no_network(self, regressed: Verdict) -> None:
@@ -291,6 +293,10 @@ class TestJunit:
         root = ET.fromstring(junit.render(regressed))
         names = {case.get("name", "").removesuffix(": accuracy") for case in root.iter("testcase")}
         assert "origin=<script>alert(1)</script>" in names
+        assert 'origin="bell\\x07 \N{PILE OF POO} `x` ::error::"' in names
+        raw = [f.model_copy(update={"group": f"origin={NASTY[2]}"}) for f in regressed.findings]
+        root = ET.fromstring(junit.render(regressed.model_copy(update={"findings": tuple(raw)})))
+        names = {case.get("name", "").removesuffix(": accuracy") for case in root.iter("testcase")}
         assert "origin=bell\N{REPLACEMENT CHARACTER} \N{PILE OF POO} `x` ::error::" in names
 
 
@@ -366,3 +372,36 @@ def test_reports_are_the_same_every_time(regressed: Verdict) -> None:
 
 def test_the_page_lies_beside_the_code(tmp_path: Path) -> None:
     assert {path.name for path in html.PAGE.iterdir()} == {"page.html", "page.css", "page.js"}
+
+
+def gained() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Group b's false positives fall from 2 % to none, everybody else's from 22 % to 2 %."""
+    n = 4_000
+    group, y = np.arange(n) % 2, np.zeros(n, int)
+    y[: n // 2] = 1
+    before = np.where(group == 1, np.arange(n) % 50 < 2, np.arange(n) % 9 < 2) & (y == 0)
+    after = np.where(group == 1, False, np.arange(n) % 100 < 2) & (y == 0)
+    dense, pruned = np.where(y == 1, 1, before), np.where(y == 1, 1, after)
+    return y, dense, pruned, np.array(["a", "b"])[group]
+
+
+GAINED = "no worse than before, but the rest gained; it could not gain more: its rate is at its best"
+
+
+def test_a_rate_that_could_not_gain_more_is_told_as_that_everywhere() -> None:
+    y, dense, pruned, group = gained()
+    verdict = check_predictions(y, dense, pruned, {"g": group}, metrics="fpr")
+    (finding,) = verdict.regressed
+    assert finding.rate.pruned == 0
+    assert GAINED in text.render(verdict)
+    assert GAINED in junit.render(verdict)
+    frame = pd.DataFrame({"y": y, "g": group})
+    with pytest.raises(AssertionError, match=re.escape(GAINED)) as told:
+        assert_fairness_preserved(dense, pruned, frame, label="y", groups=["g"], metrics="fpr")
+    assert "reproduce:" not in str(told.value), "answers in memory have no command"
+
+
+def test_zeros_are_counted_in_all_weights(regressed: Verdict) -> None:
+    models = tuple(ModelInfo(kind="ONNX", sparsity=share) for share in (0.0, 0.789))
+    told = text.render(regressed.model_copy(update={"models": models}))
+    assert "zeros in all weights 0.0 % -> 78.9 %" in told

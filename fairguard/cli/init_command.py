@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import click
@@ -22,5 +23,9 @@ def command(data: str, label: str | None, output: str, force: bool) -> None:
         raise OutputError(f"{output} is there already; replace it with --force or name another with --output.")
     from fairguard.inputs.starter import init_text
 
-    write_text(output, init_text(data, label=label, folder=Path(output).parent))
-    click.echo(f"wrote {output}: read it, set `model`, then run: fairguard check dense.pt pruned.pt")
+    text = init_text(data, label=label, folder=Path(output).parent)
+    write_text(output, text)
+    todo = "set `model`"
+    if "label" not in tomllib.loads(text):  # without, a check could only say that answers differ
+        todo = "name the true label with `label` (no column looks like one), set `model`"
+    click.echo(f"wrote {output}: read it, {todo}, then run: fairguard check dense.pt pruned.pt")

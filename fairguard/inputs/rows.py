@@ -70,6 +70,24 @@ def _rows(x: Any, at: NDArray[np.int64]) -> Any:
     return x[at]
 
 
+def rows_with_nan(batch: Batch) -> NDArray[np.bool_]:
+    """Return which rows of a batch hold nan among what the model takes, shape (n,)."""
+    return _with_nan(batch.x, len(batch))
+
+
+def _with_nan(x: Any, rows: int) -> NDArray[np.bool_]:
+    parts = list(x.values()) if isinstance(x, dict) else list(x) if isinstance(x, tuple | list) else None
+    found = np.zeros(rows, dtype=bool)
+    if parts is not None:
+        for part in parts:
+            found |= _with_nan(part, rows)
+        return found
+    values = x.detach().float().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    if values.dtype.kind != "f" or len(values.shape) == 0 or len(values) != rows:
+        return found
+    return np.asarray(np.isnan(values.reshape(rows, -1)).any(axis=1))
+
+
 @dataclass(frozen=True)
 class DataRecord:
     """What the reproducibility record says of the rows."""

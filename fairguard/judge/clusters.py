@@ -20,7 +20,7 @@ from fairguard.errors import DataError
 from fairguard.inputs.limits import shown
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
-from fairguard.judge.estimands import favourable
+from fairguard.judge.estimands import OUTSIDE, favourable
 from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import ROUNDING, Evidence, Rates, certifiable, rows_that_decide, testable
 from fairguard.judge.findings import findings_of
@@ -68,6 +68,7 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
     scatter = scatter_of(table, family, shares)
     worth = worth_of(table)
     evidence = clustered_evidence(family, shares, scatter, policy=policy)
+    evidence = _possible(evidence, family, shares, table)
     outcome = outcome_of(evidence, policy)
     weighted = replace(table, counts=np.rint(table.counts * weights_of(table) * SCALE).astype(np.int64))
     findings = _findings(table, weighted, family, evidence, policy, units=scatter.units)
@@ -144,6 +145,26 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
         z_alpha=float(norm.isf(alone)),
         draws=len(maxima),
     )
+
+
+def _possible(evidence: Evidence, family: Family, shares: Shares, table: CountTable) -> Evidence:
+    """Return the evidence with bounds that no answers could lie beyond: nobody loses more right answers than dense has.
+
+    So few independent rows as heavy weights leave would else give bounds beyond a hundred points.
+    """
+    rows, best, worst = (table.counts * weights_of(table))[:, None], [], []
+    inside = np.column_stack([estimand.effects(table) != OUTSIDE for estimand in family.estimands])
+    happens = inside * np.column_stack([estimand.happens(table, table.dense) for estimand in family.estimands])
+    within = family.grouping.sums(happens * rows)[family.group, family.estimand]
+    outside = (happens * rows).sum(axis=0)[family.estimand] - within
+    good = np.array([METRICS[estimand.metric].good for estimand in family.estimands])[family.estimand]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for events, total in ((within, shares.total), (outside, shares.total_rest)):
+            rate = np.clip(events / total, 0.0, 1.0)
+            worst.append(np.where(good, rate, 1.0 - rate))
+            best.append(worst[-1] - 1.0)
+    low, high = best[0] - worst[1], worst[0] - best[1]
+    return replace(evidence, lower=np.clip(evidence.lower, low, high), upper=np.clip(evidence.upper, low, high))
 
 
 def _findings(

@@ -273,7 +273,9 @@ def judged_columns(table: CountTable, groups: Sequence[str] | None) -> tuple[str
         if not table.labelled:
             raise ConfigError("group 'class' needs labels, and the data has none.")
     if not asked:
-        raise DataError("no group to judge: name a sensitive feature, or 'class' for the labels themselves.")
+        raise DataError(
+            "no group to judge: name a sensitive feature with --group, or 'class' for the labels themselves."
+        )
     return asked
 
 

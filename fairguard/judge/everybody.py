@@ -11,9 +11,12 @@ import numpy as np
 from scipy.special import ndtri
 
 from fairguard.judge.counts import CountTable
+from fairguard.metrics import Metric, default_metrics
 from fairguard.policy import Policy
 from fairguard.verdict import GroupRow, Outcome
 
+UNLABELLED = "only disagreement was judged, for no label is named"
+"""Said beside the headline where rows have no labels: that answers differ is not known to be harm."""
 LARGE = 0.05
 """A fall of the overall accuracy by more than this is told beside the verdict."""
 REMEDY = "Compress it less, or train it again."
@@ -36,10 +39,13 @@ def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Poli
         policy: its ``alpha`` says what is chance.
         effect: how many rows are worth one independent row.
     """
+    if not table.labelled:
+        default = default_metrics(len(table.classes), labelled=False, favourable=policy.favourable is not None)
+        return Fall(UNLABELLED if set(policy.metrics or default) == {Metric.DISAGREEMENT} else "")
     z, n = -float(ndtri(policy.alpha)), overall.n / effect
     changed = (table.dense == table.y) != (table.pruned == table.y)
     churn = float(table.counts[changed].sum()) / table.n  # weighted, as the drop is
-    if not overall.drop > max(LARGE, z * np.sqrt(churn / n)):  # also where there are no labels
+    if not overall.drop > max(LARGE, z * np.sqrt(churn / n)):
         return Fall()
     useless = _no_better(table, overall, z=z, n=n)
     fate = f"the pruned model is broken: {useless}" if useless else "everybody lost"

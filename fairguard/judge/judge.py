@@ -79,8 +79,9 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "
     """Return how many findings came out how, in one line, with an ``aside`` and the names of untested groups."""
     tested = [finding for finding in findings if finding.tested or finding.dominated]
     counts = {each: sum(finding.outcome is each for finding in tested) for each in Outcome}
-    if outcome is Outcome.PRESERVED and counts[Outcome.INCONCLUSIVE] == 0:
-        text = f"all {_many(len(tested), 'finding')} preserved"
+    if outcome is Outcome.PRESERVED:
+        open_ = counts[Outcome.INCONCLUSIVE]
+        text = f"{f'{len(tested) - open_} of' if open_ else 'all'} {_many(len(tested), 'finding')} preserved"
     else:
         order = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
         parts = [f"{counts[each]} {each}" for each in order if counts[each]]

@@ -47,6 +47,7 @@ def _case(suite: ET.Element, check: Declared, finding: Finding) -> None:
     if _undecided(finding):
         ET.SubElement(case, "skipped", message=_clean(f"{finding.outcome}: {why(finding)}")).text = line
     elif finding.outcome is Outcome.REGRESSED:
+        line += _clean(f"; {said}" if (said := why(finding)) else "")
         ET.SubElement(case, "failure", message=line, type=finding.rule).text = f"{check.file}:{check.line}: {line}"
 
 

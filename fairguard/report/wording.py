@@ -57,12 +57,18 @@ def why(finding: Finding) -> str:
     if finding.accepted is not None:
         return f"accepted: {finding.accepted}"
     if finding.outcome is Outcome.REGRESSED and finding.loss <= 0:
-        return finding.reason or "no worse than before, but the rest gained"
+        best = "; it could not gain more: its rate is at its best" if _at_best(finding) else ""
+        return finding.reason or f"no worse than before, but the rest gained{best}"
     if finding.outcome is Outcome.REGRESSED:
         return finding.reason or ""
     if finding.outcome is not Outcome.INCONCLUSIVE:
         return ""
     return finding.reason or ""
+
+
+def _at_best(finding: Finding) -> bool:
+    """Return whether the pruned model's rate could not be better."""
+    return finding.rate.pruned == (1.0 if METRICS[finding.metric].good else 0.0)
 
 
 def finding_line(finding: Finding) -> str:
@@ -113,7 +119,7 @@ def overall_line(verdict: Verdict) -> str:
         parts.append(f"no labels: what differs is not known to be harm · disagree on {percent(flips / row.n)}")
     sparsities = [model.sparsity for model in verdict.models]
     if len(sparsities) == 2 and not any(math.isnan(s) for s in sparsities):
-        parts.append(f"sparsity {percent(sparsities[0])} -> {percent(sparsities[1])}")
+        parts.append(f"zeros in all weights {percent(sparsities[0])} -> {percent(sparsities[1])}")
     if verdict.confirmed_flips is not None:
         parts.append(f"{verdict.confirmed_flips:,} harmful flips confirmed by other seeds")
     if verdict.noise:

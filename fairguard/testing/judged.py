@@ -37,7 +37,7 @@ class Judged:
         verdict: what was found.
         margins: counts with the hidden column that holds the bin of the dense margin.
         differences: how each finding stands to the lock; empty without one.
-        command: what one types to do it again.
+        command: what one types to do it again; empty where nothing can be typed.
     """
 
     check: str
@@ -68,7 +68,7 @@ class Judged:
     def message(self, group: str) -> str:
         """Return what went wrong with a group: numbers, flips, where they lie, and how to see it again."""
         bad = [f for f in self.findings(group) if f.outcome is Outcome.REGRESSED and f.accepted is None]
-        lines = [finding_line(f) + (f"; {f.reason}" if f.reason else "") for f in bad[:SHOWN]]
+        lines = [finding_line(f) + (f"; {said}" if (said := why(f)) else "") for f in bad[:SHOWN]]
         known = {name_of(finding) for finding in bad}
         worse = [difference for difference in self.worse(group) if difference.name not in known]
         lines += [_worse_line(difference) for difference in worse[:SHOWN]]
@@ -76,7 +76,12 @@ class Judged:
         if group == OVERALL:
             lines.insert(0, f"{self.verdict.outcome}: {self.verdict.headline}")
         return "\n".join(
-            [*lines, *([f"and {more} more"] if more else []), *self._about(group), f"reproduce: {self.command}"]
+            [
+                *lines,
+                *([f"and {more} more"] if more else []),
+                *self._about(group),
+                *([f"reproduce: {self.command}"] if self.command else []),
+            ]
         )
 
     def doubt(self, group: str) -> str:
@@ -126,6 +131,8 @@ class Judged:
 def command_of(options: Mapping[str, Any], *, test: str) -> str:
     """Return the command that does a check again from the project's root; ``pytest`` where code or memory is involved.
 
+    Nothing where that is no test of pytest's either, but a plain call.
+
     Args:
         options: dense, pruned and what the test itself says; the rest is in the project's configuration.
         test: the test's name, for what no command can name.
@@ -135,7 +142,7 @@ def command_of(options: Mapping[str, Any], *, test: str) -> str:
     words = [word for name, value in given.items() if name not in _NO_OPTION for word in _words(name, value)]
     if all(isinstance(part, str) for part in (*models, *words)):
         return shlex.join(["fairguard", "check", *models, *words])
-    return shlex.join(["pytest", test])
+    return shlex.join(["pytest", test]) if "::" in test else ""
 
 
 _NO_OPTION = {"accept", "permutations"}
