@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
+from fairguard.cli.repair_command import budget_known
 from fairguard.cli.screen import epochs_shown, screen
 from fairguard.repair.methods.names import METHODS, ONE_SHOT
 
@@ -26,7 +27,9 @@ PRUNE = (
     ),
     click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
     click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
-    click.option("--budget", metavar="1.5x|10min|20epochs", help="Cost; 1x is one plain retraining."),
+    click.option(
+        "--budget", metavar="1.5x|10min|20epochs", callback=budget_known, help="Cost; 1x is one plain retraining."
+    ),
     click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
     click.option(
         "--reference",

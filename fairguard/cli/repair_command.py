@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,24 @@ import click
 
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
 from fairguard.cli.screen import epochs_shown
+from fairguard.errors import ConfigError
 from fairguard.repair.methods.names import METHODS
 
 LEFT_OUT = ("data", "output", "format", "quiet")
 """Options that mean something else to the check that comes next."""
+
+
+def budget_known(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    """Return a budget as it was given, a misspelt one refused before torch is loaded, which takes seconds.
+
+    What :func:`fairguard.repair.budget.parsed` reads is accepted here, and read there.
+    """
+    unit = r"x|epochs?|s(ec(ond)?s?)?|m(in(ute)?s?)?|h((ou)?rs?)?"
+    found = None if given is None else re.fullmatch(rf"\s*(\d+(?:\.\d+)?|\.\d+)\s*({unit})\s*", given, re.IGNORECASE)
+    if given is not None and (found is None or float(found[1]) == 0):
+        raise ConfigError(f"budget {given!r}: write 1.5x (of a plain retraining), 20epochs, or a time: 90s, 10min, 2h.")
+    return given
+
 
 REPAIR = (
     click.option("-o", "--output", metavar="FAIR", help="File to write; default PRUNED with .fair in its name."),
@@ -23,6 +38,7 @@ REPAIR = (
     click.option(
         "--budget",
         metavar="1.5x|10min|20epochs",
+        callback=budget_known,
         help="Cost; 1x is one plain retraining, a time is an estimate; default 1.5x.",
     ),
     click.option(

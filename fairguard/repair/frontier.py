@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from fairguard.repair.budget import parsed
 from fairguard.repair.task import Candidate, Options, Task
 
 TRADE_OFFS: dict[str, dict[str, float]] = {
@@ -16,6 +17,8 @@ TRADE_OFFS: dict[str, dict[str, float]] = {
     "constraint at no margin, hard": {"aim": 0.0, "dual": 4.0, "distil": 1.0},
 }
 """Each takes the whole budget, so a frontier costs as many repairs as it has points; a time is shared by them."""
+ROUNDING = 0.05
+"""Share of a budget by which a method may miss it without a word."""
 LETTERS = "ABCDE"
 """What the points are called in the table, in the plot and in the names of their files."""
 
@@ -47,3 +50,14 @@ def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
     ]
     spent = sum(candidate.epochs for candidate in candidates)
     return Frontier(replace(best, epochs=spent, trials=(*points, *best.trials)), tuple(candidates), chosen)
+
+
+def rounded(budget: str, asked: float, spent: float, *, method: str) -> list[str]:
+    """Return a sentence if ``method`` spent clearly more or less than the number of epochs that was asked for."""
+    if not spent or parsed(budget)[1] not in ("x", "epochs") or abs(spent - asked) <= ROUNDING * asked:
+        return []
+    told = "less" if spent < asked else "more"
+    return [
+        f"--budget {budget} is {asked:.3g} plain epochs, and {spent:.3g} were spent, {told} than asked: method "
+        f"{method} trains whole epochs, each at its own cost"
+    ]

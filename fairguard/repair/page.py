@@ -12,7 +12,18 @@ from math import isfinite
 from typing import Any
 
 from fairguard.repair.record import Record, Result
-from fairguard.repair.text import CHOSEN, last_line, needed_lines, next_step, rows_line, side_by_side, span, why_not
+from fairguard.repair.text import (
+    CHOSEN,
+    frontier_lines,
+    last_line,
+    needed_lines,
+    next_step,
+    rows_line,
+    side_by_side,
+    span,
+    why_not,
+    worse_lines,
+)
 from fairguard.report.declared import Declared
 from fairguard.report.html import render_all
 from fairguard.report.wording import bounds, finding_name, percent, points
@@ -47,7 +58,8 @@ def _story(report: Record) -> str:
     ]
     if report.before is not None and report.after is not None:
         parts += [_facts(report, report.before, report.after), _comparison(report.before, report.after)]
-    parts += [_trade_offs(report.frontier), _training(report.trials), _record(report)]
+        parts += [f'<p class="warning">{escape(line)}</p>' for line in worse_lines(report)]
+    parts += [_trade_offs(report), _training(report.trials), _record(report)]
     return f'<section class="check">\n<header>{"".join(parts[:2])}</header>\n{"".join(parts[2:])}\n</section>\n'
 
 
@@ -56,7 +68,10 @@ def _facts(report: Record, before: Verdict, after: Verdict) -> str:
     rates = " &rarr; ".join(map(percent, (one.accuracy.dense, one.accuracy.pruned, other.accuracy.pruned)))
     found = (
         (rates, "accuracy, dense &rarr; pruned &rarr; repaired"),
-        (f"{len(before.regressed)} &rarr; {len(after.regressed)}", f"regressed of {after.family} findings"),
+        (
+            f"{len(before.regressed)} &rarr; {len(after.regressed)}",
+            f"regressed of {after.family} finding{'s' * (after.family != 1)}",
+        ),
         (f"{one.harmful_flips:,} &rarr; {other.harmful_flips:,}", "right answers that became wrong"),
         (" &rarr; ".join(map(percent, report.sparsity)), "of the pruned tensors' weights are zero"),
         (percent(report.moved), "of the live weights were dead before"),
@@ -81,7 +96,8 @@ def _badge(finding: Finding) -> str:
     return f'<span class="badge {finding.outcome}">{finding.outcome}</span>'
 
 
-def _trade_offs(tried: Sequence[dict[str, Any]]) -> str:
+def _trade_offs(report: Record) -> str:
+    tried = report.frontier
     if not tried:
         return ""
     rows = [
@@ -103,7 +119,8 @@ def _trade_offs(tried: Sequence[dict[str, Any]]) -> str:
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/><text x="{x + 7:.1f}" y="{y + 4:.1f}" font-size="13">{name}</text>'
         for x, y, name in _placed(found)
     )
-    note = f'<p class="small">On the tune rows. Right is more accurate, down is fairer. {CHOSEN.capitalize()}.</p>'
+    words = ". ".join(line[:1].upper() + line[1:] for line in (CHOSEN, *frontier_lines(report)))
+    note = f'<p class="small">On the tune rows. Right is more accurate, down is fairer. {escape(words)}.</p>'
     drawn = _plot(marks, found, "accuracy", "worst excess drop, points")
     return "<h2>Trade-offs to choose from</h2>" + note + drawn + _table(head, rows)
 

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -18,13 +19,20 @@ from fairguard.inputs.models import RowByRow, load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
+from fairguard.metrics import Metric
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import opened_as
-from fairguard.repair.record import Result
+from fairguard.repair.record import Result, finding_key
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.writing import count_zeros, write_like
+from fairguard.report.wording import finding_name, points
 from fairguard.verdict import Outcome, Verdict
+
+RATES = (Metric.ACCURACY, Metric.RECALL, Metric.FPR, Metric.SELECTION_RATE)
+"""Metrics whose loss against dense is that against PRUNED plus PRUNED's own."""
+WORSE = 0.01
+"""Chance that a finding is said to have become worse where it has not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +46,7 @@ class Proof:
         sparsity: zeros among the stored entries under a mask.
         opened: the candidate, as its file opened.
         bought: whether PRUNED is more accurate than dense for having given up rarer classes.
+        worse: findings for which the candidate is worse than PRUNED beyond noise, and than it should be.
     """
 
     before: Verdict
@@ -46,6 +55,7 @@ class Proof:
     sparsity: float
     opened: Predictor
     bought: bool = False
+    worse: tuple[str, ...] = ()
 
     @property
     def result(self) -> Result:
@@ -96,8 +106,32 @@ def prove(
     counted = [count(*pair, rows, settings=settings, stand_in=pair[0] is models[1]) for pair in pairs]
     before, after, against_pruned = (decide(found, settings) for found in counted)
     bought = gave_up_classes(*right_by_class(counted[0].comparison.counts), floor=floor)
-    broken = broken_guards(against_pruned, after, floor=floor, bought=bought)
-    return Proof(before, after, broken, zeros / total, opened, bought)
+    broken = broken_guards(against_pruned, after, floor=floor, bought=bought, before=before)
+    return Proof(before, after, broken, zeros / total, opened, bought, worsened(before, after, against_pruned))
+
+
+def worsened(before: Verdict, after: Verdict, change: Verdict) -> tuple[str, ...]:
+    """Return the findings, worst first, that the candidate made worse beyond noise and whose group now loses more.
+
+    What an excess drop became is the excess drop of the candidate against PRUNED, as both are differences of rates: its
+    own interval says how much of it is noise. Shares of flips are no such rates.
+    """
+    old, new = ({finding_key(f): f for f in verdict.findings} for verdict in (before, after))
+    level = after.policy.alpha if isnan(after.level) else after.level
+    limit, usual = (NormalDist().inv_cdf(1 - chance) for chance in (WORSE, level))
+    found = []
+    for finding in change.findings:
+        key = finding_key(finding)
+        noise = (finding.interval[1] - finding.estimate) / usual
+        if finding.metric not in RATES or key not in old or key not in new or not finding.estimate > limit * noise:
+            continue
+        if new[key].tested and new[key].estimate > 0:
+            found.append((new[key], old[key]))
+    found.sort(key=lambda pair: -pair[0].estimate)
+    return tuple(
+        f"{finding_name(now)} {points(now.estimate)} (n={now.n:,}, before {points(then.estimate)})"
+        for now, then in found
+    )
 
 
 def knowing(task: Task, dense: Predictor, rows: Source, settings: Settings) -> Task:

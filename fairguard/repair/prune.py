@@ -30,6 +30,7 @@ from fairguard.preflight import preflight
 from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided, need_groups
+from fairguard.repair.frontier import rounded
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
@@ -48,10 +49,10 @@ from fairguard.repair.preparing import (
 )
 from fairguard.repair.proof import knowing, strange
 from fairguard.repair.prune_report import PruneReport
-from fairguard.repair.publishing import cpu_copy, outputs
+from fairguard.repair.publishing import cpu_copy, nothing_to_resume, outputs
 from fairguard.repair.starting import left_dense, masked, starting_masks
 from fairguard.repair.task import Candidate, Options, Score, Status, Task
-from fairguard.repair.writing import count_zeros, export_onnx, write_like
+from fairguard.repair.writing import count_zeros, export_onnx, left_out, write_like
 from fairguard.verdict import Verdict
 
 EQUAL = (
@@ -164,13 +165,22 @@ def _pruned(
             task = knowing(task, work.model, parts.verify, settings)
         purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
         folder = None if task is None else files.journal
+        idle = [] if task is None else nothing_to_resume(files, resume=plan.resume)
         journal = stack.enter_context(Journal(folder, purpose=purpose, resume=plan.resume))
         found = _one_shot(work)
         if task is not None:
             found = _by_method(replace(task, journal=journal), work, plan, settings, listener)
         sparsity = _write(found, work, files, settings, plan)
         verdict = None if work.rows is None else _verdict(dense, work, files, settings)
-        notes = (*left_dense(work.net), *_notes(plan), *journal.notes, *(parts.notes if parts else ()), *listener.notes)
+        notes = (
+            *idle,
+            *left_dense(work.net),
+            *left_out(files.like),
+            *_notes(plan),
+            *journal.notes,
+            *(parts.notes if parts else ()),
+            *listener.notes,
+        )
         if task is not None and verdict is not None and settings.weight is None:
             notes += tuple(strange(task, (verdict.overall.accuracy.dense, verdict.overall.n)))
         report = _reported(dense, files, plan, work, found, sparsity=sparsity, verdict=verdict)
@@ -313,7 +323,10 @@ def _by_method(task: Task, work: _Work, plan: Plan, settings: Settings, listener
     task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
     listener.note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
     listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
-    return method(task)
+    found = method(task)
+    if round(task.epochs) >= least:
+        listener.note(rounded(plan.budget, task.epochs, found.epochs, method=plan.method))
+    return found
 
 
 def _write(found: Candidate, work: _Work, files: Places, settings: Settings, plan: Plan) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ class PruneReport:
         rows = ", ".join(f"{name} {self.splits[name]:,}" for name in ("train", "tune", "verify") if name in self.splits)
         lines = [
             f"sparsity {percent(self.sparsity)} of {self.weights:,} weights in {self.tensors} tensors   "
-            f"method {self.method}, {self.scope}   {self.epochs:.0f} epochs, {self.seconds:.0f} s",
+            f"method {self.method}, {self.scope}   {self._epochs} epochs, {self.seconds:.0f} s",
+            *self._two_figures(),
             *([f"rows: {rows} ({self.splits['how']})"] if rows else []),
             *(f"note: {note}" for note in self.notes),
             f"wrote {self.output}" + (f", {self.exported}" if self.exported else ""),
@@ -92,11 +94,25 @@ class PruneReport:
             return "\n".join([*lines, self.last_line(), f"next: {self._next_step()}"]) + "\n"
         return "\n".join(lines) + "\n\n" + render(self.verdict, next_step=self._next_step(), **how)
 
+    def _two_figures(self) -> list[str]:
+        """Return a line on the two sparsities that a report with a verdict shows, where they differ."""
+        whole = float("nan") if self.verdict is None or not self.verdict.models else self.verdict.models[-1].sparsity
+        if isnan(whole) or percent(whole) == percent(self.sparsity):
+            return []
+        return [
+            f"two sparsities: {percent(self.sparsity)} of the tensors that are pruned, and {percent(whole)} in the "
+            "check below, which counts all of the model's, also those left dense (embeddings, positions)"
+        ]
+
     def last_line(self) -> str:
         """Return the outcome in one line."""
         if self.verdict is None:
             return f"NOT JUDGED: no labelled rows were given, so nothing is known of {self.output}'s fairness"
         return f"{self.verdict.outcome}: {self.verdict.headline}: wrote {self.output}"
+
+    @property
+    def _epochs(self) -> str:
+        return f"{self.epochs:.1f}".removesuffix(".0")
 
     @property
     def _again(self) -> str:

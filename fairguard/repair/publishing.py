@@ -50,6 +50,13 @@ def outputs(files: Places, *, export: str | None, frontier: bool) -> dict[str, P
     return found
 
 
+def nothing_to_resume(files: Places, *, resume: bool) -> list[str]:
+    """Return a sentence if a run that is to be resumed left nothing behind; asked before a journal is opened."""
+    if not resume or any(files.journal.glob("**/*.pt")):
+        return []
+    return [f"--resume found nothing to go on from in {files.journal}: all was done anew (is -o the same?)"]
+
+
 def report_of(output: Path, kind: str) -> Path:
     """Return where the report goes: ``fair.pt.report.json`` or ``.html``."""
     return output.with_name(f"{output.name}.report.{kind}")

@@ -44,6 +44,7 @@ class Record:
         before: the verdict on PRUNED over the verify rows; ``None`` where nothing was done.
         after: the verdict on the repaired model over the same rows.
         broken: guards that the repaired model breaks, one sentence each.
+        worse: findings that the repair made worse beyond noise, the worst first.
         output: the file written; ``None`` where none was.
         exported: the ONNX file written beside it; ``None`` where none was.
         files: what the user named.
@@ -65,6 +66,7 @@ class Record:
     before: Verdict | None = None
     after: Verdict | None = None
     broken: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
     output: str | None = None
     exported: str | None = None
     files: Files = Files()

@@ -12,15 +12,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fairguard.check import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, DataError, OutputError
+from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.judge.everybody import fell
 from fairguard.repair.budget import epochs_of, exceeded, parsed
 from fairguard.repair.dividing import Parts, divided, need_groups
-from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored
+from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored, rounded
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
@@ -39,12 +41,22 @@ from fairguard.repair.preparing import (
     unconstrained,
 )
 from fairguard.repair.proof import Proof, knowing, prove, strange
-from fairguard.repair.publishing import differing, outputs, publish, publish_onnx, publish_points, rehearse, report_of
+from fairguard.repair.publishing import (
+    differing,
+    nothing_to_resume,
+    outputs,
+    publish,
+    publish_onnx,
+    publish_points,
+    rehearse,
+    report_of,
+)
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
 from fairguard.repair.starting import resized
 from fairguard.repair.task import Options, Status, Task
-from fairguard.repair.writing import count_zeros
+from fairguard.repair.text import SAME
+from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
@@ -165,7 +177,7 @@ def repair(
         source = open_source(settings.data, settings)
         check = decide(count(*models, source, settings=settings), settings)
         if check.outcome is Outcome.PRESERVED:
-            return RepairReport(Result.NOTHING_TO_DO, check, files=named)
+            return RepairReport(Result.NOTHING_TO_DO, check, files=named, notes=(SAME,) if _same(*models) else ())
         if not check.family:
             raise DataError(f"{check.headline}: these rows could prove no repair. Give more of them (--data).")
 
@@ -177,6 +189,7 @@ def repair(
             task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
             task = knowing(task, models[0], parts.verify, settings)
             purpose = _purpose(files, plan, task, settings)
+            idle = nothing_to_resume(files, resume=plan.resume)
             journal = stack.enter_context(Journal(files.journal, purpose=purpose, resume=plan.resume))
             task = replace(task, journal=journal)
             found = _found(task, files, plan, listener)
@@ -185,7 +198,7 @@ def repair(
                 report,
                 check=check,
                 files=replace(named, output=str(files.output)),
-                notes=(*_notes(task, parts, plan, settings, check), *listener.notes, *report.notes),
+                notes=(*idle, *_notes(task, parts, plan, settings, check), *listener.notes, *report.notes),
                 settings=purpose | {"options": purpose["options"] | found.change, "device": str(task.device)},
                 options=typed,
                 seconds=time.monotonic() - started,
@@ -195,6 +208,15 @@ def repair(
         return report
 
 
+def _same(dense: Predictor, pruned: Predictor) -> bool:
+    """Return whether both models have the same weights; what has none that can be read counts as another."""
+    try:
+        one, other = float_weights(dense, "dense"), float_weights(pruned, "pruned")
+    except ModelError:
+        return dense.info.sha256 is not None and dense.info.sha256 == pruned.info.sha256
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
 def _found(task: Task, files: Places, plan: Plan, listener: Listener) -> Frontier:
     """Return what the method makes of the task, once it is known that it can be written."""
     rehearse(files, task, export=plan.export)
@@ -202,7 +224,10 @@ def _found(task: Task, files: Places, plan: Plan, listener: Listener) -> Frontie
     repairs = len(TRADE_OFFS) if plan.frontier else 1
     task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
     listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
-    return explored(task, method) if plan.frontier else Frontier(method(task), ())
+    found = explored(task, method) if plan.frontier else Frontier(method(task), ())
+    if round(task.epochs) >= least:
+        listener.note(rounded(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))
+    return found
 
 
 def _tell_on_disk(report: RepairReport, files: Places) -> None:
@@ -297,7 +322,9 @@ def _proven(
         notes += strange(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
     notes += _bought(proof)
     exported = None
-    if written := proof.result is not Result.NOT_REPAIRED or plan.keep_best:
+    written = proof.result is not Result.NOT_REPAIRED or plan.keep_best
+    notes += left_out(files.like) if written or plan.frontier else []
+    if written:
         publish(file, files.output)
         if plan.export is not None:
             exported = publish_onnx(files.output, task, candidate)
@@ -314,6 +341,7 @@ def _proven(
         before=proof.before,
         after=proof.after,
         broken=proof.broken,
+        worse=proof.worse,
         output=str(files.output) if written else None,
         exported=None if exported is None else str(exported),
         method=plan.work,

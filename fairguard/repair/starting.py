@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Literal
 
 import torch
@@ -14,6 +15,8 @@ from fairguard.repair.masks import Masks, Weights, highest, is_left_dense, pruna
 from fairguard.repair.patterns import Pattern
 from fairguard.repair.task import copied
 
+POSITIONS = re.compile(r"(^|_)(pos|posit\w*|pe|cls|(class|mask|register)_?tokens?)(_|$)")
+"""What learned positions and tokens are called: they are added to the input, nothing is multiplied by them."""
 ROUNDING = 1e-6
 """What 0.9 of 1,000 may miss 900 by, as floats go."""
 
@@ -74,7 +77,7 @@ def left_dense(net: nn.Module) -> list[str]:
     """Return a sentence on the matrices that no mask covers because of their names, if there are some.
 
     What a layer multiplies by is known by its name, weight: a layer of the user's own may call it otherwise. Tables,
-    norms, biases and embeddings are left on purpose, and not told of.
+    norms, biases, embeddings, positions and tokens are left on purpose, and not told of.
     """
     beside = {id(p) for m in net.modules() if is_left_dense(m) for p in m.parameters(recurse=False)}
     found = {
@@ -87,14 +90,14 @@ def left_dense(net: nn.Module) -> list[str]:
     entries = sum(p.numel() for p in found.values())
     return [
         f"{entries:,} entries left dense, in matrices that are not called weight: {listed(list(found))}; a parameter "
-        f"with weight in its name is pruned"
+        "with weight in its name would be taken for a layer's"
     ]
 
 
 def _is_unknown(name: str) -> bool:
     *path, last = name.split(".")
     called = path[-1] if "parametrizations" in path else last  # inner.parametrizations.kernel.original
-    return not any(word in called for word in ("weight", "bias", "embed"))
+    return not any(word in called for word in ("weight", "bias", "embed")) and not POSITIONS.search(called.lower())
 
 
 def masked(net: nn.Module, masks: Masks) -> Weights:

@@ -22,6 +22,12 @@ NARROWEST = 0.01
 UNSEEN = "(--tune FILE)"
 """In the note that asks for rows to choose by that dense never saw."""
 NOTHING = "preserved already: nothing was changed and nothing written"
+SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothing to repair"
+"""The note on one model given twice."""
+CLEAR = 2.0
+"""Standard errors by which harmful flips must have become fewer to be called so."""
+WORST = 5
+"""Findings that became worse, named in the line on them."""
 WORDS = {
     Result.REPAIRED: "REPAIRED, preserved on unseen rows",
     Result.UNPROVEN: "IMPROVED, UNPROVEN",
@@ -32,16 +38,17 @@ WORDS = {
 def render(report: Record) -> str:
     """Return the report as text, what was achieved and the files in its last line."""
     if report.before is None or report.after is None:
-        return f"{report.check.headline}\nnext: {next_step(report)}\n{NOTHING}\n"
+        notes = "".join(f"note: {note}\n" for note in report.notes)
+        return f"{report.check.headline}\n{notes}next: {next_step(report)}\n{NOTHING}\n"
     blocks = [
         [
             f"sparsity of the pruned tensors {percent(report.sparsity[0])} -> {percent(report.sparsity[1])} · "
             f"{percent(report.moved)} of the live weights were dead before · method {report.method} · "
-            f"cost of {report.epochs:.0f} plain epoch{'s' * (round(report.epochs) != 1)} · {report.seconds:.0f} s",
+            f"cost of {epochs_in_words(report.epochs)} · {report.seconds:.0f} s",
             f"rows: {rows_line(report)}",
             *(f"note: {note}" for note in report.notes),
         ],
-        _comparison(report.before, report.after),
+        [*_comparison(report.before, report.after), *worse_lines(report)],
         _frontier(report),
         [*why_not(report), *needed_lines(report)],
         [f"next: {next_step(report)}", last_line(report)],
@@ -49,14 +56,26 @@ def render(report: Record) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
+def epochs_in_words(epochs: float) -> str:
+    """Return what training cost: ``2.4 plain epochs``."""
+    number = f"{epochs:.1f}".removesuffix(".0")
+    return f"{number} plain epoch{'s' * (number != '1')}"
+
+
 def last_line(report: Record) -> str:
-    """Return how it ended and which files were written."""
+    """Return how it ended, which files were written and, where that is not the end, why."""
     if report.result is Result.NOTHING_TO_DO:
         return NOTHING
-    if report.output is None:
-        return f"{WORDS[report.result]}: no model was written; all that was tried: {report.files.output}.report.html"
-    files = [report.output, *([report.exported] if report.exported else []), f"{report.output}.report.html"]
-    return f"{WORDS[report.result]}: wrote {', '.join(files)}"
+    pages = f"{report.output or report.files.output}.report.html"
+    points_of = [str(t["file"]) for t in report.frontier if t.get("file")]
+    if report.output is not None:
+        done = f"wrote {', '.join([report.output, *([report.exported] if report.exported else []), pages])}"
+    elif points_of:
+        done = f"{report.files.output} was not written, its trade-offs were: {', '.join(points_of)}; all of it: {pages}"
+    else:
+        done = f"no model was written; all that was tried: {pages}"
+    reasons = why_not(report)
+    return f"{WORDS[report.result]}: {done}" + (f" ({reasons[0]})" if reasons else "")
 
 
 def rows_line(report: Record) -> str:
@@ -69,6 +88,8 @@ def rows_line(report: Record) -> str:
 def next_step(report: Record) -> str:
     """Return what one would do now."""
     files = report.files
+    if report.result is Result.NOTHING_TO_DO and SAME in report.notes:
+        return "name the compressed model as PRUNED"
     if report.result is Result.NOTHING_TO_DO:
         return f"ship {files.pruned}; keep it so: @fairness_preserved(...) in a test (README, 'In CI')"
     if report.result is Result.REPAIRED:
@@ -82,7 +103,7 @@ def next_step(report: Record) -> str:
     steps = [
         *(["rows that dense never saw, to choose by: --tune FILE"] if by_heart else []),
         *([budget] if report.epochs else []),
-        "see the trade-offs: --frontier",
+        *([] if report.frontier else ["see the trade-offs: --frontier"]),
     ]
     if any("overall" in sentence for sentence in report.broken):
         steps.append("--accuracy-floor, if the loss is worth it")
@@ -100,12 +121,24 @@ def why_not(report: Record) -> list[str]:
     if left := report.after.regressed:
         lines.append(f"still regressed: {_some(left)}")
     if not lines:
-        proven = [sum(f.outcome is Outcome.PRESERVED for f in v.findings) for v in (report.before, report.after)]
-        lines.append(
-            "no better than pruned on the verify rows: the findings' upper bounds are in sum no nearer to the margin "
-            f"({proven[0]} findings preserved before, {proven[1]} after)"
-        )
+        lines.append(_unproven(report.before, report.after))
     return lines
+
+
+def _unproven(before: Verdict, after: Verdict) -> str:
+    """Return that nothing is nearer to being proven, beside what is better all the same."""
+    proven = [sum(f.outcome is Outcome.PRESERVED for f in v.findings) for v in (before, after)]
+    one, other = before.overall, after.overall
+    fewer = one.harmful_flips - other.harmful_flips
+    bounds_ = (
+        "the findings' upper bounds are in sum no nearer to the margin "
+        f"({proven[0]} finding{'s' * (proven[0] != 1)} preserved before, {proven[1]} after)"
+    )
+    if fewer <= CLEAR * (one.harmful_flips + other.harmful_flips) ** 0.5 or other.drop >= one.drop:
+        return f"no better than pruned on the verify rows: {bounds_}"
+    rates = f"accuracy {percent(one.accuracy.pruned)} -> {percent(other.accuracy.pruned)}"
+    flips = f"harmful flips {one.harmful_flips:,} -> {other.harmful_flips:,}"
+    return f"better than pruned overall ({rates}, {flips}), but no fairer: {bounds_}"
 
 
 def needed_lines(report: Record) -> list[str]:
@@ -121,12 +154,12 @@ def needed_lines(report: Record) -> list[str]:
     if needed.slowest is not None:
         last = needed.slowest
         lines.append(
-            f"open: {len(report.open)} of {after.family} findings; about {needed.rows:,} rows to verify on "
+            f"open: {len(report.open)} of {_findings(after.family)}; about {needed.rows:,} rows to verify on "
             f"(here {after.overall.n:,}) would decide {'them' if not needed.near and not needed.few else 'most'}, "
             f"last of all {finding_name(last)} (here {last.n:,} rows)"
         )
     else:
-        lines.append(f"open: {len(report.open)} of {after.family} findings")
+        lines.append(f"open: {len(report.open)} of {_findings(after.family)}")
     if needed.near:
         lines.append(
             f"too near the margin for any realistic number of rows: {_some(needed.near)}; "
@@ -160,7 +193,7 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
     return [
         f"overall accuracy: dense {percent(one.accuracy.dense)}, pruned {percent(one.accuracy.pruned)}, "
         f"repaired {percent(other.accuracy.pruned)} · harmful flips {one.harmful_flips:,} -> {other.harmful_flips:,} "
-        f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {after.family} findings",
+        f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {_findings(after.family)}",
         *(table if rows else []),
         f"{hidden}{kept} finding{'s' * (kept != 1)} preserved or untested on both sides",
         f"repaired: {after.headline}",
@@ -168,14 +201,26 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
 
 
 def side_by_side(before: Verdict, after: Verdict) -> list[tuple[Finding, Finding]]:
-    """Return each finding before and after, unless it is preserved on both sides: what is still regressed first."""
+    """Return each finding before and after, unless it is preserved on both sides.
+
+    What is still regressed comes first, then what the repaired model costs a group most, whatever PRUNED did to it.
+    """
     then = {finding_key(f): f for f in before.findings}
     pairs = [(then[finding_key(f)], f) for f in after.findings if finding_key(f) in then and f.tested]
     open_ = [pair for pair in pairs if {f.outcome for f in pair} != {Outcome.PRESERVED}]
-    worst = {Outcome.REGRESSED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PRESERVED: 2}
-    return sorted(
-        open_, key=lambda p: (p[1].outcome is not Outcome.REGRESSED, worst[p[0].outcome], -_or_zero(p[0].estimate))
-    )
+    return sorted(open_, key=lambda p: (p[1].outcome is not Outcome.REGRESSED, -_or_zero(p[1].estimate)))
+
+
+def worse_lines(report: Record) -> list[str]:
+    """Return in one line which findings the repair made worse, where it did."""
+    if not report.worse:
+        return []
+    more = f" and {len(report.worse) - WORST} more" if len(report.worse) > WORST else ""
+    return [f"worse than before: {'; '.join(report.worse[:WORST])}{more}"]
+
+
+def _findings(count: int) -> str:
+    return f"{count} finding{'s' * (count != 1)}"
 
 
 def _or_zero(number: float) -> float:
@@ -199,7 +244,13 @@ def _frontier(report: Record) -> list[str]:
             f"{t['letter']}  {t['trade_off']:{wide}}  {percent(t['accuracy'], 2):>8}  {points(t['excess']):>17}  "
             f"{points(t['violation']):>14}  {percent(t['harm'], 2):>13}  {t.get('file') or '-'}{chosen}"
         )
-    return [*lines, CHOSEN, "", *plot(tried)]
+    return [*lines, CHOSEN, *frontier_lines(report), "", *plot(tried)]
+
+
+def frontier_lines(report: Record) -> list[str]:
+    """Return which groups the table of trade-offs is about, where it is not about all."""
+    only = report.settings.get("plan", {}).get("only") or ()
+    return [f"excess drop and tolerance there are of --for {', '.join(only)} alone"] if only else []
 
 
 CHOSEN = (

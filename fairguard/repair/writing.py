@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fairguard.errors import ModelError, OutputError
 from fairguard.inputs.checkpoints import chosen_set, weight_sets
 from fairguard.inputs.detect import Kind, detect
-from fairguard.inputs.limits import shown
+from fairguard.inputs.limits import listed, shown
 from fairguard.inputs.models import split_name
 from fairguard.repair.journal import written
 from fairguard.repair.masks import Masks, Weights
@@ -183,6 +183,12 @@ def _replaced(held: Any, weights: Weights, masks: Masks, *, name: str | None) ->
 
     What belongs to the old weights is left out: optimisers, and other sets of the same names, such as running means.
     """
+    chosen, prefix, old = _chosen(held, name)
+    return _swapped(held, chosen, old, _renewed_under(prefix, chosen, weights, masks))
+
+
+def _chosen(held: Any, name: str | None) -> tuple[Any, str, set[int]]:
+    """Return the set of weights that is meant, what its names begin with, and the ids of others of the same names."""
     sets = weight_sets(held)
     place, prefix = chosen_set(held, sets) if name is None else name, ""
     if name is not None and name not in sets and "" in sets:
@@ -192,7 +198,7 @@ def _replaced(held: Any, weights: Weights, masks: Masks, *, name: str | None) ->
             f"the file holds several sets of weights ({', '.join(sets)}): add which one is meant as FILE::NAME."
         )
     old = {id(part) for name, part in sets.items() if name != place and set(part) == set(sets[place])}
-    return _swapped(held, sets[place], old, _renewed_under(prefix, sets[place], weights, masks))
+    return sets[place], prefix, old
 
 
 def _swapped(held: Any, chosen: Any, old: set[int], new: Weights) -> Any:
@@ -202,8 +208,47 @@ def _swapped(held: Any, chosen: Any, old: set[int], new: Weights) -> Any:
         return changed
     if not isinstance(held, Mapping):
         return held
-    kept = {k: v for k, v in held.items() if not str(k).startswith(("optim", "_optim")) and id(v) not in old}
+    kept = {k: v for k, v in held.items() if not _is_old(k, v, old)}
     return {key: _swapped(part, chosen, old, new) for key, part in kept.items()}
+
+
+def _is_old(key: object, value: Any, old: set[int]) -> bool:
+    """Return whether an entry of a checkpoint belongs to the weights as they were."""
+    return str(key).startswith(("optim", "_optim")) or id(value) in old
+
+
+def left_out(like: str | None) -> list[str]:
+    """Return a sentence that names the entries of a model's file which a file written like it has not.
+
+    Args:
+        like: as :func:`write_like` takes it.
+    """
+    if like is None:
+        return []
+    path, name = split_name(str(like))
+    kind = detect(path).kind
+    found: list[str] = []
+    if kind is Kind.STATE_DICT:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        chosen, _, old = _chosen(held, name)
+        found = list(_dropped(held, chosen, old))
+    elif kind is Kind.MODULE:
+        held = torch.load(path, map_location="cpu", weights_only=False)
+        if not isinstance(held, nn.Module):
+            module = next((part for part in held.values() if isinstance(part, nn.Module)), None)
+            found = [str(key) for key, part in held.items() if part is not module]
+    return [f"what {path} holds of other weights is not in the new file: {listed(found)}"] if found else []
+
+
+def _dropped(held: Any, chosen: Any, old: set[int], before: str = "") -> Iterator[str]:
+    """Yield the names of the entries that :func:`_swapped` leaves out."""
+    if held is chosen or not isinstance(held, Mapping):
+        return
+    for key, part in held.items():
+        if _is_old(key, part, old):
+            yield f"{before}{key}"
+        else:
+            yield from _dropped(part, chosen, old, f"{before}{key}.")
 
 
 def _renewed_under(prefix: str, state: Mapping[str, Any], weights: Weights, masks: Masks) -> Weights:
