@@ -1,22 +1,26 @@
 """How many compressed models were judged on the same rows: each look adds a chance of a false alarm.
 
-Keeps digests only, in the user's cache folder (FAIRGUARD_CACHE names another, ``off`` keeps nothing). Losing it loses a
-count, never a verdict, so that a folder that cannot be written is no error.
+A look is a question (rows, label, groups) and what came of it: the same answers in another file are no second look, and
+two models without a flip between them none at all. Keeps digests only, in the user's cache folder (FAIRGUARD_CACHE
+names another, ``off`` keeps nothing). Losing it loses a count, never a verdict, so that a folder that cannot be written
+is no error.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fairguard.errors import FairguardError
 from fairguard.files import write_text
 from fairguard.report.wording import percent
-from fairguard.verdict import Verdict
+from fairguard.verdict import Verdict, columns_in
 
 USUAL = 0.05
 """Chance of a false alarm that needs no word."""
@@ -28,9 +32,8 @@ MOST = 10_000
 
 def with_runs(verdict: Verdict) -> Verdict:
     """Return the verdict whose record says how many models were judged on its rows, and what that does to alpha."""
-    digests = [verdict.record.get(name, {}).get("sha256") for name in ("data", "pruned")]
     alpha = verdict.policy.alpha
-    levels = levels_on(*digests, alpha=alpha)
+    levels = levels_on(_question(verdict), _answer(verdict), alpha=alpha)
     if levels is None:
         return verdict
     runs, bound = len(levels), false_alarm_bound(levels)
@@ -48,10 +51,34 @@ def with_runs(verdict: Verdict) -> Verdict:
     )
 
 
+def _question(verdict: Verdict) -> str | None:
+    """Return a digest of the rows' file, the label and the groups; ``None`` for rows in memory."""
+    data = verdict.record.get("data", {})
+    if data.get("sha256") is None:
+        return None
+    options = data.get("options", {})
+    return _digest([data["sha256"], options.get("label"), sorted(options.get("groups", ()))])
+
+
+def _answer(verdict: Verdict) -> str | None:
+    """Return a digest of what the pruned model changed, and for whom; ``None`` where it changed nothing.
+
+    Intersections are left out: another policy's are others, and the model is the same.
+    """
+    alone = [row for row in verdict.groups if len(columns_in(row.group, verdict.columns)) == 1]
+    flips = {r.group: (r.n, r.harmful_flips, r.beneficial_flips, r.other_flips) for r in (verdict.overall, *alone)}
+    rates = [f"{row.accuracy.pruned:.9g}" for row in (verdict.overall, *alone)]
+    return _digest([flips, rates]) if any(map(any, (counts[1:] for counts in flips.values()))) else None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def levels_on(data: str | None, pruned: str | None, *, alpha: float) -> list[float] | None:
     """Return the largest alpha that each model was judged at on the rows with digest ``data``, this one included.
 
-    ``None`` where rows or model have no digest (they are in memory), or nothing is to be kept.
+    ``None`` where rows have no digest (they are in memory), nothing changed, or nothing is to be kept.
     """
     folder = _folder()
     if folder is None or data is None or pruned is None:

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from fairguard.history import false_alarm_bound, levels_on
+from fairguard import check
+from fairguard.history import false_alarm_bound, levels_on, with_runs
 
 
 @pytest.fixture
@@ -60,3 +63,43 @@ def test_a_cache_that_is_a_file_is_no_error(tmp_path: Path, monkeypatch: pytest.
 def test_ten_pull_requests_at_five_percent() -> None:
     assert false_alarm_bound([0.05]) == pytest.approx(0.05)
     assert false_alarm_bound([0.05] * 10) == pytest.approx(0.401, abs=0.001)
+
+
+@pytest.fixture
+def judged(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that judges answers of which a share flipped, and says how many looks that makes."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 2000)
+    frame = {"y": y, "z": 1 - y, "sex": rng.choice(["F", "M"], 2000), "race": rng.choice(["A", "B"], 2000)}
+    pd.DataFrame(frame).to_csv("rows.csv", index=False)
+    pd.DataFrame({"prediction": y}).to_csv("dense.csv", index=False)
+
+    def look(
+        seed: int, *, name: str = "pruned.csv", label: str = "y", groups: str = "sex", **how: object
+    ) -> int | None:
+        chosen = np.random.default_rng(seed).random(2000) < 0.05 * (seed > 0)
+        table = pd.DataFrame({"prediction": np.where(chosen, 1 - y, y)})
+        (table.to_csv if name.endswith("csv") else table.to_parquet)(name, index=False)
+        verdict = with_runs(check("dense.csv", name, "rows.csv", label=label, groups=[groups], **how))
+        return verdict.record.get("same_rows", {}).get("models_judged")
+
+    return look
+
+
+def test_the_same_answers_in_another_file_are_no_second_look(judged) -> None:
+    assert [judged(1), judged(1), judged(1, name="again.parquet"), judged(1, intersections=1), judged(2)] == [
+        1,
+        1,
+        1,
+        1,
+        2,
+    ]
+
+
+def test_another_label_or_other_groups_are_another_question(judged) -> None:
+    assert [judged(1), judged(2), judged(3, label="z"), judged(3, groups="race"), judged(3)] == [1, 2, 1, 1, 3]
+
+
+def test_dense_against_itself_is_no_look(judged) -> None:
+    assert [judged(0), judged(1), judged(0)] == [None, 1, None]
