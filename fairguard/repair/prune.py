@@ -35,7 +35,7 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
-from fairguard.repair.methods import LEAST, METHODS, method_named
+from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
 from fairguard.repair.methods.names import HEEDS_REFERENCE, ONE_SHOT
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.preparing import (
@@ -323,6 +323,8 @@ def _by_method(task: Task, work: _Work, plan: Plan, settings: Settings, listener
     task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
     listener.note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
     listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
+    method, brief = method_for(plan.method, task)
+    listener.note(brief)
     found = method(task)
     if round(task.epochs) >= least:
         listener.note(rounded(plan.budget, task.epochs, found.epochs, method=plan.method))

@@ -27,7 +27,7 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks
-from fairguard.repair.methods import LEAST, METHODS, method_named
+from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
 from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
@@ -224,6 +224,8 @@ def _found(task: Task, files: Places, plan: Plan, listener: Listener) -> Frontie
     repairs = len(TRADE_OFFS) if plan.frontier else 1
     task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
     listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
+    method, brief = method_for(plan.work, task)
+    listener.note(brief)
     found = explored(task, method) if plan.frontier else Frontier(method(task), ())
     if round(task.epochs) >= least:
         listener.note(rounded(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # torch: names alone need none
 
     Method = Callable[[Task], Candidate]
 
-__all__ = ["LEAST", "METHODS", "method_named"]
+__all__ = ["LEAST", "METHODS", "method_for", "method_named"]
 
 LEAST = {name: traits.least for name, traits in METHODS.items()}
 """Epochs that a method trains for at least."""
@@ -51,3 +51,12 @@ def method_named(name: str) -> Method:
         raise ConfigError(f"unknown repair method {name!r}.{hint}")
     found: Method = import_module(f"fairguard.repair.methods.{name.replace('-', '_')}").select_and_train
     return found
+
+
+def method_for(name: str, task: Task) -> tuple[Method, list[str]]:
+    """Return the method called ``name`` as the budget of ``task`` allows it, and what the user should know of that."""
+    if name == "ballot":
+        ballot = import_module("fairguard.repair.methods.ballot")
+        if told := ballot.too_short(task):
+            return ballot.briefly, told
+    return method_named(name), []
