@@ -20,7 +20,7 @@ from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.limits import DEFAULT, raised_to
-from fairguard.inputs.loaders import LoaderRows, random_rows
+from fairguard.inputs.loaders import LoaderRows, random_rows, sown
 from fairguard.inputs.models import load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.recorded import RecordedPredictor
@@ -143,7 +143,8 @@ def _open(data: Any, settings: Settings, *, needs_features: bool, find_id: bool 
         for name in ("label", "id", "features", "transform", "classes", "weight", "cluster")
     }
     groups = (*settings.groups, *settings.discover_columns)
-    source = open_data(data, groups=groups, needs_features=needs_features, find_id=find_id, **how)
+    with sown(settings.seed):  # the user's function may choose rows at random
+        source = open_data(data, groups=groups, needs_features=needs_features, find_id=find_id, **how)
     if isinstance(source, LoaderRows):
         source.seed = settings.seed
     return source

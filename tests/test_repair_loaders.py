@@ -151,6 +151,24 @@ def test_a_check_on_random_rows_warns_and_is_repeatable() -> None:
     assert not any("at random" in warning for warning in plain.warnings)
 
 
+@pytest.mark.usefixtures("inside")
+def test_a_function_that_chooses_rows_at_random_chooses_the_same() -> None:
+    """In the next process too, or no run could be gone on with."""
+    Path("chosen.py").write_text(
+        "import random, numpy as np, pandas as pd, torch\n"
+        "def rows():\n"
+        "    table = pd.read_parquet('test.parquet').sample(800, random_state=np.random.randint(1000))\n"
+        "    table = table.iloc[random.sample(range(800), 700)].iloc[torch.randperm(700)[:600].numpy()]\n"
+        "    return table\n"
+    )
+    how = {key: value for key, value in HOW.items() if key not in ("data", "budget")}
+    first = check("dense.pt", "pruned.pt", "chosen.py:rows", **how)
+    for draw in DRAWS.values():
+        draw()
+    assert check("dense.pt", "pruned.pt", "chosen.py:rows", **how).findings == first.findings
+    assert check("dense.pt", "pruned.pt", "chosen.py:rows", seed=1, **how).findings != first.findings
+
+
 def small() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,43 +205,48 @@ class _Chance:
     """The global generators of Python, numpy and torch, as one reading leaves them."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._states: tuple[Any, ...] | None = None
+        self._numpy: Any = np.random.MT19937()
+        self._seed, self._states = seed, cast("tuple[Any, Any] | None", None)
 
     @contextmanager
     def drawn_from(self) -> Iterator[None]:
         """Draw from these generators, and put everybody else's back afterwards."""
-        others = self._exchanged()
+        of_numpy: Any = np.random  # its generator is exchanged: a state would take a hundred times as long
+        others, another = _states(), of_numpy.get_bit_generator()
+        of_numpy.set_bit_generator(self._numpy)
+        if self._states is None:
+            self._sow()
+        else:
+            _restore(self._states)
         try:
             yield
         finally:
             self._states = _states()
+            of_numpy.set_bit_generator(another)
             _restore(others)
 
-    def _exchanged(self) -> tuple[Any, ...]:
-        others = _states()
-        if self._states is not None:
-            _restore(self._states)
-            return others
+    def _sow(self) -> None:
         random.seed(self._seed)
         np.random.seed(self._seed % 2**32)
-        if len(others) > 2:
-            sys.modules["torch"].default_generator.manual_seed(self._seed)
-        return others
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.default_generator.manual_seed(self._seed)
 
 
-def _states() -> tuple[Any, ...]:
-    """Return the states of the generators; torch's only where somebody has loaded it."""
+def sown(seed: int) -> AbstractContextManager[None]:
+    """Return a context in which what the user's code draws is a function of the seed, and nobody else is disturbed."""
+    return _Chance(seed).drawn_from()
+
+
+def _states() -> tuple[Any, Any]:
+    """Return the states of Python's generator and of torch's, where somebody has loaded it."""
     torch = sys.modules.get("torch")
-    found = random.getstate(), np.random.get_state()
-    return found if torch is None else (*found, torch.get_rng_state())
+    return random.getstate(), None if torch is None else torch.get_rng_state()
 
 
-def _restore(states: tuple[Any, ...]) -> None:
+def _restore(states: tuple[Any, Any]) -> None:
     random.setstate(states[0])
-    np.random.set_state(states[1])
-    if len(states) > 2:
-        sys.modules["torch"].set_rng_state(states[2])
+    if states[1] is not None:
+        sys.modules["torch"].set_rng_state(states[1])
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -95,13 +95,20 @@ def divided(
         pair = _tuned_apart(kept, choosing, proving, by_id=by_id)
         sentence = "train and tune from the rows named for each"
         notes += _of_tune(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
+    sentence += _kept_apart(left_out, named, by_chance, who)
+    how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
+    return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
+
+
+def _kept_apart(left_out: int, named: int, by_chance: int, who: str) -> str:
+    """Return what a report says of training rows that are among the rows to verify on too, or equal one of them."""
+    sentence = ""
     if left_out:
         whose = "that are also" if named < left_out else "whose " + who + " is also"
         sentence += f", without {left_out:,} {whose} among the rows to verify on"
     if by_chance:
         sentence += f"; {by_chance:,} that equal one of those only by chance stay"
-    how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
-    return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
+    return sentence
 
 
 def _opened_like(source: Source, data: Any, settings: Settings) -> Source:
