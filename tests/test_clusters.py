@@ -2,11 +2,14 @@
 
 import re
 from datetime import date
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fairguard.acceptance import with_acceptance
+from fairguard.cli import run
 from fairguard.config import Accepted
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.clusters import judge_clustered
@@ -244,6 +247,24 @@ def test_what_a_heavy_row_outweighs_is_told_as_that() -> None:
         "one row has nearly all the weight of the group, or of all others: trim the weights"
     }
     assert "untested" not in render(verdict)
+
+
+def test_the_command_says_what_to_do_about_a_heavy_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = one_sided(1e6)
+    rows = pd.DataFrame({"id": range(6000), "y": 1, "group": data["group"], "w": data["weight"]})
+    rows.loc[::2, "y"] = 0
+    rows.to_csv("rows.csv", index=False)
+    for name, right in (("dense", data["dense"]), ("pruned", data["pruned"])):
+        rows.assign(prediction=np.where(right == 1, rows["y"], 1 - rows["y"]))[["id", "prediction"]].to_csv(
+            f"{name}.csv", index=False
+        )
+    words = "check dense.csv pruned.csv --data rows.csv --label y --group group --id id --weight w --metric accuracy"
+    assert run(words.split()) == 3
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last == "next: trim the weights, or split the clusters, that outweigh 2 findings; then check again"
 
 
 def test_a_large_group_of_one_cluster_forbids_an_all_clear_and_a_small_one_does_not() -> None:

@@ -115,6 +115,9 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
         from fairguard.judge.needed import needed_of
         from fairguard.report.wording import finding_name
 
+        outweighed = sum(finding.dominated for finding in verdict.findings)
+        if outweighed:
+            return f"trim the weights, or split the clusters, that outweigh {outweighed} findings; then check again"
         needed, more = needed_of(verdict), "more rows"
         if (last := needed.slowest) is not None:
             those = "most open findings" if needed.near or needed.few else "the open findings"
