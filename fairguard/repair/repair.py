@@ -302,6 +302,15 @@ def _bought(proof: Proof) -> list[str]:
     ]
 
 
+def _of_dense(proof: Proof, task: Task, settings: Settings) -> list[str]:
+    """Return what dense's own answers to the rows to learn from and to prove on tell, a sentence each."""
+    notes = []
+    if settings.weight is None:  # or the shares would not be of the same thing
+        notes += _by_heart(task, proof.before) if proof.result is not Result.REPAIRED else []
+        notes += strange(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
+    return [*notes, *_bought(proof)]
+
+
 def _proven(
     found: Frontier,
     task: Task,
@@ -318,11 +327,7 @@ def _proven(
     how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
     how["named"] = files.output
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
-    like_for_like = proof.result is not Result.REPAIRED and settings.weight is None
-    notes = _by_heart(task, proof.before) if like_for_like else []
-    if settings.weight is None:
-        notes += strange(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
-    notes += _bought(proof)
+    notes = _of_dense(proof, task, settings)
     exported = None
     written = proof.result is not Result.NOT_REPAIRED or plan.keep_best
     notes += left_out(files.like) if written or plan.frontier else []
