@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_repair import HOW
 from torch import nn
 
 from fairguard.cli import run
@@ -16,15 +17,6 @@ from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
 
 State = dict[str, torch.Tensor]
-HOW: dict[str, Any] = {
-    "train": "train.parquet",
-    "data": "test.parquet",
-    "label": "digit",
-    "groups": ("class",),
-    "model": digits.build,
-    "margin": 0.1,
-    "device": "cpu",
-}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_repair import HOW
 from test_repair_report import judged, report_of
 from torch import nn
 
@@ -27,15 +28,6 @@ from fairguard.repair.report import RepairReport
 from fairguard.repair.starting import left_dense
 from fairguard.verdict import Verdict
 
-HOW: dict[str, Any] = {
-    "train": "train.parquet",
-    "data": "test.parquet",
-    "label": "digit",
-    "groups": ("class",),
-    "model": digits.build,
-    "margin": 0.1,
-    "device": "cpu",
-}
 TYPED = ["--train", "train.parquet", "--budget", "1epochs"]
 
 

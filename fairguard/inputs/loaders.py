@@ -60,7 +60,8 @@ class LoaderRows:
         self.columns = tuple(group.column for group in self._layout.groups)
         self.labelled: bool = y is not None
         self.classes = tuple(classes) if classes else None
-        self.record = DataRecord(path=name, kind="callable")
+        named = {"id": self._layout.id} if self._layout.id is not None else {}
+        self.record = DataRecord(path=name, kind="callable", options=named)
         self._levels = {g.column: Levels(g) for g in self._layout.groups if not self._layout.is_label(g, list(found))}
         self._highest_class = -1
         self.id_count: IdCount | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ def fetched(x: Any, batches: Tensor | Sequence[Tensor], device: torch.device) ->
             here = index.to(device)
             yield here, picked(x, here)
         return
-    stream, ahead = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
+    stream, ahead = _copying(device), None
     for index in batches:
         rows = mapped(picked(x, index), Tensor.pin_memory)
         with torch.cuda.stream(stream):
@@ -168,6 +169,12 @@ def fetched(x: Any, batches: Tensor | Sequence[Tensor], device: torch.device) ->
 def picked(x: Any, index: Tensor) -> Any:
     """Return the rows of ``x`` at ``index``."""
     return mapped(x, lambda t: t.index_select(0, index))
+
+
+@cache
+def _copying(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream on which rows are copied to a device: a new one each time would keep memory of its own."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _used_here(tensor: Tensor, device: torch.device) -> Tensor:

@@ -164,8 +164,9 @@ def _sides(strata: IntArray, shares: NDArray[Any], rng: np.random.Generator) -> 
     """Return the side of each unit, shape (u,): every stratum divided by ``shares`` as its size allows."""
     side = np.empty(len(strata), dtype=np.int64)
     edges = np.cumsum(shares)[:-1]
-    for stratum in np.unique(strata):
-        at = rng.permutation(np.flatnonzero(strata == stratum))
+    sizes = np.unique(strata, return_counts=True)[1]
+    for of_stratum in np.split(np.argsort(strata, kind="stable"), np.cumsum(sizes)[:-1]):
+        at = rng.permutation(of_stratum)
         # A random offset decides where the remainder of a small stratum goes; equal spacing does the rest.
         place = (np.arange(len(at)) + rng.random()) / len(at)
         side[at] = np.searchsorted(edges, place, side="right")
