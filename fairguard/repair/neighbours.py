@@ -52,7 +52,7 @@ class Neighbours:
 def neighbours_of(task: Task) -> Neighbours | None:
     """Return the training rows with their neighbours; ``None`` where a row's features are no list of entries."""
     rows, cells = task.train, task.cells[0]
-    if any(t.dim() != DIMENSIONS for t in tensors_of(rows.x)):
+    if not is_list(rows.x):
         return None
     generator = torch.Generator().manual_seed(task.options.seed)
     x = rows.x if fits(rows.x, next(tensors_of(rows.x)).device, copies=3) else mapped(rows.x, Tensor.cpu)
@@ -65,6 +65,11 @@ def neighbours_of(task: Task) -> Neighbours | None:
         cells.twice(len(rows)) if cells else None,
         Answers(torch.cat([a.logits for a in answers]), torch.cat([a.hits for a in answers])),
     )
+
+
+def is_list(x: Any) -> bool:
+    """Return whether each row's features are lists of entries, as of tables and tokens."""
+    return all(t.dim() == DIMENSIONS for t in tensors_of(x))
 
 
 def trust(n_classes: int) -> float:
