@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 LOG_WIDTH = 160
 """Width of a report that no terminal bounds."""
-EVERY = 60.0
-"""Seconds between two lines of progress where there is no terminal."""
+EVERY, FIRST = 60.0, 10.0
+"""Seconds between two lines of progress where there is no terminal, and before the first one."""
 
 
 def screen(*, to_file: bool = False) -> dict[str, Any]:
@@ -61,15 +61,15 @@ def epochs_shown(*, quiet: bool = False, every: float = EVERY) -> Callable[[Stat
 
     terminal = sys.stderr.isatty()
     began = last = monotonic()
-    done = 0
+    done, wait = 0, min(FIRST, every)
 
     def tell(status: Status) -> None:
-        nonlocal done, last
+        nonlocal done, last, wait
         done += 1  # an epoch; the first ones after --resume are those of this process
         now = monotonic()
-        if not terminal and now - last < every:
+        if not terminal and now - last < wait:
             return
-        last = now
+        last, wait = now, every
         left = (now - began) / done * (status.epochs - status.epoch + status.later)
         worst = f"{status.worst} {points(status.excess)} points" if status.worst else "no groups"
         parts = (
