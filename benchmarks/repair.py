@@ -77,7 +77,7 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 OTHERWISE = {"cifar10-16epochs": "16epochs", "compas-4x": "4x", "utkface-4x": "4x"}
 OTHERWISE |= {"law_school-2epochs": "2epochs", "utkface-3epochs": "3epochs", "cifar10-2epochs": "2epochs"}
 """Data sets repaired once more, with another budget than repair's own: a larger one is what a failed repair advises, a
-tiny one is what somebody has who cannot wait (PRUNED's mask is kept then)."""
+tiny one is what somebody has who cannot wait (PRUNED's mask is kept then, if it was fine-tuned)."""
 BUDGETS = {"cifar10-tune": "16epochs", PUBLISHED: "10epochs", "tweets": "8epochs", **OTHERWISE}
 """Where repair's own default of up to 60 epochs is not used; but for those it takes too long on a CPU."""
 KEPT = "-keep-mask"
@@ -282,7 +282,7 @@ def write_table() -> None:
         "rows: CIFAR-10 with 16 epochs (less accurate, as fair); UTKFace's gender with `--budget 4x`, which a failed",
         "repair advises and one of it had failed (on rows to develop on, two seeds, that budget was no fairer: chance",
         "has a part in it); COMPAS with that too, which makes it more like dense and less accurate; and three with a",
-        "tiny budget, `...-2epochs` and `...-3epochs`, under which PRUNED's mask is kept and what fine-tuning gave it.",
+        "tiny budget, `...-2epochs` and `...-3epochs`, under which a fine-tuned PRUNED keeps its mask.",
         f"`{PUBLISHED}` is a network of 91.7 % that others trained (pytorch_resnet_cifar10), pruned at 50 to 80 % and",
         "repaired in 10 epochs with 20,000 of its training images; the verdict is on 5,000 test images, the same for",
         "all seeds. They were repaired again since scores learn slower at mild sparsities, and their plain",

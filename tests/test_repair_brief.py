@@ -11,7 +11,8 @@ from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot, method_for, method_named
 from fairguard.repair.objectives import plain
 from fairguard.repair.repair import repair
-from fairguard.repair.task import Task, copied
+from fairguard.repair.rows import shuffled
+from fairguard.repair.task import Task
 from fairguard.repair.training import train
 
 STEPS = 1200 // 64
@@ -31,8 +32,8 @@ def test_the_budget_decides_whether_a_mask_is_learned(task: Task) -> None:
     method, told = method_for("ballot", few)
     assert method is ballot.briefly
     assert told == [
-        f"{3 * STEPS} steps of training are too few for a mask to be learned, so the mask it has is kept: --budget "
-        "22epochs lets it learn"
+        f"{3 * STEPS} steps of training are too few for a mask to be learned, so pruned's own mask is kept and its "
+        "weights are trained on: --budget 22epochs lets it learn"
     ]
     assert method_for("ballot", many) == (ballot.select_and_train, [])
     assert method_for("ceag", few) == (method_named("ceag"), [])
@@ -53,10 +54,25 @@ def test_the_report_says_that_the_mask_is_kept(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = trained(small_net(), on := rows(3000, 0))
     torch.save(net, tmp_path / "dense.pt")
-    net.load_state_dict(masks_at(net, 0.8).on(copied(net.state_dict())))
-    torch.save(net, tmp_path / "pruned.pt")
+    masks = masks_at(net, 0.8)
+    masks.enforcer(net)()
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for index in shuffled(len(on), 64, seed=0, epoch=0):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(on.x[index]), on.y[index]).backward()
+        optimiser.step()
+        masks.enforcer(net)()
+    torch.save(net.eval(), tmp_path / "pruned.pt")
     given = (on.x.numpy(), on.y.numpy(), {"g": on.codes[:, 0].numpy()})
     files = [tmp_path / name for name in ("dense.pt", "pruned.pt", "fair.pt")]
     report = repair(*files, data=given, budget="3epochs", keep_best=True, trust=True)
     assert "too few for a mask to be learned" in " ".join(report.notes)
     assert report.moved == 0
+
+
+def test_without_fine_tuning_the_mask_is_learned_however_short_the_training(task: Task) -> None:
+    """Nothing could be lost, and dense's largest weights may be a mask under which nothing can be learned."""
+    few = replace(task, epochs=2.4, pruned=task.masks.on(task.dense))
+    assert method_for("ballot", few) == (ballot.select_and_train, [])
+    images = replace(few, train=replace(few.train, x=few.train.x[:, :, None, None]))
+    assert not ballot.too_short(images)

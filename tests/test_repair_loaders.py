@@ -200,7 +200,7 @@ def two_classes() -> tuple[nn.Module, nn.Module]:
 
 
 @pytest.mark.parametrize("door", ["repair", "prune"])
-def test_rows_that_dense_does_not_know_say_nothing_of_labels(
+def test_rows_that_dense_does_not_know_are_told(
     door: str, two_classes: tuple[nn.Module, nn.Module], tmp_path: Path
 ) -> None:
     dense, pruned = two_classes
@@ -212,4 +212,17 @@ def test_rows_that_dense_does_not_know_say_nothing_of_labels(
         else:
             notes = prune(dense, tmp_path / "out.pt", method="magnitude", sparsity=0.5, **how).notes
         assert any("are not as dense knows them" in note for note in notes) is told
-        assert not any("decides as if a label" in note for note in notes)
+
+
+def test_labels_of_the_verify_rows_change_nothing_of_what_is_written(
+    two_classes: tuple[nn.Module, nn.Module], tmp_path: Path
+) -> None:
+    dense, pruned = two_classes
+    train, verify = people(3000, 1, shift=0.6), people(2000, 2)
+    other = (verify[0], np.roll(verify[1], 1), *verify[2:])
+    how = {"groups": ("group",), "budget": "1epochs", "margin": 0.001, "device": "cpu", "keep_best": True}
+    found = []
+    for place, rows in enumerate((verify, other)):
+        repair(dense, pruned, tmp_path / f"{place}.pt", method="keep-mask", train=train, data=rows, **how)
+        found.append(torch.load(tmp_path / f"{place}.pt", weights_only=True))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

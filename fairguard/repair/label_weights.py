@@ -108,5 +108,5 @@ def foreign(taught: tuple[float, int], unseen: tuple[float, int]) -> list[str]:
     return [
         f"dense is right on {percent(taught[0])} of the rows to train on and on {percent(unseen[0])} of those to "
         "verify on: the former are not as dense knows them (a loader that crops or normalises otherwise?), so what is "
-        "learned there may not hold; labels count alike in training"
+        "learned there, of labels too, may not hold"
     ]

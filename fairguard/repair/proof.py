@@ -134,18 +134,6 @@ def worsened(before: Verdict, after: Verdict, change: Verdict) -> tuple[str, ...
     )
 
 
-def knowing(task: Task, dense: Predictor, rows: Source, settings: Settings) -> Task:
-    """Return the task, labels counting alike in it where dense does not know the rows to train on.
-
-    Asks dense alone, and only where labels seem to count unlike: otherwise the verify rows stay unseen.
-    """
-    if task.label_weights is None:
-        return task
-    table = count(dense, dense, rows, settings=settings).comparison.counts
-    right = float(table.counts[table.dense == table.y].sum() / table.n)
-    return replace(task, label_weights=None) if strange(task, (right, table.n)) else task
-
-
 def strange(task: Task, unseen: tuple[float, int]) -> list[str]:
     """Return a sentence if dense is right far less often on the rows to train on than on so many unseen ones."""
     return foreign((float(task.before[0].hits[:, 0].mean()), len(task.train)), unseen)

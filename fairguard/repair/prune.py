@@ -47,7 +47,7 @@ from fairguard.repair.preparing import (
     task_for,
     unconstrained,
 )
-from fairguard.repair.proof import knowing, strange
+from fairguard.repair.proof import strange
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.publishing import cpu_copy, nothing_to_resume, outputs
 from fairguard.repair.starting import left_dense, masked, starting_masks
@@ -162,7 +162,6 @@ def _pruned(
             need_groups(plan.only, parts)
             stack.enter_context(repeatable(settings.seed))
             task = replace(_task(work, parts, settings, plan), tell=listener)
-            task = knowing(task, work.model, parts.verify, settings)
         purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
         folder = None if task is None else files.journal
         idle = [] if task is None else nothing_to_resume(files, resume=plan.resume)
@@ -224,8 +223,7 @@ class _Work:
     """What is to be pruned, and on what.
 
     Attributes:
-        model: dense, as it was opened.
-        net: a float copy of its network, with its weights.
+        net: a float copy of dense's network, with dense's weights.
         masks: where to start from: its largest weights at the sparsity asked for.
         start: its state dict under these masks.
         parts: rows to train, tune and verify on; ``None`` where the method needs none.
@@ -233,7 +231,6 @@ class _Work:
         classes: names of the model's classes, where there are rows.
     """
 
-    model: Predictor
     net: nn.Module
     masks: Masks
     start: Weights
@@ -257,7 +254,7 @@ def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named
     parts, rows, classes = _rows(model, settings, plan, **named)
     if plan.export is not None and rows is None:
         raise ConfigError("--export onnx traces the network on a few rows: name some with --data.")
-    work = _Work(model, net, masks, start, parts, rows, classes)
+    work = _Work(net, masks, start, parts, rows, classes)
     if plan.export is not None:  # what cannot be exported is found out now too
         with tempfile.TemporaryDirectory() as folder:
             _export(work, start, Path(folder) / "rehearsal.onnx")

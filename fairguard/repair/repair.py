@@ -40,7 +40,7 @@ from fairguard.repair.preparing import (
     task_for,
     unconstrained,
 )
-from fairguard.repair.proof import Proof, knowing, prove, strange
+from fairguard.repair.proof import Proof, prove, strange
 from fairguard.repair.publishing import (
     differing,
     nothing_to_resume,
@@ -187,7 +187,6 @@ def repair(
         listener = Listener(tell)
         with repeatable(settings.seed), ExitStack() as stack:
             task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
-            task = knowing(task, models[0], parts.verify, settings)
             purpose = _purpose(files, plan, task, settings)
             idle = nothing_to_resume(files, resume=plan.resume)
             journal = stack.enter_context(Journal(files.journal, purpose=purpose, resume=plan.resume))
