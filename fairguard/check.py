@@ -35,7 +35,7 @@ from fairguard.judge.slices import discover
 from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
 from fairguard.provenance import record_of
-from fairguard.ranks import Ranks
+from fairguard.ranks import ALONE, Ranks
 from fairguard.suspicions import id_warnings
 from fairguard.verdict import ModelInfo, Noise, Verdict
 
@@ -61,6 +61,7 @@ def check(
     *,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
     **options: Any,
 ) -> Verdict:
     """Return the verdict on whether ``pruned`` is as fair as ``dense`` on the rows of ``data``.
@@ -72,6 +73,7 @@ def check(
             default: the ``data`` of the settings.
         settings: options as a configuration file gives them.
         progress: called as rows are done.
+        ranks: the processes that share the rows, each of which has to call this; default: this one has all.
         **options: single options, stronger than ``settings``: ``label``, ``groups``, ``model``, ``margin``, ...
 
     Raises:
@@ -81,11 +83,12 @@ def check(
     with modes_kept(dense, pruned):
         models = open_models(dense, pruned, settings)
         source = open_source(data if data is not None else settings.data, settings, models=models)
-        written = settings.flips if Ranks.here().first else None
+        written = settings.flips if ranks.first else None
         with FlipsFile.collecting(written, source) as flips:
             seeds = [open_models(dense, seed, settings)[1] for seed in settings.seeds]
             sink = flips if settings.flips is not None else None
-            counted = count(*models, source, settings=settings, seeds=seeds, flips=sink, progress=progress)
+            how: dict[str, Any] = {"seeds": seeds, "flips": sink, "progress": progress, "ranks": ranks}
+            counted = count(*models, source, settings=settings, **how)
             verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
             flips.write(verdict, counted.comparison.margins)
     return verdict
@@ -160,6 +163,7 @@ def count(
     flips: FlipSink | None = None,
     progress: Progress | None = None,
     stand_in: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Counted:
     """Return the counts of one pass of both models over the rows, found comparable first.
 
@@ -177,6 +181,7 @@ def count(
         seeds=seeds,
         flips=flips,
         progress=_total(progress, source),
+        ranks=ranks,
     )
     warnings = (
         *ready.warnings,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from fairguard.decisions import Rule, check_finite, classes_of, confidences_of, margins_of
 from fairguard.errors import DataError, ModelError
 from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source
 from fairguard.judge.counts import CountTable, merge_all
 from fairguard.judge.responsibility import identified_exemplars
 from fairguard.judge.scatter import CLUSTER, WEIGHT
-from fairguard.ranks import Ranks
+from fairguard.ranks import ALONE, Ranks
 
 IntArray = NDArray[np.int64]
 Progress = Callable[[int], None]
@@ -42,6 +44,8 @@ class Flips:
     margin_bin: IntArray
     confirmed: NDArray[np.bool_] | None = None
     """Whether most of the seeds get the row wrong too; ``None`` without seeds."""
+    rows: IntArray | None = None
+    """Their numbers in the source."""
 
 
 class FlipSink(Protocol):
@@ -94,31 +98,92 @@ def compare(
     seeds: Sequence[Predictor] = (),
     flips: FlipSink | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Comparison:
     """Return the counts of one pass of both models over all rows of ``source``, in its order.
 
     With ``seeds``, five or more models pruned like ``pruned`` from other seeds, harmful flips are confirmed by them.
-    Under ``torchrun`` each process answers its share of the batches, and all return the counts of all.
+    Where ``ranks`` are several, each process answers its share of the batches, and all return the counts of all; the
+    first one alone hands on the flips.
     """
-    ranks = Ranks.here()
     kept = _Kept() if ranks.size > 1 and flips is not None else flips
+    models = (dense, pruned, *seeds)
 
-    def answered() -> tuple[Comparison | None, list[Flips]]:
-        models = (dense, pruned, *seeds)
+    def answered() -> _Share:
+        read = _Read()
         roles = ("dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds))))
         tally = _Tally(plan, source, tuple(map(_name, models, roles)), kept, confirmed=0 if seeds else None)
         for batch, mine in ranks.shared(source.batches(batch_size)):
+            if ranks.size > 1:
+                read.note(batch)
             if mine:
                 tally.add(batch, [model.scores(batch) for model in models])
             if progress is not None:
                 progress(len(batch))
-        return tally.comparison(), kept.flips if isinstance(kept, _Kept) else []
+        return _Share(tally.comparison(), read, [_asked_bits(model) for model in models])
 
     shares = ranks.gathered(answered)
-    for found in (found for _, theirs in shares for found in theirs):
-        if flips is not None:
+    _require_same_rows([share.read for share in shares])
+    for model, bits in zip(models * len(shares), (bits for share in shares for bits in share.asked), strict=True):
+        if isinstance(model, RecordedPredictor):
+            model.also_asked(bits)
+    if flips is not None and isinstance(kept, _Kept):
+        for found in _in_order([part for theirs in ranks.at_first(kept.flips) for part in theirs]):
             flips.add(found)
-    return _merged([comparison for comparison, _ in shares if comparison is not None])
+    return _merged([share.comparison for share in shares if share.comparison is not None])
+
+
+@dataclass
+class _Read:
+    """All rows that a process has read, whether it answered them or not: how many, and a digest of them."""
+
+    rows: int = 0
+    digest: int = 0
+
+    def note(self, batch: Batch) -> None:
+        if not self.rows:
+            self.digest = zlib.crc32("\n".join(map(str, batch.ids.tolist())).encode())
+        for part in (batch.y, batch.codes):
+            if part is not None:
+                self.digest = zlib.crc32(np.ascontiguousarray(part).data, self.digest)
+        self.rows += len(batch)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one process found, what it read for it, and which recorded answers it asked for."""
+
+    comparison: Comparison | None
+    read: _Read
+    asked: list[NDArray[np.uint8]]
+
+
+def _asked_bits(model: Predictor) -> NDArray[np.uint8]:
+    return model.asked_bits if isinstance(model, RecordedPredictor) else np.empty(0, dtype=np.uint8)
+
+
+def _require_same_rows(read: Sequence[_Read]) -> None:
+    """Raise :class:`DataError` if processes that are to share the rows were given different ones."""
+    other = next((number for number, each in enumerate(read) if each != read[0]), None)
+    if other is not None:
+        raise DataError(
+            f"the processes do not read the same rows: process 0 reads {read[0].rows:,}, process {other} reads "
+            f"{read[other].rows:,}{'' if read[other].rows != read[0].rows else ' others'}. fairguard shares them out "
+            f"itself: let your code give every process all rows, in one order, whatever RANK says."
+        )
+
+
+def _in_order(parts: Sequence[Flips]) -> Iterator[Flips]:
+    """Yield the flips of several processes in the order of their rows, a chunk at a time."""
+    if not parts:
+        return
+    whole = {each.name: [getattr(part, each.name) for part in parts] for each in fields(Flips)}
+    joined: dict[str, Any] = {name: np.concatenate(found) for name, found in whole.items() if found[0] is not None}
+    order = np.argsort(joined["rows"], kind="stable")
+    for start in range(0, len(order), CHUNK):
+        at = order[start : start + CHUNK]
+        chosen: dict[str, Any] = {name: joined[name][at] if name in joined else None for name in whole}
+        yield Flips(**chosen)
 
 
 def _merged(parts: Sequence[Comparison]) -> Comparison:
@@ -298,13 +363,14 @@ class _Tally:
         at = np.flatnonzero(answers[0] != answers[1])
         self.ties += int((margins_of(scores[1][at], self.plan.rules[1]) == 0).sum())
         confirmed = self._confirmed([part[at] for part in answers], None if y is None else y[at])
+        rows = np.concatenate([np.arange(batch.start, batch.row(len(batch))) for batch in batches])[at]
         if self.flips is None or not len(at):
             return
         ids = np.concatenate([batch.ids for batch in batches])[at]
         labels = None if y is None else y[at]
         sure = [confidences_of(scores[i][at], self.plan.rules[i]) for i in (0, 1)]
         self.flips.add(
-            Flips(ids, codes[at], labels, answers[0][at], answers[1][at], sure[0], sure[1], bins[at], confirmed)
+            Flips(ids, codes[at], labels, answers[0][at], answers[1][at], sure[0], sure[1], bins[at], confirmed, rows)
         )
 
     def _confirmed(self, answers: list[IntArray], y: IntArray | None) -> NDArray[np.bool_] | None:

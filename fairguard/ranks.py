@@ -1,7 +1,8 @@
 """Several processes that share the rows of one check, as ``torchrun`` starts them, on one machine or on many.
 
 Every process reads all rows and asks its models about every so many-th batch; the counts of all come to all, so that
-each reaches the same verdict. Only the first one shows it. Knows no model and no statistics.
+each reaches the same verdict. Only the first one shows it. The command ``fairguard check`` alone shares rows so: who
+calls ``check()`` in a script of several processes may do it in one of them. Knows no model and no statistics.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Ranks:
 
     @classmethod
     def here(cls) -> Ranks:
-        """Return what torchrun says that this process is."""
+        """Return what torchrun says that this process is; what a shell or another launcher says is no word of it."""
+        if not all(os.environ.get(name) for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR")):
+            return cls()
         rank, size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
         return cls(int(rank), int(size)) if rank.isdigit() and size.isdigit() and int(size) > 1 else cls()
 
@@ -55,10 +58,7 @@ class Ranks:
         """
         if self.size == 1:
             return [work()]
-        import torch.distributed as together
-
-        if not together.is_initialized():
-            together.init_process_group("gloo", timeout=PATIENCE)
+        together = _together()
         mine: T | FairguardError
         try:
             mine = work()
@@ -70,3 +70,24 @@ class Ranks:
             if isinstance(found, FairguardError):
                 raise found
         return everywhere
+
+    def at_first(self, mine: T) -> list[T]:
+        """Return in the first process what all of them hand over, by rank; in the others nothing."""
+        if self.size == 1:
+            return [mine]
+        everywhere: list[Any] | None = [None] * self.size if self.first else None
+        _together().gather_object(mine, everywhere)
+        return everywhere or []
+
+
+ALONE = Ranks()
+"""The one process that shares with nobody."""
+
+
+def _together() -> Any:
+    """Return torch's way of talking among the processes, ready to be used."""
+    import torch.distributed as together
+
+    if not together.is_initialized():
+        together.init_process_group("gloo", timeout=PATIENCE)
+    return together

@@ -60,9 +60,10 @@ def command(
     from fairguard.check import check  # torch loads here
     from fairguard.history import with_runs
 
-    with progress_bar("rows", quiet=quiet or not Ranks.here().first) as progress:
-        verdict = check(dense, pruned, settings=settings, progress=progress)
-    if not Ranks.here().first:  # the first process shows what all of them have found
+    ranks = Ranks.here()
+    with progress_bar("rows", quiet=quiet or not ranks.first) as progress:
+        verdict = check(dense, pruned, settings=settings, progress=progress, ranks=ranks)
+    if not ranks.first:  # the first process shows what all of them have found
         return CODES[verdict.outcome]
     verdict = with_runs(verdict)
     _show(verdict, settings, _next_step(verdict, dense, pruned, settings), verbose=verbose, quiet=quiet)

@@ -48,6 +48,15 @@ class RecordedPredictor:
         return int(self._asked.sum())
 
     @property
+    def asked_bits(self) -> NDArray[np.uint8]:
+        """Return which answers were asked for so far, eight to a byte."""
+        return np.packbits(self._asked)
+
+    def also_asked(self, bits: NDArray[np.uint8]) -> None:
+        """Note what another process asked these answers for, as its :attr:`asked_bits` say."""
+        self._asked[:] |= np.unpackbits(bits, count=len(self._asked)).astype(bool)
+
+    @property
     def rows(self) -> int | None:
         """Return how many rows the data must have; ``None`` where ids say which answer is for which row."""
         return len(self.values) if self.ids is None else None
