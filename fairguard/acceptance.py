@@ -7,6 +7,7 @@ from datetime import date
 
 from fairguard.config import Accepted
 from fairguard.errors import did_you_mean
+from fairguard.inputs.limits import group_meant
 from fairguard.verdict import Finding, Outcome, Verdict
 
 
@@ -20,8 +21,10 @@ def with_acceptance(verdict: Verdict, accept: Sequence[Accepted], *, today: date
     """
     if not accept:
         return verdict
+    groups = list(dict.fromkeys(finding.group for finding in verdict.findings))
+    accept = [entry.model_copy(update={"group": group_meant(entry.group, groups)}) for entry in accept]
     findings = tuple(_marked(finding, accept, today) for finding in verdict.findings)
-    lines = dict.fromkeys((*verdict.warnings, *_unknown(verdict, accept)))
+    lines = dict.fromkeys((*verdict.warnings, *_unknown(accept, groups)))
     changed = verdict.model_copy(update={"findings": findings, "warnings": tuple(lines)})
     known = sum(finding.accepted is not None for finding in findings)
     if not known or changed.regressed or verdict.outcome is not Outcome.REGRESSED:
@@ -48,8 +51,7 @@ def _outcome(verdict: Verdict) -> Outcome:
     return Outcome.INCONCLUSIVE if shaky else Outcome.PRESERVED
 
 
-def _unknown(verdict: Verdict, accept: Sequence[Accepted]) -> list[str]:
-    groups = list(dict.fromkeys(finding.group for finding in verdict.findings))
+def _unknown(accept: Sequence[Accepted], groups: Sequence[str]) -> list[str]:
     return [
         f"accept names {entry.group!r}, which is no group of this check.{did_you_mean(entry.group, groups)}"
         for entry in accept

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError
-from fairguard.inputs.limits import clean
+from fairguard.inputs.limits import clean, text_behind
 from fairguard.inputs.rows import MISSING
 
 IntArray = NDArray[np.int64]
@@ -97,11 +97,17 @@ def parse_groups(groups: str | Iterable[str]) -> tuple[GroupSpec, ...]:
 
 def name_of(value: Any) -> str:
     """Return the name of one value: ``True``, ``3`` (also for 3.0), text that can be shown; no value: ``(missing)``."""
+    text = text_of(value)
+    return text if text == MISSING else clean(text)
+
+
+def text_of(value: Any) -> str:
+    """Return the text of one value as it stands; no value: ``(missing)``."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:.7g}"
-    return clean(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def arrow(values: Any, *, what: str) -> Column:
@@ -136,6 +142,7 @@ class Levels:
         """Start without any group."""
         self.spec = spec
         self.names: list[str] = []
+        self._texts: dict[str, str] = {}
         self._codes: dict[str, int] = {}
 
     def encode(self, column: Column) -> IntArray:
@@ -149,7 +156,7 @@ class Levels:
 
     def settle(self) -> None:
         """Sort the names found so far: bins and numbers by size, text by alphabet, ``(missing)`` last."""
-        order = self.spec.bins if self.spec.edges else sorted_names(self.names)
+        order = self.spec.bins if self.spec.edges else sorted_names(self.names, self._texts)
         found = [name for name in (*order, MISSING) if name in self._codes]
         self.names = list(dict.fromkeys(found))
         self._codes = {name: code for code, name in enumerate(self.names)}
@@ -162,15 +169,15 @@ class Levels:
                 f"name a column with at least two."
             )
 
-    def _parts(self, column: Column) -> Iterable[tuple[IntArray, Callable[[int], str], int]]:
-        """Yield places, the name at a place and the number of places (of which the last may be -1: missing)."""
+    def _parts(self, column: Column) -> Iterable[tuple[IntArray, Callable[[int], tuple[str, str]], int]]:
+        """Yield places, name and text at a place and the number of places (of which the last may be -1: missing)."""
         if self.spec.edges:
             yield from self._binned(column)
             return
         for places, values in distinct(column):
             yield places, partial(_name_at, values), len(values)
 
-    def _binned(self, column: Column) -> Iterable[tuple[IntArray, Callable[[int], str], int]]:
+    def _binned(self, column: Column) -> Iterable[tuple[IntArray, Callable[[int], tuple[str, str]], int]]:
         if not is_number(column.type):
             raise DataError(
                 f"group {self.spec.column!r} holds {column.type}, and bins need numbers; leave the bins out."
@@ -179,17 +186,18 @@ class Levels:
         values = numbers(column)
         places = np.searchsorted(np.array(self.spec.edges), values, side="right").astype(np.int64)
         places[np.isnan(values)] = -1
-        yield places, bins.__getitem__, len(bins)
+        yield places, lambda place: (bins[place], bins[place]), len(bins)
 
-    def _encode(self, places: IntArray, name: Callable[[int], str], size: int, column: Column) -> IntArray:
+    def _encode(self, places: IntArray, named: Callable[[int], tuple[str, str]], size: int, column: Column) -> IntArray:
         used = np.flatnonzero(np.bincount(places + 1, minlength=size + 1)) - 1
         self._bound(len(used), column)
         codes = np.full(size + 1, -1, dtype=np.int64)
         for at in used:
-            found = MISSING if at < 0 else name(int(at))
+            found, text = (MISSING, MISSING) if at < 0 else named(int(at))
             if found not in self._codes:
                 self._codes[found] = len(self.names)
                 self.names.append(found)
+                self._texts[found] = text
             codes[at + 1] = self._codes[found]
         self._bound(len(self.names), column)
         return codes[places + 1]
@@ -205,13 +213,15 @@ class Levels:
             raise DataError(f"group {name!r} holds more than {MAX_NAMES} different values; name a column of groups.")
 
 
-def _name_at(values: Any, place: int) -> str:
-    """Return the name of a value, in quotes where it would be taken for something else."""
+def _name_at(values: Any, place: int) -> tuple[str, str]:
+    """Return the name of a value, in quotes where it would be taken for something else, and what it is sorted by."""
     value = values[place].as_py()
     name = name_of(value)
     quoted = len(name) > 1 and name[0] == name[-1] == '"'
     unclear = name == value == MISSING or name != name.strip() or _LIKE_TWO.search(name) or quoted
-    return f'"{name}"' if unclear and (name == value or not quoted) else name
+    if unclear and (name == value or not quoted):
+        return f'"{name}"', f'"{name}"'
+    return name, text_of(value)
 
 
 def look_alike(names: Iterable[str]) -> tuple[str, str] | None:
@@ -224,13 +234,19 @@ def look_alike(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def sorted_names(names: Iterable[str]) -> list[str]:
-    """Return names by size where all are numbers, else by alphabet; ``(missing)`` is left out."""
-    present = [name for name in names if name != MISSING]
+def sorted_names(names: Iterable[str], texts: Mapping[str, str] | None = None) -> list[str]:
+    """Return names by size where all are numbers, else by alphabet; ``(missing)`` is left out.
+
+    Args:
+        names: what to sort.
+        texts: what stands in the data for them, where it is known. That is what they are sorted by: a control
+            character that is shown in quotes makes no name the first one.
+    """
+    behind = {name: (texts or {}).get(name) or text_behind(name) for name in names if name != MISSING}
     try:
-        return sorted(present, key=float)
+        return sorted(behind, key=lambda name: float(behind[name]))
     except ValueError:
-        return sorted(present)
+        return sorted(behind, key=behind.__getitem__)
 
 
 def is_number(kind: pa.DataType) -> bool:

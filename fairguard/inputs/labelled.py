@@ -19,7 +19,7 @@ from fairguard.files import sha256_of
 from fairguard.inputs.features import Feed, Matrix
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.limits import clean
+from fairguard.inputs.limits import clean, named
 from fairguard.inputs.rows import IDS, Batch, DataRecord, IdCount
 from fairguard.inputs.tables import Table, rechunk
 
@@ -62,17 +62,21 @@ class Layout:
 
     def _in_their_words(self, columns: Sequence[str]) -> Layout:
         """Return the layout in which columns named as reports show them go by the names that the file gives them."""
-        known = {clean(column): column for column in columns}
+        there, shown = set(columns), dict[str, str]()
 
         def own(name: str) -> str:
-            return name if name in columns else known.get(name, name)
+            if name in there:
+                return name
+            if not shown:  # most files need none of these
+                shown.update((clean(column), column) for column in columns)
+            return shown.get(name, name)
 
-        named: dict[str, Any] = {
+        parts: dict[str, Any] = {
             part: own(name) for part in ("label", "id", "weight", "cluster") if (name := getattr(self, part))
         }
         groups = tuple(replace(group, column=own(group.column)) for group in self.groups)
         features = None if self.features is None else tuple(map(own, self.features))
-        return replace(self, **named, groups=groups, features=features)
+        return replace(self, **parts, groups=groups, features=features)
 
     def is_label(self, group: GroupSpec, columns: Sequence[str]) -> bool:
         """Return whether ``group`` means the label itself: it is called ``class`` and no column is."""
@@ -99,8 +103,9 @@ class Layout:
     def check(self, name: str, columns: Sequence[str]) -> None:
         """Raise :class:`DataError` if a column that is named does not exist."""
         wanted = {**dict.fromkeys(self.features or (), "--features"), **self.named(columns)}
+        there = set(columns)
         for column, option in wanted.items():
-            if column not in columns:
+            if column not in there:
                 raise DataError(missing_column(name, column, columns, option))
 
     def feature_columns(self, name: str, columns: Sequence[str], *, index: Container[str] = ()) -> tuple[str, ...]:
@@ -149,7 +154,7 @@ class LabelledRows:
         self._labels: Labels | None = None
         if layout.label is not None:
             self._labels = Labels(f"{table.name}: label column {layout.label!r}", classes=classes)
-        self._given_classes = tuple(map(clean, classes)) if classes else None
+        self._given_classes = tuple(map(named, classes)) if classes else None
         wanted = {*layout.named(table.schema.names), *feed.columns}
         self._read = [name for name in table.schema.names if name in wanted]
         self.id_count = id_count_of(layout)

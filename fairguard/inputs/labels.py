@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
-from fairguard.inputs.groups import Column, distinct, name_of, sorted_names
-from fairguard.inputs.limits import clean
+from fairguard.inputs.groups import Column, distinct, name_of, sorted_names, text_of
+from fairguard.inputs.limits import clean, named
 from fairguard.inputs.rows import MISSING
 
 IntArray = NDArray[np.int64]
@@ -28,7 +28,9 @@ class Labels:
     def __init__(self, what: str, *, classes: Sequence[str] | None = None) -> None:
         """Start without any class; ``what`` names the column in errors, ``classes`` fixes names and order."""
         self.what = what
-        self.classes: tuple[str, ...] = tuple(map(clean, classes or ()))
+        self.classes: tuple[str, ...] = tuple(map(named, classes or ()))
+        self._as_given = tuple(classes or ())
+        self._texts: dict[str, str] = {}
         self.seen: dict[str, int] = {}
         self._given = classes is not None
         self._rows = 0
@@ -45,7 +47,9 @@ class Labels:
             used, first = np.unique(places, return_index=True)
             self._bound(len(used))
             for at, row in zip(used.tolist(), first.tolist(), strict=True):
-                name = MISSING if at < 0 else name_of(values[at].as_py())
+                value = None if at < 0 else values[at].as_py()
+                name = name_of(value)
+                self._texts.setdefault(name, text_of(value))
                 self.seen[name] = min(self.seen.get(name, self._rows + row), self._rows + row)
                 if name == MISSING:
                     self._missing += int((places == at).sum())
@@ -66,6 +70,7 @@ class Labels:
                 f"{self.seen[MISSING]} (from 0); leave those rows out."
             )
         if self._given:
+            self.classes = tuple(clean(c) if clean(c) in self.seen else named(c) for c in self._as_given)
             self._codes = self._given_codes()
         else:
             self.classes = self._found_classes()
@@ -105,7 +110,7 @@ class Labels:
         whole = [] if odd else [int(name) for name in names]
         if whole and min(whole) >= 0 and max(whole) < MAX_CLASSES:
             return tuple(str(k) for k in range(max(whole) + 1))
-        return tuple(sorted_names(names))
+        return tuple(sorted_names(names, self._texts))
 
     def _given_codes(self) -> dict[str, int]:
         """Return the codes of the given classes, which either are the labels or name the labels 0, 1, ..."""

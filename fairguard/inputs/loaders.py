@@ -22,6 +22,7 @@ from fairguard.inputs.features import as_features, count_rows, rows_of
 from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
 from fairguard.inputs.labelled import Layout, check_weights, id_count_of, missing_column, values, without_features
 from fairguard.inputs.labels import Labels
+from fairguard.inputs.limits import clean, named
 from fairguard.inputs.rows import Batch, DataRecord, IdCount
 
 Make = Callable[[int], Iterable[Any]]
@@ -57,11 +58,13 @@ class LoaderRows:
         """Of what the user's code draws at random; the same for every reading."""
         _, y, found = self._unpacked(next(self._given(2), None))
         self._layout = self._completed(layout, y, found)
-        self.columns = tuple(group.column for group in self._layout.groups)
+        self._groups = tuple(group.column for group in self._layout.groups)
+        """The sensitive features as the code calls them."""
+        self.columns = tuple(map(clean, self._groups))
         self.labelled: bool = y is not None
-        self.classes = tuple(classes) if classes else None
-        named = {"id": self._layout.id} if self._layout.id is not None else {}
-        self.record = DataRecord(path=name, kind="callable", options=named)
+        self.classes = tuple(map(named, classes)) if classes else None
+        options = {"id": self._layout.id} if self._layout.id is not None else {}
+        self.record = DataRecord(path=name, kind="callable", options=options)
         self._levels = {g.column: Levels(g) for g in self._layout.groups if not self._layout.is_label(g, list(found))}
         self._highest_class = -1
         self.id_count: IdCount | None = None
@@ -71,7 +74,7 @@ class LoaderRows:
     def levels(self) -> list[list[str]]:
         """Return, for each sensitive feature, the names of its groups met so far."""
         of_label = list(self.classes or map(str, range(self._highest_class + 1)))
-        return [self._levels[c].names if c in self._levels else of_label for c in self.columns]
+        return [self._levels[c].names if c in self._levels else of_label for c in self._groups]
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield all rows in order, at most ``batch_size`` at a time."""
@@ -148,8 +151,8 @@ class LoaderRows:
         labels = None if y is None else self._encode_labels(y, start)
         n = len(labels) if labels is not None else _rows_in(x, found)
         layout = self._layout
-        codes = np.empty((n, len(self.columns)), dtype=np.int64)
-        for i, column in enumerate(self.columns):
+        codes = np.empty((n, len(self._groups)), dtype=np.int64)
+        for i, column in enumerate(self._groups):
             if column in self._levels:
                 codes[:, i] = self._levels[column].encode(self._column(found, column, n))
             elif labels is not None:
@@ -253,7 +256,7 @@ def _restore(states: tuple[Any, Any]) -> None:
 def _alike(one: Any, other: Any) -> bool:
     """Return whether two batches hold the same; what cannot be compared is taken to."""
     if isinstance(one, Mapping):
-        return all(_alike(one[key], other[key]) for key in one)
+        return isinstance(other, Mapping) and one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in one)
     if isinstance(one, tuple | list) and isinstance(other, tuple | list):
         return len(one) == len(other) and all(map(_alike, one, other))
     try:

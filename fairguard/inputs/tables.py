@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,9 +87,8 @@ class CsvTable:
             with self._stream(pacsv.ConvertOptions(strings_can_be_null=True)) as reader:
                 self.schema = reader.schema
             names = self.schema.names  # decoded here
-        for name in names:
-            if names.count(name) > 1:
-                raise DataError(f"{self.name} has two columns {name!r}; give each column its own name.")
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise DataError(f"{self.name} has two columns {twice[0]!r}; give each column its own name.")
 
     def scan(self, columns: Sequence[str], *, widen: Collection[str] = ()) -> Iterator[pa.Table]:
         """Yield the rows in order, some at a time; whole numbers and empty columns of ``widen`` come as float64."""

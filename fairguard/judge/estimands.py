@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, did_you_mean
+from fairguard.inputs.limits import name_meant
 from fairguard.judge.counts import CountTable
 from fairguard.metrics import METRICS, About, Metric, default_metrics
 from fairguard.policy import Policy
@@ -56,10 +57,11 @@ def estimands_of(table: CountTable, policy: Policy) -> tuple[Estimand, ...]:
 def favourable(table: CountTable, policy: Policy) -> int | None:
     """Return the code of the favourable class: the policy's, else ``1`` or the second of two, else ``None``."""
     if policy.favourable is not None:
-        if policy.favourable not in table.classes:
+        label = name_meant(policy.favourable, table.classes)
+        if label not in table.classes:
             hint = did_you_mean(policy.favourable, table.classes) or f" Classes: {', '.join(table.classes)}."
             raise ConfigError(f"no class {policy.favourable!r} to be favourable.{hint}")
-        return table.classes.index(policy.favourable)
+        return table.classes.index(label)
     if len(table.classes) != 2:
         return None
     return table.classes.index("1") if "1" in table.classes else 1

@@ -11,6 +11,7 @@ import torch
 from fairguard.check import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, did_you_mean
+from fairguard.inputs.limits import clean
 from fairguard.inputs.loaders import random_rows
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
@@ -265,7 +266,8 @@ def need_groups(only: Sequence[str], parts: Parts) -> None:
     for group in only:
         if "=" in group or group in names:
             continue
-        meant = [name for name in names if name.split("=", 1)[1].lower() == group.strip().lower()]
+        values = (group.strip().lower(), clean(group).lower())
+        meant = [name for name in names if name.split("=", 1)[1].lower() in values]
         hint = f" Did you mean {' or '.join(map(repr, meant))}?" if meant else did_you_mean(group, names)
         if hint:
             raise ConfigError(f"--for {group!r}: a group is written COLUMN=VALUE.{hint}")

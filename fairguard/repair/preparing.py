@@ -17,6 +17,7 @@ from torch import nn
 
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
+from fairguard.inputs.limits import group_meant, name_meant
 from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
@@ -138,7 +139,8 @@ def task_for(
     """
     _need_training_mode(net)
     device = device_of(settings.device)
-    favourable = classes.index(settings.favourable) if settings.favourable in classes else min(1, len(classes) - 1)
+    good = None if settings.favourable is None else name_meant(settings.favourable, classes)
+    favourable = classes.index(good) if good in classes else min(1, len(classes) - 1)
     task = make_task(
         net.to(device),
         pruned,
@@ -184,7 +186,8 @@ def _group_named(name: str, parts: Parts) -> str:
     known = [
         f"{column}={level}" for column, levels in zip(parts.columns, parts.levels, strict=True) for level in levels
     ]
-    asked = [name] if name in known else [part.strip() for part in name.split("&")]
+    whole = group_meant(name, known)
+    asked = [whole] if whole in known else [group_meant(part.strip(), known) for part in name.split("&")]
     for part in asked:
         if part not in known:
             hint = did_you_mean(part, known) or f" Groups: {', '.join(known[:12])}."
