@@ -190,6 +190,7 @@ def count(
         *aftermath((dense, pruned, *seeds), comparison, ready.noise),
     )
     record = record_of(dense.info, pruned.info, source.record, settings)
+    record["flipped"] = f"{comparison.flipped:016x}"  # says which rows to whoever has them, and to nobody else
     return Counted(comparison, (dense.info, pruned.info), ready.noise, warnings, record)
 
 

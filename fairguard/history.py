@@ -1,7 +1,7 @@
 """How many compressed models were judged on the same rows: each look adds a chance of a false alarm.
 
-A look is a question (rows, label, groups) and what came of it: the same answers in another file are no second look, and
-two models without a flip between them none at all. Keeps digests only, in the user's cache folder (FAIRGUARD_CACHE
+A look is a question (rows, label, groups) and which rows flipped: the same answers in another file are no second look,
+and two models without a flip between them none at all. Keeps digests only, in the user's cache folder (FAIRGUARD_CACHE
 names another, ``off`` keeps nothing). Losing it loses a count, never a verdict, so that a folder that cannot be written
 is no error.
 """
@@ -61,14 +61,16 @@ def _question(verdict: Verdict) -> str | None:
 
 
 def _answer(verdict: Verdict) -> str | None:
-    """Return a digest of what the pruned model changed, and for whom; ``None`` where it changed nothing.
+    """Return a digest of which rows the pruned model changed, and for whom; ``None`` where it changed nothing.
 
     Intersections are left out: another policy's are others, and the model is the same.
     """
     alone = [row for row in verdict.groups if len(columns_in(row.group, verdict.columns)) == 1]
     flips = {r.group: (r.n, r.harmful_flips, r.beneficial_flips, r.other_flips) for r in (verdict.overall, *alone)}
     rates = [f"{row.accuracy.pruned:.9g}" for row in (verdict.overall, *alone)]
-    return _digest([flips, rates]) if any(map(any, (counts[1:] for counts in flips.values()))) else None
+    if not any(map(any, (counts[1:] for counts in flips.values()))):
+        return None
+    return _digest([flips, rates, verdict.record.get("flipped")])
 
 
 def _digest(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,12 +81,14 @@ class Comparison:
         margins: the same with the column :data:`MARGIN`, for questions about how close a row was to tipping.
         ties: flips whose pruned scores tie exactly, so that the order of the classes decided.
         confirmed: harmful flips that several seeds confirm; ``None`` without seeds.
+        flipped: a digest of the flipped rows and their answers, whatever their order; 0 where there is none.
     """
 
     counts: CountTable
     margins: CountTable
     ties: int
     confirmed: int | None = None
+    flipped: int = 0
 
 
 def compare(
@@ -195,7 +198,8 @@ def _merged(parts: Sequence[Comparison]) -> Comparison:
     margins = merge_all([part.margins for part in parts])
     confirmed = [part.confirmed for part in parts if part.confirmed is not None]
     ties = sum(part.ties for part in parts)
-    return Comparison(margins.without(MARGIN), margins, ties, sum(confirmed) if confirmed else None)
+    flipped = sum(part.flipped for part in parts) % 2**64
+    return Comparison(margins.without(MARGIN), margins, ties, sum(confirmed) if confirmed else None, flipped)
 
 
 @dataclass
@@ -250,6 +254,7 @@ class _Tally:
     """Rows that wait."""
     ties: int = 0
     confirmed: int | None = None
+    flipped: int = 0
 
     def add(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
         self.waiting.append((batch, scores))
@@ -264,7 +269,7 @@ class _Tally:
         if not self.tables:
             return None
         margins = merge_all(self.tables)
-        return Comparison(margins.without(MARGIN), margins, self.ties, self.confirmed)
+        return Comparison(margins.without(MARGIN), margins, self.ties, self.confirmed, self.flipped)
 
     def _count(self) -> None:
         batches = [batch for batch, _ in self.waiting]
@@ -364,6 +369,7 @@ class _Tally:
         self.ties += int((margins_of(scores[1][at], self.plan.rules[1]) == 0).sum())
         confirmed = self._confirmed([part[at] for part in answers], None if y is None else y[at])
         rows = np.concatenate([np.arange(batch.start, batch.row(len(batch))) for batch in batches])[at]
+        self.flipped = (self.flipped + _digest(rows, answers[0][at], answers[1][at])) % 2**64
         if self.flips is None or not len(at):
             return
         ids = np.concatenate([batch.ids for batch in batches])[at]
@@ -382,6 +388,12 @@ class _Tally:
         found: NDArray[np.bool_] = modal & (dense == y) & (pruned != y)
         self.confirmed += int(found.sum())
         return found
+
+
+def _digest(*columns: IntArray) -> int:
+    """Return a digest of rows that their order does not change; columns have shape (f,)."""
+    found = (blake2b(row.tobytes(), digest_size=8).digest() for row in np.column_stack(columns))
+    return sum(int.from_bytes(each, "big") for each in found)
 
 
 def _name(model: Predictor, role: str) -> str:

@@ -97,6 +97,20 @@ def test_the_same_answers_in_another_file_are_no_second_look(judged) -> None:
     ]
 
 
+def test_two_models_that_flip_as_many_rows_of_each_group_are_two(cache: Path, tmp_path: Path) -> None:
+    y = np.tile([0, 1], 200)
+    pd.DataFrame({"y": y, "sex": np.repeat(["F", "M"], 200)}).to_csv(tmp_path / "rows.csv", index=False)
+    pd.DataFrame({"prediction": y}).to_csv(tmp_path / "dense.csv", index=False)
+    looks = []
+    for flipped, suffix in (([0, 2, 200], "csv"), ([4, 6, 202], "csv"), ([4, 6, 202], "parquet")):
+        answers = pd.DataFrame({"prediction": np.where(np.isin(np.arange(400), flipped), 1 - y, y)})
+        path = tmp_path / f"pruned.{suffix}"
+        (answers.to_csv if suffix == "csv" else answers.to_parquet)(path, index=False)
+        verdict = with_runs(check(tmp_path / "dense.csv", path, tmp_path / "rows.csv", label="y", groups=["sex"]))
+        looks.append(verdict.record["same_rows"]["models_judged"])
+    assert looks == [1, 2, 2]
+
+
 def test_another_label_or_other_groups_are_another_question(judged) -> None:
     assert [judged(1), judged(2), judged(3, label="z"), judged(3, groups="race"), judged(3)] == [1, 2, 1, 1, 3]
 

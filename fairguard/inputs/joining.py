@@ -14,6 +14,9 @@ from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import IDS, Source
 
+FEW = 5
+"""So many different fractions may be common to the scores of two models."""
+
 
 def require_ids(models: Sequence[Predictor], source: Source) -> None:
     """Refuse answers that would be joined by row number where ids were asked for, or where other answers have some.
@@ -110,10 +113,40 @@ def _alike(one: Any, other: Any) -> bool:
 def _same_scores(
     one: Predictor, other: Predictor, ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]
 ) -> bool:
-    """Return whether two models give the very same scores, to the last digit: labels may well agree on a few rows."""
+    """Return whether two models give the very same scores, to the last digit.
+
+    Answers without fractions, as of nets that end in argmax, may well agree on a few rows: their weights decide.
+    """
     if ScoreKind.LABELS in (one.kind, other.kind):
         return False
-    return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+    if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
+        return False
+    return _telling(np.concatenate(ours)) or _same_weights(one, other)
+
+
+def _telling(scores: NDArray[Any]) -> bool:
+    """Return whether scores are numbers that no two models share by chance: fractions, and more than a few."""
+    distinct = np.unique(scores) if scores.dtype.kind == "f" else scores[:0]
+    return int((distinct != np.round(distinct)).sum()) > FEW
+
+
+def _same_weights(one: Predictor, other: Predictor) -> bool:
+    """Return whether two modules are one, or hold the same tensors under the same names."""
+    ours: Any = getattr(one, "module", None)
+    theirs: Any = getattr(other, "module", None)
+    if not hasattr(ours, "state_dict") or type(ours) is not type(theirs):
+        return False
+    if ours is theirs:
+        return True
+    mine, others = ours.state_dict(), theirs.state_dict()
+    return bool(mine) and mine.keys() == others.keys() and all(_equal(mine[name], others[name]) for name in mine)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two tensors are equal; what is none, such as packed integers, is not known to be."""
+    if not (hasattr(one, "equal") and hasattr(other, "equal")) or one.dtype != other.dtype:
+        return False
+    return bool(one.equal(other))
 
 
 def _in_brackets(model: Predictor) -> str:
