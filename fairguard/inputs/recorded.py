@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import clean, listed, shown
+from fairguard.inputs.limits import clean, listed, named, shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch
 from fairguard.verdict import ModelInfo
@@ -131,7 +131,7 @@ def recorded(
         ids = _checked_ids(np.asarray(ids), len(values), name)
     if scores is None:
         scores = values.ndim == 2 or values.dtype.kind == "f"
-    names = None if classes is None else tuple(clean(str(c)) for c in classes)
+    names = None if classes is None else tuple(named(str(c)) for c in classes)
     if scores:
         return RecordedPredictor(_checked_scores(values, name), info, ScoreKind.SCORES, names, ids)
     codes, found = _codes(values, name)
