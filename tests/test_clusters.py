@@ -278,7 +278,7 @@ def test_a_large_group_of_one_cluster_forbids_an_all_clear_and_a_small_one_does_
 
 
 def test_a_heavy_row_that_happened_not_to_change_rules_nothing_out() -> None:
-    """At the margin itself, `preserved` is false: one row of a fifth of the group's weight made it 16 % of the time."""
+    """At the margin itself, `preserved` is false: one row of a fifth of the group's weight must not make it often."""
     policy, wrong = Policy.of(metrics="accuracy", permutations=199, margin=0.05), 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
