@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRando
 
 from fairguard.check import check
 from fairguard.demo import digits
+from fairguard.errors import DataError
 from fairguard.inputs.data import open_data
 from fairguard.inputs.loaders import random_rows
 from fairguard.repair.prune import prune
@@ -212,6 +213,42 @@ def test_rows_that_dense_does_not_know_are_told(
         else:
             notes = prune(dense, tmp_path / "out.pt", method="magnitude", sparsity=0.5, **how).notes
         assert any("are not as dense knows them" in note for note in notes) is told
+
+
+def in_batches(rows: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Return rows as a loader gives them, whose labels have no names."""
+    x, y, groups = rows
+    return [(x[i : i + 250], y[i : i + 250], {"group": groups["group"][i : i + 250]}) for i in range(0, len(y), 250)]
+
+
+@pytest.mark.parametrize(
+    ("door", "part", "kind", "shown"),
+    [
+        ("repair", "train", in_batches, "5"),
+        ("repair", "tune", in_batches, "5"),
+        ("repair", "train", tuple, "'5'"),
+        ("prune", "train", in_batches, "5"),
+    ],
+)
+def test_a_label_that_no_model_knows_is_refused_with_its_row(
+    door: str,
+    part: str,
+    kind: Callable[..., Any],
+    shown: str,
+    two_classes: tuple[nn.Module, nn.Module],
+    tmp_path: Path,
+) -> None:
+    dense, pruned = two_classes
+    rows = {"train": people(3000, 1), "data": people(2000, 2), "tune": people(1000, 3)}
+    rows[part][1][7] = 5
+    given = {name: kind(some) for name, some in rows.items() if door == "repair" or name != "tune"}
+    how = given | {"groups": ("group",), "budget": "1epochs", "margin": 0.001, "device": "cpu"}
+    said = rf"the {'training' if part == 'train' else part} rows have label {shown} \(row 7\); the models' .* 0, 1\."
+    work: Callable[..., Any] = repair if door == "repair" else prune
+    models = (dense, pruned) if door == "repair" else (dense,)
+    how |= {} if door == "repair" else {"sparsity": 0.5}
+    with pytest.raises(DataError, match=said):
+        work(*models, tmp_path / "fair.pt", **how)
 
 
 def test_labels_of_the_verify_rows_change_nothing_of_what_is_written(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from fairguard.check import open_source
@@ -75,7 +76,7 @@ def divided(
         return _in_three(source, classes, seed)
     taught = source if train is None else _opened_like(source, train, settings)
     proof = source if verify is None else _opened_like(source, verify, settings)
-    learning, proving = _rows(taught, classes), _rows_like(taught, proof, classes, "verify")
+    learning, proving = _rows(taught, classes, "training"), _rows_like(taught, proof, classes, "verify")
     by_id = settings.id is not None or settings.cluster is not None
     fresh, by_chance, named = apart(learning, proving, by_id=by_id)
     kept, left_out = learning.take(fresh), len(learning) - len(fresh)
@@ -136,7 +137,7 @@ def _rows_like(taught: Source, other: Source, classes: tuple[str, ...], part: st
     """
     if taught.columns != other.columns:
         raise DataError(f"the training rows have groups {taught.columns}, the {part} rows {other.columns}.")
-    return _coded_as(taught, other, _rows(other, classes))
+    return _coded_as(taught, other, _rows(other, classes, part))
 
 
 def _tuned_apart(learning: Rows, choosing: Rows, proving: Rows, *, by_id: bool) -> tuple[Rows, Rows]:
@@ -239,7 +240,7 @@ def _coded_as(taught: Source, proof: Source, rows: Rows) -> Rows:
 
 
 def _in_three(source: Source, classes: tuple[str, ...], seed: int) -> Parts:
-    rows = _rows(source, classes)
+    rows = _rows(source, classes, "training")
     parts = split(rows, seed=seed)
     how = {**parts.sizes, "how": "the rows given were divided in three, each alike in groups and labels"}
     train, tune = rows.take(parts.train), rows.take(parts.tune)
@@ -273,18 +274,23 @@ def need_groups(only: Sequence[str], parts: Parts) -> None:
             raise ConfigError(f"--for {group!r}: a group is written COLUMN=VALUE.{hint}")
 
 
-def _rows(source: Source, classes: tuple[str, ...]) -> Rows:
-    """Return a source's rows in memory, their labels as places in ``classes``."""
+def _rows(source: Source, classes: tuple[str, ...], part: str) -> Rows:
+    """Return a source's rows in memory, their labels as places in ``classes``; without names a label is its place.
+
+    Raises:
+        DataError: a row's label is none of ``classes``. Names that no row has are nobody's label.
+    """
     rows = read_rows(source, lambda x: tensors_of(x, device=torch.device("cpu"), dtype=torch.float32))
-    if source.classes is None or source.classes == classes:
-        return rows
-    unknown = [name for name in source.classes if name not in classes]
-    if unknown:
-        raise DataError(
-            f"the training rows have label {unknown[0]!r}; the models' classes are {', '.join(classes[:10])}."
-        )
-    places = torch.tensor([classes.index(name) for name in source.classes])
-    return replace(rows, y=places[rows.y])
+    names = source.classes or classes
+    places = {code: classes.index(name) for code, name in enumerate(names) if name in classes}
+    codes, first, inverse = np.unique(rows.y.numpy(), return_index=True, return_inverse=True)
+    for code, row in zip(codes.tolist(), first.tolist(), strict=True):
+        if code not in places:
+            label = repr(names[code]) if source.classes and 0 <= code < len(names) else code
+            raise DataError(
+                f"the {part} rows have label {label} (row {row}); the models' classes are {', '.join(classes[:10])}."
+            )
+    return replace(rows, y=torch.tensor([places[code] for code in codes.tolist()])[torch.from_numpy(inverse)])
 
 
 def _levels(source: Source) -> tuple[tuple[str, ...], ...]:
