@@ -1,11 +1,16 @@
 """What is written replaces nothing that is read, is found out early, and is never written by two runs at once."""
 
+import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 from torch.nn.utils import prune
 
@@ -118,6 +123,38 @@ def test_a_resumed_run_says_what_is_other(tmp_path: Path) -> None:
     Journal(tmp_path / "j", purpose={"data": 1, "plan": {"lr": 0.1, "budget": "1x"}})
     with pytest.raises(ConfigError, match=r"another run: --lr \S+ there, \S+ here, another data\."):
         Journal(tmp_path / "j", purpose={"data": 2, "plan": {"lr": 0.2, "budget": "1x"}}, resume=True)
+
+
+@pytest.mark.parametrize("purpose", [None, '{"a":', "3", "\udcff"])
+def test_stages_of_nobody_knows_which_run_are_not_gone_on_with(tmp_path: Path, purpose: str | None) -> None:
+    """A kill while the folder was emptied for another run leaves such."""
+    with Journal(tmp_path / "j", purpose={"a": 1}) as journal:
+        journal.save("stage.done", {"x": torch.ones(2)})
+    file = tmp_path / "j" / "purpose.json"
+    file.unlink() if purpose is None else file.write_bytes(purpose.encode(errors="surrogateescape"))
+    with Journal(tmp_path / "j", purpose={"a": 2}, resume=True) as journal:
+        assert journal.load("stage.done") is None
+        assert journal.notes == ("purpose.json could not be read and its work was done anew",)
+    with Journal(tmp_path / "j", purpose={"a": 2}, resume=True) as journal:
+        assert journal.notes == ()
+
+
+def test_a_run_in_another_process_holds_its_journal(tmp_path: Path) -> None:
+    work = "import sys; from fairguard.repair.journal import Journal; Journal(__import__('pathlib').Path(sys.argv[1]))"
+    with Journal(tmp_path / "j", purpose={"a": 1}):
+        other = subprocess.run([sys.executable, "-c", work, str(tmp_path / "j")], capture_output=True, text=True)
+        assert "another run is at work" in other.stderr
+    assert subprocess.run([sys.executable, "-c", work, str(tmp_path / "j")]).returncode == 0
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "no locks available"), NotImplementedError()])
+def test_a_file_system_without_locks_is_worked_on_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(FileLock, "acquire", Mock(side_effect=error))
+    with Journal(tmp_path / "j", purpose={"a": 1}) as journal:
+        journal.save("stage.done", {"x": torch.ones(2)})
+        assert journal.load("stage.done") is not None
 
 
 def test_names_are_shown_as_one_would_type_them() -> None:

@@ -12,7 +12,8 @@ import torch
 from fairguard.check import check_predictions
 from fairguard.errors import ConfigError, OutputError
 from fairguard.repair.budget import parsed
-from fairguard.repair.journal import Journal, written
+from fairguard.repair.disk import written
+from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
 from fairguard.repair.record import Files, Result

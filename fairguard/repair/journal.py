@@ -5,38 +5,25 @@ Knows nothing of what a stage does.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from fairguard.errors import ConfigError, OutputError
 from fairguard.files import replacing, write_text
+from fairguard.repair.disk import written
 
 LOCK = "lock"
 """The file that whoever works in a journal's folder holds."""
-
-
-@contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Turn what torch raises where a file cannot be written, such as on a full disk, into one line.
-
-    Raises:
-        OutputError: the file could not be written.
-    """
-    try:
-        yield
-    except Exception as error:  # torch's writer raises RuntimeError, safetensors' its own, where a disk is full
-        free = shutil.disk_usage(path.parent).free
-        reason = str(error).split("\n")[0][:200]
-        raise OutputError(
-            f"cannot write into {path.parent}: {reason} ({free / 2**20:,.0f} MiB are free there). "
-            f"Make room, then the same command with --resume goes on."
-        ) from error
+PURPOSE = "purpose.json"
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""What a file system without locks says; work goes on without one there."""
 
 
 class Journal:
@@ -62,7 +49,7 @@ class Journal:
         """Open the folder, emptied unless it is to be resumed."""
         self.folder, self.dropped = folder, False
         self.damaged: list[str] = []
-        self._held: IO[str] | None = None  # a lock, until the journal is closed or forgotten, or the process ends
+        self._held: FileLock | None = None  # until the journal is closed or forgotten, or the process ends
         if folder is None:
             return
         try:
@@ -71,17 +58,18 @@ class Journal:
         except OSError as error:
             raise OutputError(f"cannot write {folder}: {error.strerror}. Name another file with -o.") from None
         text = json.dumps(purpose or {}, sort_keys=True, indent=1, default=str)
-        notes = folder / "purpose.json"
-        if resume and notes.exists() and (before := notes.read_text(encoding="utf-8")) != text:
+        left = any(folder.glob("**/*.running.pt")) or any(folder.glob("**/*.done.pt"))
+        before = _purpose_in(folder) if resume else None
+        if before is not None and before != (now := json.loads(text)):
             self._release()  # an exception that is kept, as a notebook keeps its last one, would keep the lock too
             raise ConfigError(
-                f"{folder} is of another run: {_differing(json.loads(before), json.loads(text))}. "
-                "Repeat that command, or leave out --resume."
+                f"{folder} is of another run: {_differing(before, now)}. Repeat that command, or leave out --resume."
             )
-        if not resume:
-            self.dropped = any(folder.glob("**/*.running.pt")) or any(folder.glob("**/*.done.pt"))
+        if before is None:  # stages without their purpose may be of any run
+            self.dropped = left and not resume
+            self.damaged += [PURPOSE] if left and resume else []
             _empty(folder)
-        write_text(notes, text)
+        write_text(folder / PURPOSE, text)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -101,7 +89,7 @@ class Journal:
         """Let go of the folder, and remove it where the work failed before anything could be resumed."""
         failed = isinstance(error, Exception)  # an interrupt is none
         if self.folder is not None and failed and not any(self.folder.glob("**/*.pt")):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
         self._release()
 
     def within(self, name: str) -> Journal:
@@ -150,13 +138,21 @@ class Journal:
 
     def close(self) -> None:
         """Remove the folder: the work is done."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
+
+    def _remove(self) -> None:
+        """Remove the folder and let go of it: under the lock, so that nobody's work is removed who begins meanwhile."""
+        if self.folder is None:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        left = self.folder.exists()  # Windows removes no file that is held
         self._release()
+        if left:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _release(self) -> None:
         if self._held is not None:
-            self._held.close()
+            self._held.release()
 
 
 def _differing(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -181,26 +177,33 @@ def _shown(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-def _held(folder: Path) -> IO[str]:
-    """Return a file of the folder that is locked for this process, where the system knows locks.
+def _purpose_in(folder: Path) -> dict[str, Any] | None:
+    """Return what the folder's stages are of; ``None`` where nothing that can be read says so."""
+    try:
+        found = json.loads((folder / PURPOSE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _held(folder: Path) -> FileLock:
+    """Return a lock on the folder for this process, where the system knows locks.
 
     Raises:
         ConfigError: another process holds it: it would lose its checkpoints, and this one its work.
+        OSError: there cannot be a file in the folder.
     """
-    file = (folder / LOCK).open("w", encoding="utf-8")
-    with suppress(ImportError):
-        import fcntl  # not on Windows
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ConfigError(
-                f"another run is at work in {folder}: wait for it, or name another file with -o."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-    return file
+    lock = FileLock(folder / LOCK, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ConfigError(f"another run is at work in {folder}: wait for it, or name another file with -o.") from None
+    except NotImplementedError:  # older filelocks, where the system has none
+        pass
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return lock
 
 
 def _empty(folder: Path) -> None:

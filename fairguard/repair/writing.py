@@ -23,7 +23,7 @@ from fairguard.inputs.checkpoints import chosen_set, weight_sets
 from fairguard.inputs.detect import Kind, detect
 from fairguard.inputs.limits import listed, shown
 from fairguard.inputs.models import split_name
-from fairguard.repair.journal import written
+from fairguard.repair.disk import written
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.nets import run
 from fairguard.repair.rows import mapped
