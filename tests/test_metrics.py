@@ -87,18 +87,29 @@ def test_labels_are_needed_where_the_table_says_so(metric: Metric, dropped: bool
         check_predictions(None, *rows.T[1:], groups, metrics=[metric])
 
 
-@EVERY
-def test_training_constrains_what_the_judge_measures(metric: Metric) -> None:
+@pytest.mark.parametrize(
+    ("metrics", "n_classes"),
+    [
+        *(((metric,), 2) for metric in Metric),
+        *(((metric,), 3) for metric in Metric if metric is not Metric.DISAGREEMENT),  # see Cells.changes
+        ((Metric.FPR, Metric.HARMFUL_FLIPS, Metric.SELECTION_RATE, Metric.RECALL, Metric.ACCURACY), 4),
+    ],
+)
+def test_training_constrains_what_the_judge_measures(metrics: tuple[Metric, ...], n_classes: int) -> None:
     rng = np.random.default_rng(0)
-    y, dense, pruned, g = rng.integers(0, 2, size=(4, 400))
+    y, dense, pruned = rng.integers(0, n_classes, size=(3, 600))
+    g = rng.integers(0, 2, size=600)
     codes, labels = torch.from_numpy(g[:, None]), torch.from_numpy(y)
-    found = cells_of(("g",), (("a", "b"),), codes, labels, n_classes=2, policy=Policy(metrics=(metric,)))
+    found = cells_of(("g",), (("a", "b"),), codes, labels, n_classes=n_classes, policy=Policy(metrics=metrics))
     over = Cells.over(found, codes, labels)
     before, after = (over.hits(torch.from_numpy(answers), labels) for answers in (dense, pruned))
-    excess = dict(zip((cell.group for cell in found), over.measure(after, before).excess.tolist(), strict=True))
-    names = np.array(["a", "b"])[g]
-    verdict = check_predictions(y, dense, pruned, {"g": names}, metrics=[metric], permutations=99)
-    assert excess == pytest.approx({finding.group: finding.estimate for finding in verdict.findings}, abs=1e-5)
+    named = [(cell.group, cell.metric, cell.label) for cell in found]
+    excess = dict(zip(named, over.measure(after, before).excess.tolist(), strict=True))
+    groups = {"g": np.array(["a", "b"])[g]}
+    verdict = check_predictions(y, dense, pruned, groups, metrics=list(metrics), favourable="1", permutations=99)
+    about = {f: int(f.label) if METRICS[f.metric].about is About.EACH_CLASS else None for f in verdict.findings}
+    judged = {(f.group, f.metric, label): f.estimate for f, label in about.items()}
+    assert excess == pytest.approx(judged, abs=1e-5)
 
 
 @EVERY

@@ -19,18 +19,18 @@ from fairguard.judge.counts import one_to_one
 from fairguard.metrics import METRICS, About, Metric, default_metrics
 from fairguard.policy import Policy
 
-RIGHT, FAVOURABLE, HARM, FLIP = range(4)
+RIGHT, FAVOURABLE, HARM, FLIP, SPARED = range(5)
 """What of an answer a cell is about: whether it is right, whether it is favourable, whether it is no longer right,
-whether it is right or wrong otherwise than dense's."""
+whether it is right or wrong otherwise than dense's, whether it is another class than the cell's."""
 KINDS = {
     Metric.ACCURACY: RIGHT,
     Metric.HARMFUL_FLIPS: HARM,
     Metric.RECALL: RIGHT,
-    Metric.FPR: RIGHT,
+    Metric.FPR: SPARED,
     Metric.SELECTION_RATE: FAVOURABLE,
     Metric.DISAGREEMENT: FLIP,
 }
-"""What of an answer a metric is about; in the rows that count for it, a false positive is an answer not right."""
+"""What of an answer a metric is about, in the rows that count for it."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ class Cells:
         base: shape (A, C), which atoms the cell is compared over: the cell and its rest.
         n_member: shape (C,), rows in each cell.
         n_base: shape (C,), rows in each cell and its rest.
-        kind: shape (C,), what of an answer each cell is about, a column of :meth:`changes`.
+        column: shape (C,), what of an answer each cell is about, a column of :meth:`changes`.
         favourable: the favourable class.
+        spared: shape (F,), classes that rows of other classes are to be spared: those of false positives.
     """
 
     cells: tuple[Cell, ...]
@@ -88,8 +89,9 @@ class Cells:
     base: Tensor
     n_member: Tensor
     n_base: Tensor
-    kind: Tensor
+    column: Tensor
     favourable: int
+    spared: Tensor
 
     @classmethod
     def over(cls, cells: Sequence[Cell], codes: Tensor, y: Tensor, *, favourable: int = 1) -> Cells:
@@ -100,9 +102,21 @@ class Cells:
         groups, labels = atoms[:, :-1], atoms[:, -1]
         member = torch.stack([cell.members(groups, labels) for cell in cells], dim=1).float()
         base = torch.stack([cell.of_class(labels) for cell in cells], dim=1).float()
-        kind = torch.tensor([cell.kind for cell in cells], device=y.device)
+        spared = list(dict.fromkeys(cell.label for cell in cells if cell.kind == SPARED))
+        at = {RIGHT: RIGHT, FAVOURABLE: FAVOURABLE, HARM: 2 + len(spared), FLIP: 3 + len(spared)}
+        column = [2 + spared.index(cell.label) if cell.kind == SPARED else at[cell.kind] for cell in cells]
         size = counts.float()
-        return cls(tuple(cells), atom, member, base, size @ member, size @ base, kind, favourable)
+        return cls(
+            cells=tuple(cells),
+            atom=atom,
+            member=member,
+            base=base,
+            n_member=size @ member,
+            n_base=size @ base,
+            column=torch.tensor(column, device=y.device),
+            favourable=favourable,
+            spared=torch.tensor(spared, dtype=y.dtype, device=y.device),
+        )
 
     def twice(self, n: int) -> Cells:
         """Return the cells over their first ``n`` rows, after them these rows once more, and what is left twice."""
@@ -132,17 +146,19 @@ class Cells:
         return self.n_base / (self.n_base - self.n_member).clamp_min(1.0)
 
     def hits(self, answers: Tensor, y: Tensor) -> Tensor:
-        """Return whether each answer is right and whether it is favourable, shape (n, 2)."""
-        return torch.stack([answers == y, answers == self.favourable], dim=1).float()
+        """Return whether each answer is right, is favourable, and is another class than each spared, (n, 2 + F)."""
+        two = torch.stack([answers == y, answers == self.favourable], dim=1)
+        return torch.cat([two, answers[:, None] != self.spared], dim=1).float()
 
     def changes(self, before: Tensor, hits: Tensor) -> Tensor:
         """Return what became of answers, of every kind that cells are about.
 
-        Shape (n, 2): less right and less favourable. With cells about flips (n, 4): no longer right, and right or wrong
-        otherwise than before; with more than two classes a wrong answer that becomes another wrong one goes unseen.
+        Shape (n, 2 + F): less right, less favourable, and newly called each class to be spared. With cells about flips
+        two more: no longer right, and right or wrong otherwise than before; with more than two classes a wrong answer
+        that becomes another wrong one goes unseen.
 
         Args:
-            before: shape (n, 2), from :meth:`hits`, of dense.
+            before: shape (n, 2 + F), from :meth:`hits`, of dense.
             hits: the same of the net that is trained.
         """
         change = before - hits
@@ -155,7 +171,7 @@ class Cells:
         """Return the excess drops over all rows.
 
         Args:
-            hits: shape (n, 2), from :meth:`hits`, after.
+            hits: shape (n, 2 + F), from :meth:`hits`, after.
             before: the same of the dense model.
         """
         change = self.changes(before, hits)
@@ -173,7 +189,7 @@ class Cells:
         by_atom = torch.zeros(len(self.member), values.shape[1], device=values.device)
         by_atom.index_add_(0, self.atom, values)
         by_cell = torch.stack([self.member.T @ by_atom, self.base.T @ by_atom], dim=1)  # (C, member or base, hit kind)
-        return by_cell.gather(2, self.kind.view(-1, 1, 1).expand(-1, 2, 1))[..., 0]
+        return by_cell.gather(2, self.column.view(-1, 1, 1).expand(-1, 2, 1))[..., 0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,7 @@ class Constraint:
 
     Args:
         cells: over the training rows.
-        before: shape (n, 2), hits of the dense model on them (``reference="dense"``).
+        before: shape (n, 2 + F), hits of the dense model on them (``reference="dense"``).
         y: shape (n,), their labels.
         margin: shape (C,), excess drop that is tolerated, a fraction.
         batch_size: rows a step.
@@ -84,7 +84,7 @@ class Constraint:
         self.overall = torch.zeros(count, device=device)  # running mean drop of the cells' bases
         self.of_atom = _listed(cells.member)
         self.inside = F.pad(cells.member.bool(), (0, 1))  # (A, C + 1)
-        self.kind = F.pad(cells.kind, (0, 1))
+        self.column = F.pad(cells.column, (0, 1))
         self.share = cells.n_member / len(cells.atom)
         self.base_share = cells.n_base / len(cells.atom)
         self.ceiling = HEAVIEST * self.share / cells.scale
@@ -122,7 +122,7 @@ class Constraint:
         by_atom = torch.zeros(len(self.cells.member), change.shape[1] + 1, device=change.device)
         by_atom.index_add_(0, atoms, torch.cat([change, torch.ones_like(change[:, :1])], dim=1))
         sums = self.cells.base.T @ by_atom  # (C, kinds + 1): drops of every kind, and rows
-        mean = sums.gather(1, self.cells.kind[:, None])[:, 0] / sums[:, -1].clamp_min(1.0)
+        mean = sums.gather(1, self.cells.column[:, None])[:, 0] / sums[:, -1].clamp_min(1.0)
         self.overall = torch.where(sums[:, -1] > 0, 0.85 * self.overall + 0.15 * mean, self.overall)
         excess, tolerance, full = self.shown()
         moved = self.multipliers + self.pace * (excess - tolerance).clamp(-STRIDE, STRIDE)
@@ -133,7 +133,7 @@ class Constraint:
         self.multipliers = multipliers
         push = multipliers * self.cells.scale
         by_atom = self.cells.member * (push / self.share) - self.cells.base * (push / self.base_share)  # (A, C)
-        selects = self.cells.kind == FAVOURABLE
+        selects = self.cells.column == FAVOURABLE
         self.on_label = (1.0 + by_atom @ (~selects).float()).clamp(LIGHTEST, HEAVIEST)
         self.on_favourable = (by_atom @ selects.float()).clamp(-HEAVIEST, HEAVIEST)
 
@@ -160,7 +160,7 @@ class Constraint:
         cells = self.of_atom.index_select(0, atoms)  # (b, M)
         values = change[:, :1].expand_as(cells)
         if self.cells.several:
-            values = change.gather(1, self.kind[cells])
+            values = change.gather(1, self.column[cells])
         order = self.inside.index_select(0, atoms).cumsum(0, dtype=torch.int32)  # (b, C + 1): 1 for a cell's first row
         count, size = order[-1].long(), self.size
         first = self.seen - 1

@@ -343,7 +343,7 @@ def answer(net: nn.Module, head: Head, rows: Rows, cells: Cells | None) -> Answe
 
 
 def hits_of(chosen: Tensor, rows: Rows, cells: Cells | None) -> Tensor:
-    """Return whether the classes ``chosen`` (n,) for ``rows`` are right and favourable, shape (n, 2)."""
+    """Return the hits of the classes ``chosen`` (n,) for ``rows``; without cells right and favourable alone, (n, 2)."""
     return cells.hits(chosen, rows.y) if cells else torch.stack([chosen == rows.y, chosen == 1], dim=1).float()
 
 
