@@ -68,7 +68,8 @@ def rule_for(
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
         why = _why_not_finite(row, batches) or "check its weights and the rows' preprocessing."
-        raise ModelError(f"{name} gives nan or infinity for row {row}; {why}")
+        number = np.concatenate([batch.rows for batch in batches])[row] if batches else row
+        raise ModelError(f"{name} gives nan or infinity for row {number}; {why}")
     within = bool(((values >= 0) & (values <= 1)).all())
     if scores.ndim == 1 or scores.shape[1] == 1:
         cut = (0.5 if within else 0.0) if threshold is None else threshold

@@ -368,7 +368,7 @@ class _Tally:
         at = np.flatnonzero(answers[0] != answers[1])
         self.ties += int((margins_of(scores[1][at], self.plan.rules[1]) == 0).sum())
         confirmed = self._confirmed([part[at] for part in answers], None if y is None else y[at])
-        rows = np.concatenate([np.arange(batch.start, batch.row(len(batch))) for batch in batches])[at]
+        rows = np.concatenate([batch.rows for batch in batches])[at]
         self.flipped = (self.flipped + _digest(rows, answers[0][at], answers[1][at])) % 2**64
         if self.flips is None or not len(at):
             return

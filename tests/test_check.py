@@ -7,7 +7,11 @@ import torch
 from torch import nn
 
 from fairguard import Outcome, Policy, check, check_predictions
+from fairguard.check import count, open_models
+from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
+from fairguard.inputs.data import open_data
+from fairguard.repair.splits import Picked
 
 
 def network(seed: int = 0, classes: int = 3) -> nn.Module:
@@ -173,3 +177,34 @@ def test_warnings_name_bad_preprocessing_and_collapse() -> None:
 def test_noise_floor_of_plain_networks_is_zero() -> None:
     verdict = check(network(0), network(1), rows(2_000))
     assert [(noise.model, noise.changed) for noise in verdict.noise] == [("dense", 0), ("pruned", 0)]
+
+
+def test_rows_picked_from_others_keep_their_numbers() -> None:
+    x, y, groups = rows()
+    picked = np.array([5, 17, 300, 599])
+    source = Picked(open_data((x, y, groups), groups=["sex"]), picked)
+    for batch_size in (1, 64, 600):
+        batches = list(source.batches(batch_size))
+        assert [batch.row(i) for batch in batches for i in range(len(batch))] == picked.tolist()
+        assert np.array_equal(np.concatenate([batch.rows for batch in batches]), picked)
+
+    def fails(given: np.ndarray) -> np.ndarray:
+        return np.where(given[:, :1] == x[300, 0], np.nan, given[:, :3])
+
+    models = open_models(network(0).eval(), fails, Settings())
+    with pytest.raises(ModelError, match="row 300"):
+        count(*models, source, settings=Settings(batch_size=64))
+
+
+def test_rows_that_flip_are_known_by_their_numbers() -> None:
+    """Other rows of one source are other flips, even if they flip alike."""
+    x, y, groups = (np.zeros((400, 6), np.float32), np.arange(400) % 2, {"sex": np.array(["F", "M"] * 200)})
+    x[:, 0] = np.arange(400)
+    models = open_models(lambda t: t[:, :1] % 2 - 0.5, lambda t: t[:, :1] % 4 - 0.5, Settings())
+    source = open_data((x, y, groups), groups=["sex"])
+    told = []
+    for low in (0, 100):
+        part = Picked(source, np.arange(low, low + 100))
+        told.append(count(*models, part, settings=Settings()).comparison)
+    assert np.array_equal(told[0].counts.counts, told[1].counts.counts)
+    assert told[0].flipped != told[1].flipped

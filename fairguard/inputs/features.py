@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fairguard.errors import DataError
 from fairguard.inputs.groups import is_number, numbers
 from fairguard.inputs.limits import listed
+from fairguard.inputs.nested import count_rows, mapped
 
 Transform = Callable[[Any], Any]
 Cut = Callable[[int, int], Any]
@@ -137,43 +138,44 @@ def fits_matrix(kind: pa.DataType) -> bool:
 
 def rows_of(x: Any, low: int, high: int) -> Any:
     """Return rows ``low`` to ``high`` of features of any nesting."""
-    if x is None:
-        return None
-    if isinstance(x, dict):
-        return {name: rows_of(part, low, high) for name, part in x.items()}
-    if isinstance(x, tuple):
-        return tuple(rows_of(part, low, high) for part in x)
-    return x[low:high]
+    return mapped(lambda part: part[low:high], x)
 
 
-def count_rows(x: Any) -> int | None:
-    """Return the number of rows of features of any nesting, or ``None`` where its parts disagree or have none."""
-    if isinstance(x, dict | tuple):
-        counts = {count_rows(part) for part in (x.values() if isinstance(x, dict) else x)}
-        return counts.pop() if len(counts) == 1 else None
-    shape = tuple(getattr(x, "shape", ()))
-    return int(shape[0]) if shape else None
-
-
-def as_features(x: Any) -> Any:
+def as_features(x: Any, start: int = 0) -> Any:
     """Return features ready for a model: lists and tables as arrays, float64 arrays as float32, the rest as it is.
+
+    Args:
+        x: the features.
+        start: number of their first row in its source.
 
     Raises:
         DataError: they hold text or categories.
     """
-    if isinstance(x, dict):
-        return {name: as_features(part) for name, part in x.items()}
-    if isinstance(x, tuple):
-        return tuple(as_features(part) for part in x)
-    if x is None or hasattr(x, "detach"):
-        return x
-    array = np.asarray(x)
-    if array.dtype.kind in "OUS":
+
+    def ready(part: Any) -> Any:
+        if hasattr(part, "detach"):
+            return part
+        array = np.asarray(part)
+        if array.dtype.kind in "OUS":
+            return _numbers(array, start)
+        return array.astype(np.float32) if array.dtype in (np.float64, np.bool_) else array
+
+    return mapped(ready, x)
+
+
+def _numbers(array: NDArray[Any], start: int) -> NDArray[np.float32]:
+    """Return an array of text or objects as numbers, which its values may well be."""
+    try:
+        return array.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        why = str(error)
+    for row, cells in enumerate(array if array.ndim else ()):
         try:
-            return array.astype(np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"the features are no numbers ({error}); encode text and categories first.") from None
-    return array.astype(np.float32) if array.dtype in (np.float64, np.bool_) else array
+            np.asarray(cells).astype(np.float32)
+        except (TypeError, ValueError):
+            why = f"{why} in row {start + row}, from 0"
+            break
+    raise DataError(f"the features are no numbers ({why}); encode text and categories first.")
 
 
 def transformed(transform: Transform, rows: Any, n_rows: int, start: int, *, hint: str = "") -> Any:
@@ -184,7 +186,7 @@ def transformed(transform: Transform, rows: Any, n_rows: int, start: int, *, hin
     """
     name = getattr(transform, "__name__", "transform")
     try:
-        made = as_features(transform(rows))
+        made = as_features(transform(rows), start)
     except DataError:
         raise
     except (Exception, SystemExit) as error:

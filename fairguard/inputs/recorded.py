@@ -77,12 +77,13 @@ class RecordedPredictor:
         return found
 
     def _by_number(self, batch: Batch) -> NDArray[np.generic]:
-        found: NDArray[np.generic] = self.values[batch.start : batch.start + len(batch)]
-        if len(found) < len(batch):
+        rows = batch.rows
+        if len(rows) and rows.max() >= len(self.values):
             raise ModelError(
                 f"{self._name} has {len(self.values)} answers, the data has more rows; "
                 f"give one answer a row, or an id column in both files."
             )
+        found: NDArray[np.generic] = self.values[rows]
         return found
 
     @property

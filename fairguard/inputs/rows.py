@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.inputs.nested import leaves, mapped
+
 IDS = ("id", "ids", "row_id", "sample_id")
 """Names under which rows and recorded answers say which row they are."""
 MISSING = "(missing)"
@@ -28,6 +30,7 @@ class Batch:
         start: number of the first row in its source.
         weight: shape (n,), float64 weights of the rows, where a column of them was named.
         cluster: shape (n,), values that rows belonging together share (rows of one person), where a column was named.
+        picked: shape (n,), the rows' numbers in their source, where they do not follow one another.
     """
 
     x: Any
@@ -37,55 +40,45 @@ class Batch:
     start: int = 0
     weight: NDArray[np.float64] | None = None
     cluster: NDArray[Any] | None = None
+    picked: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.codes)
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Return the rows' numbers in their source, shape (n,)."""
+        return np.arange(self.start, self.start + len(self)) if self.picked is None else self.picked
+
     def row(self, at: int) -> int:
         """Return the number in the source of the row at place ``at``."""
-        return self.start + at
+        return self.start + at if self.picked is None else int(self.picked[at])
 
 
 def take(batch: Batch, at: NDArray[np.int64]) -> Batch:
     """Return the rows of ``batch`` at positions ``at``, shape (m,), in that order."""
+    rows = batch.rows[at]
     return Batch(
-        _rows(batch.x, at),
+        mapped(lambda part: part[at], batch.x),
         None if batch.y is None else batch.y[at],
         batch.codes[at],
         batch.ids[at],
-        batch.start,
+        int(rows[0]) if len(rows) else batch.start,
         None if batch.weight is None else batch.weight[at],
         None if batch.cluster is None else batch.cluster[at],
+        picked=rows,
     )
-
-
-def _rows(x: Any, at: NDArray[np.int64]) -> Any:
-    if x is None:
-        return None
-    if isinstance(x, dict):
-        return {name: _rows(part, at) for name, part in x.items()}
-    if isinstance(x, tuple | list):
-        return type(x)(_rows(part, at) for part in x)
-    return x[at]
 
 
 def rows_with_nan(batch: Batch) -> NDArray[np.bool_]:
     """Return which rows of a batch hold nan among what the model takes, shape (n,)."""
-    return _with_nan(batch.x, len(batch))
-
-
-def _with_nan(x: Any, rows: int) -> NDArray[np.bool_]:
-    parts = list(x.values()) if isinstance(x, dict) else list(x) if isinstance(x, tuple | list) else None
-    found = np.zeros(rows, dtype=bool)
-    if parts is not None:
-        for part in parts:
-            found |= _with_nan(part, rows)
-        return found
-    values = x.detach().float().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
-    if values.dtype.kind != "f" or len(values.shape) == 0 or len(values) != rows:
-        return found
-    return np.asarray(np.isnan(values.reshape(rows, -1)).any(axis=1))
+    found = np.zeros(len(batch), dtype=bool)
+    for part in leaves(batch.x):
+        values = part.detach().float().cpu().numpy() if hasattr(part, "detach") else np.asarray(part)
+        if values.dtype.kind == "f" and values.shape[:1] == found.shape:
+            found |= np.isnan(values.reshape(len(found), -1)).any(axis=1)
+    return found
 
 
 @dataclass(frozen=True)
