@@ -325,6 +325,22 @@ def test_an_id_without_value(save: Save) -> None:
     assert "column 'key' (--id) has no value in 1 rows" in message(save(frame), label="hired", groups=["sex"], id="key")
 
 
+@pytest.mark.parametrize("names", [("id", "ID"), ("ID", "id"), ("Id", "ids")])
+def test_of_several_columns_of_ids_the_exact_name_is_meant(names: tuple[str, str]) -> None:
+    frame = people(4).assign(**{names[0]: list("abcd"), names[1]: list("pqrs")})
+    source = open_data(frame, label="hired", groups=["sex"], features=["age"], find_id=True)
+    assert list(whole(source).ids) == list("pqrs" if names[1] == "id" else "abcd")
+
+
+@pytest.mark.parametrize("option", ["id", "cluster"])
+def test_a_number_that_is_none_is_a_missing_one(tmp_path: Path, option: str) -> None:
+    """Parquet tells nan from null, and both would make one person of many."""
+    table = pa.table({"x": [1.0, 2, 3, 4], "y": [0, 1, 0, 1], "who": pa.array([1.0, float("nan"), None, 2.0])})
+    pq.write_table(table, tmp_path / "t.parquet")
+    line = f"column 'who' (--{option}) has no value in 2 rows from 0 to 3, the first is row 1 (from 0)"
+    assert line in message(tmp_path / "t.parquet", label="y", **{option: "who"})
+
+
 def test_the_record_says_where_rows_come_from(tmp_path: Path) -> None:
     record = open_data(to_parquet(tmp_path)(people()), label="hired", groups=["sex"], id="key").record
     assert record.kind == "Parquet"
@@ -369,7 +385,9 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "t.bin is empty"),
     "ragged": (b"a,b,y\n1,2,0\n1,2\n", "t.bin is no proper CSV"),
     "twice": (b"a,a,y\n1,2,0\n", "two columns 'a'"),
-    "latin": ("a,y\n1,m\u00e4dchen\n2,x\n".encode("latin-1"), "not UTF-8"),
+    "latin": ("a,y\n1,x\n2,m\u00e4dchen\n".encode("latin-1"), "not UTF-8 text in line 3;"),
+    "late latin": (b"a,y\n" + b"1,x\n" * 600_000 + b"2,m\xe4dchen\n", "not UTF-8 text in line 600002;"),
+    "latin gzip": (gzip.compress(b"a,y\n1,x\n2,m\xe4dchen\n"), "not UTF-8 text in line 3;"),
     "latin header": ("a,m\u00e4dchen,y\n1,1,0\n2,2,1\n".encode("latin-1"), "not UTF-8"),
     "binary": (b"\x00\x01\x02" * 100, "is not CSV (also .csv.gz), Parquet or npz"),
     "gzip": (gzip.compress(b"a,y\n1,0\n" * 5000)[:60], "t.bin cannot be read: "),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError, did_you_mean
@@ -57,7 +58,8 @@ class Layout:
         layout = self._in_their_words(columns)
         if layout.id is not None or not layout.find_id:
             return replace(layout, find_id=False)
-        lower = {column.lower(): column for column in columns if column != layout.label}
+        in_order = sorted(columns, key=str.islower)  # the last one wins: id before ID
+        lower = {column.lower(): column for column in in_order if column != layout.label}
         return replace(layout, id=next((lower[name] for name in IDS if name in lower), None), find_id=False)
 
     def _in_their_words(self, columns: Sequence[str]) -> Layout:
@@ -267,8 +269,8 @@ class LabelledRows:
     def _check_values(self, chunk: pa.Table, start: int) -> None:
         layout = self._layout
         for option, name in (("--id", layout.id), ("--cluster", layout.cluster)):
-            if name is not None and (missing := chunk.column(name).null_count):
-                raise DataError(f"{self._table.name}: column {name!r} ({option}) has no value in {missing} rows.")
+            if name is not None:
+                check_complete(chunk.column(name), f"{self._table.name}: column {name!r} ({option})", start)
         if layout.weight is not None:
             check_weights(chunk.column(layout.weight), f"{self._table.name}: column {layout.weight!r}", start)
 
@@ -278,6 +280,16 @@ def missing_column(name: str, wanted: str, columns: Sequence[str], option: str) 
     hint = did_you_mean(wanted, columns) or f" Use {option}."
     listed = ", ".join(map(str, columns[:40])) + (f" and {len(columns) - 40} more" if len(columns) > 40 else "")
     return f"{name} has no column {wanted!r}; columns are: {listed}.{hint}"
+
+
+def check_complete(column: Column, what: str, start: int) -> None:
+    """Raise :class:`DataError` if a row has no value: of ids and clusters, rows without would all be one."""
+    missing = np.flatnonzero(pc.is_null(column, nan_is_null=True))
+    if len(missing):
+        raise DataError(
+            f"{what} has no value in {len(missing)} rows from {start} to {start + len(column) - 1}, the first is row "
+            f"{start + missing[0]} (from 0); give each row one, or leave those rows out."
+        )
 
 
 def check_weights(column: Column, what: str, start: int) -> None:
@@ -309,4 +321,5 @@ def without_features(batch: Batch, low: int, high: int) -> Batch:
         start=batch.start + low,
         weight=None if batch.weight is None else batch.weight[rows],
         cluster=None if batch.cluster is None else batch.cluster[rows],
+        picked=None if batch.picked is None else batch.picked[rows],
     )

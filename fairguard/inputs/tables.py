@@ -5,12 +5,14 @@ Memory stays flat as rows grow: Parquet is read by row group through small buffe
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,7 +84,7 @@ class CsvTable:
         self.path: Path | None = path
         self._file = path
         self._compressed = compressed
-        with readable(self.name):
+        with readable(self.name, self._line):
             self._header = _header(path, compressed)
             with self._stream(pacsv.ConvertOptions(strings_can_be_null=True)) as reader:
                 self.schema = reader.schema
@@ -94,9 +96,21 @@ class CsvTable:
         """Yield the rows in order, some at a time; whole numbers and empty columns of ``widen`` come as float64."""
         types = {name: self._type(name, name in widen) for name in columns}
         options = pacsv.ConvertOptions(strings_can_be_null=True, include_columns=list(columns), column_types=types)
-        with readable(self.name), self._stream(options) as reader:
+        with readable(self.name, self._line), self._stream(options) as reader:
             for batch in reader:
                 yield pa.Table.from_batches([batch])
+
+    def _line(self) -> str:
+        """Return where the first byte is that is no UTF-8, in words."""
+        decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+        opened = gzip.open if self._compressed else open
+        with suppress(OSError, EOFError, zlib.error), opened(self._file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                try:
+                    line += decoder.decode(block).count("\n")
+                except UnicodeDecodeError as error:
+                    return f" in line {line + error.object[: error.start].count(10)}"
+        return ""
 
     def _type(self, name: str, widen: bool) -> pa.DataType:
         kind = self.schema.field(name).type
@@ -171,23 +185,28 @@ def index_columns(schema: pa.Schema) -> set[str]:
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Turn whatever reading ``name`` raises into a :class:`DataError`: its bytes may be hostile."""
+def readable(name: str, line: Callable[[], str] = str) -> Iterator[None]:
+    """Turn whatever reading ``name`` raises into a :class:`DataError`: its bytes may be hostile.
+
+    Args:
+        name: what is read.
+        line: tells where the first byte is that is no text.
+    """
     try:
         yield
     except DataError:
         raise
     except Exception as error:
-        raise DataError(_explained(name, str(error))) from None
+        raise DataError(_explained(name, str(error), line)) from None
 
 
-def _explained(name: str, message: str) -> str:
+def _explained(name: str, message: str, line: Callable[[], str]) -> str:
     rules: list[tuple[str, Callable[[], str]]] = [
-        ("invalid UTF8", lambda: f"{name} is not UTF-8 text; save it as UTF-8."),
+        ("invalid UTF8", lambda: f"{name} is not UTF-8 text{line()}; save it as UTF-8."),
         ("conversion error", lambda: f"a column of {name} mixes types: {message}; correct it, or give Parquet."),
         ("Conversion failed", lambda: f"a column of {name} mixes types: {message}; give numbers only, or text only."),
         ("Expected bytes", lambda: f"a column of {name} mixes types: {message}; give numbers only, or text only."),
-        ("utf-8", lambda: f"{name} is not UTF-8 text; save it as UTF-8."),
+        ("utf-8", lambda: f"{name} is not UTF-8 text{line()}; save it as UTF-8."),
         ("Expected", lambda: f"{name} is no proper CSV: {message}"),
         ("CSV parse error", lambda: f"{name} is no proper CSV: {message}; data is CSV, Parquet or npz."),
     ]
