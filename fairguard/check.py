@@ -20,7 +20,7 @@ from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.limits import DEFAULT, raised_to
-from fairguard.inputs.loaders import LoaderRows, random_rows, sown
+from fairguard.inputs.loaders import LoaderRows, random_rows, resampling, sown
 from fairguard.inputs.models import load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.recorded import RecordedPredictor
@@ -195,7 +195,9 @@ def count(
 
 
 def _at_random(source: Source) -> Iterator[str]:
-    """Yield a warning for rows that are not the same in every reading, such as random crops."""
+    """Yield a warning for rows that are not the same in every reading, such as random crops, or not as often."""
+    if note := resampling(source):
+        yield note
     if random_rows(source):
         yield "the loader of these rows changes them at random (crops?): judge on rows without; this is on one draw"
 

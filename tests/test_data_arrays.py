@@ -146,6 +146,48 @@ def test_features_of_several_inputs_and_tables() -> None:
     (batch,) = open_data((pd.DataFrame({"a": range(6), "b": [True] * 6}), y)).batches(10)
     assert batch.x.shape == (6, 2)
     assert "features are no numbers" in told((pd.DataFrame({"a": list("abcdef")}), y))
+    text = np.array([[1, 2], [3, 4], [5, "n/a"], [7, 8], [9, "?"], [0, 0]], dtype=object)
+    assert "'n/a' in row 2, from 0" in told((text, y))
+
+
+@pytest.mark.parametrize("group", ["y", "X", "x", "classes", "y_names"])
+def test_groups_of_a_tuple_go_by_their_own_names(group: str) -> None:
+    x, y, values = np.arange(8.0).reshape(4, 2), [0, 1, 1, 1], list("abab")
+    for groups in ([group], [group, "class"], []):
+        source = open_data((x, y, {group: values}), groups=groups)
+        assert source.columns == tuple(groups or [group])
+        assert column(source, group) == values
+        assert source.classes == ("0", "1")
+        assert labels(source) == list("0111")
+        np.testing.assert_array_equal(next(source.batches(4)).x, x)
+
+
+def test_a_group_called_like_the_label() -> None:
+    x, y = np.zeros((4, 2)), torch.tensor([0, 1, 0, 1])
+    told_of = "--label and a group with other values are called 'hired'; rename one of them"
+    assert told_of in told((x, y, {"hired": list("abab"), "sex": list("FFMM")}), label="hired", groups=["sex"])
+    table = pd.DataFrame({"hired": y, "sex": list("FFMM")})
+    assert open_data((x, y, table), label="hired", groups=["sex"]).columns == ("sex",)
+
+
+def test_features_of_a_tuple_are_chosen_by_name_where_they_have_names() -> None:
+    y = [0, 1]
+    table = pd.DataFrame({"a": [1.0, 2], "b": list("uv"), 3: [5.0, 6]})
+    (batch,) = open_data((table, y), features=["3", "a"]).batches(10)
+    assert batch.x.tolist() == [[5, 1], [6, 2]]
+    several = {"a": np.zeros((2, 2)), "b": np.array(["u", "v"]), "c": np.ones(2)}
+    (batch,) = open_data((several, y), features=np.array(["a", "c"])).batches(10)
+    assert set(batch.x) == {"a", "c"}
+    (batch,) = open_data((several, y), features=["c"]).batches(10)
+    assert batch.x.tolist() == [1, 1]
+    for given in (table, several):
+        assert "has no array 'aa'" in told((given, y), features=["aa"])
+    assert "--features names columns, and the X of the data has none" in told((np.zeros((2, 2)), y), features=["a"])
+
+
+def test_names_in_arrays_are_names() -> None:
+    given = {"X": np.zeros((4, 1)), "y": [0, 1, 0, 1]}
+    assert open_data(given, classes=np.array(["no", "yes"]), features=np.array(["X"])).classes == ("no", "yes")
 
 
 def test_arrays_without_labels() -> None:

@@ -7,8 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
+from fairguard.check import check
 from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.data import group_values, open_data
 from fairguard.inputs.rows import Source
@@ -21,7 +33,7 @@ class People(Dataset[Any]):
         return N
 
     def __getitem__(self, i: int) -> Any:
-        groups = {"sex": "FM"[i % 2], "age": torch.tensor(20 + i), "key": f"p{i}", "w": i / 10}
+        groups = {"sex": "FM"[i % 2], "age": torch.tensor(20 + int(i)), "key": f"p{i}", "w": i / 10}
         return torch.full((3,), float(i)), i % 3, groups
 
 
@@ -51,9 +63,18 @@ SEXES = [("FM"[i % 2],) for i in range(N)]
         DataLoader(People(), batch_size=7, shuffle=True),
         DataLoader(People(), batch_size=7, drop_last=True),
         DataLoader(Stream(), batch_size=7),
+        DataLoader(Stream(), batch_size=7, drop_last=True),
+        DataLoader(People(), batch_sampler=BatchSampler(SequentialSampler(People()), 7, True)),
+        DataLoader(People(), batch_sampler=BatchSampler(RandomSampler(People()), 7, False)),
+        DataLoader(People(), batch_size=7, sampler=[*range(N)], drop_last=True),
+        DataLoader(People(), batch_sampler=[[*range(40)], [*range(40, N)]]),
+        DataLoader(People(), batch_size=7, shuffle=True, num_workers=1, persistent_workers=True),
         [(torch.full((1, 3), float(i)), [i % 3], {"sex": ["FM"[i % 2]]}) for i in range(N)],
     ],
-    ids=["dataset", "stream", "loader", "large", "shuffled", "dropping", "stream loader", "list"],
+    ids=[
+        *("dataset", "stream", "loader", "large", "shuffled", "dropping", "stream loader", "dropping stream"),
+        *("dropping batches", "shuffled batches", "own sampler", "own batches", "workers", "list"),
+    ],
 )
 def test_everything_gives_all_rows_in_order(data: Any) -> None:
     source = open_data(data, groups=["sex"])
@@ -65,6 +86,90 @@ def test_everything_gives_all_rows_in_order(data: Any) -> None:
     assert source.n_rows == N
     assert source.classes is None
     assert source.labelled
+
+
+RESAMPLING = {
+    "weights": WeightedRandomSampler([0.9, 0.1] * (N // 2), N),
+    "replacement": RandomSampler(People(), replacement=True),
+    "a few": RandomSampler(People(), num_samples=10),
+    "a share": DistributedSampler(People(), num_replicas=4, rank=1),
+}
+
+
+@pytest.mark.parametrize("sampler", RESAMPLING.values(), ids=RESAMPLING)
+@pytest.mark.parametrize("batched", [False, True])
+def test_rows_that_a_sampler_repeats_or_leaves_out_are_judged_once(sampler: Any, batched: bool) -> None:
+    how: Any = {"batch_sampler": BatchSampler(sampler, 8, True)} if batched else {"batch_size": 8, "sampler": sampler}
+    loader = DataLoader(People(), **how)
+    x, _, groups = rows(open_data(loader, groups=["sex"]))
+    np.testing.assert_array_equal(x[:, 0], np.arange(N))
+    assert groups == SEXES
+    verdict = check(scores, scores, loader, groups=["sex"])
+    assert verdict.overall.n == N
+    said = f"the {type(sampler).__name__} of the data repeats rows or leaves rows out: it was not followed"
+    assert any(warning.startswith(said) and f"each of the {N} rows" in warning for warning in verdict.warnings)
+
+
+def scores(x: torch.Tensor) -> torch.Tensor:
+    """Answers every row with its label."""
+    return -((x % 3 - torch.arange(3.0)) ** 2) + x / 100
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        (SubsetRandomSampler([9, 3, 4]), [3, 4, 9]),
+        (SubsetRandomSampler(torch.tensor([9, 3, 4])), [3, 4, 9]),  # type: ignore[arg-type]
+        (WeightedRandomSampler([0, 0, 1, 2, 3] + [0] * (N - 5), N), [2, 3, 4]),
+        (RandomSampler(range(4)), [0, 1, 2, 3]),
+        ([5, 2, 8], [5, 2, 8]),
+    ],
+    ids=["subset", "tensor", "weights", "source", "own"],
+)
+def test_a_sampler_that_chooses_rows_is_obeyed(sampler: Any, expected: list[int]) -> None:
+    source = open_data(DataLoader(People(), batch_size=2, sampler=sampler, drop_last=True), groups=["sex"])
+    for _ in range(2):
+        assert rows(source)[0][:, 0].tolist() == expected
+    verdict = check(scores, scores, DataLoader(People(), batch_size=2, sampler=SubsetRandomSampler([9, 3, 4])))
+    assert not any("sampler" in warning.lower() for warning in verdict.warnings)
+
+
+def test_a_sampler_of_ones_own_that_repeats_rows_is_refused() -> None:
+    line = "the sampler of the data gives row 3 of the data set twice, and a row counts once; give the data set itself"
+    assert line in told(DataLoader(People(), batch_size=2, sampler=[1, 3, 4, 3]))
+    assert line in told(DataLoader(People(), batch_sampler=[[1, 3], [4, 3]]))
+    assert line in told(DataLoader(People(), batch_sampler=torch.tensor([[1, 3], [4, 3]])))  # type: ignore[arg-type]
+    assert line in told(DataLoader(People(), batch_size=2, sampler=[1, 3, 4, 3], num_workers=1))
+
+
+def test_data_sets_without_a_length() -> None:
+    class Endless(Dataset[Any]):
+        def __getitem__(self, i: int) -> Any:
+            return People()[i % N]
+
+    for data in (Endless(), DataLoader(Endless())):
+        assert "has no len()" in told(data)
+
+
+def test_no_id_and_no_cluster_may_be_missing() -> None:
+    """Rows without a value would all be one person."""
+    for values in (["a", None, "b", None], [0.5, float("nan"), 2.5, float("nan")], torch.tensor([1.0, np.nan] * 2)):
+        for option in ("id", "cluster"):
+            given = [batch(groups={"sex": list("FMFM"), "who": [1.0] * 4}) for _ in range(2)]
+            given[1][2]["who"] = values
+            if isinstance(values, list) and isinstance(values[0], str):
+                given[0][2]["who"] = list("pqrs")
+            line = f"'who' (--{option}) has no value in 2 rows from 4 to 7, the first is row 5 (from 0)"
+            assert line in told(given, **{option: "who"}, groups=["sex"])
+
+
+@pytest.mark.parametrize("classes", [None, ["no", "yes"]])
+def test_batches_without_rows_are_passed_over(classes: list[str] | None) -> None:
+    empty = batch(x=np.zeros((0, 2)), y=[], groups={"sex": [], "age": []})
+    full = batch(groups={"sex": list("FMFM"), "age": [1, 2, 3, 4]})
+    for given in ([full, empty, full], [empty, full, full]):
+        assert rows(open_data(given, groups=["sex", "age:3"], classes=classes))[1] == [0, 1] * 4
+    assert "gives no rows" in told([empty, empty], classes=classes)
 
 
 def test_all_groups_where_none_is_named() -> None:
@@ -128,7 +233,11 @@ def test_what_cannot_be_judged() -> None:
     assert "'sex' mixes types" in told([batch(groups={"sex": ["F", 1, "F", 1]})])
     assert "group 'sex' has one value, 'F', in all 4 rows" in told([batch(groups={"sex": list("FFFF")})])
     assert "has no column 'sex'" in told([batch(), batch(groups={"other": list("FMFM")})])
-    assert "makes its own features" in told([batch()], transform=len)
+    assert "makes its own features; apply --transform there" in told([batch()], transform=len)
+    assert "makes its own features; apply --features there" in told([batch()], features=["x"])
+    text = np.array([["1", "2"], ["3", "x"]])
+    given = [batch(), batch(x=text, y=[0, 1], groups={"sex": ["F", "M"]})]
+    assert "'x') in row 5, from 0); encode text" in told(given)
 
 
 def test_callables_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, WeightedRandomSampler
 
 from fairguard.check import check
 from fairguard.demo import digits
@@ -64,6 +64,13 @@ class Stream(IterableDataset[Any]):
         return (rows[i] for i in torch.randperm(len(rows)).tolist())
 
 
+class Shuffled(Sampler[int]):
+    """Rows in an order that torch does not know of."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(len(pd.read_parquet("train.parquet"))).tolist())
+
+
 def read(source: Any) -> torch.Tensor:
     return torch.cat([torch.as_tensor(batch.x) for batch in source.batches(100)])
 
@@ -91,11 +98,19 @@ def test_every_reading_draws_alike_and_nobody_else_is_disturbed(kind: str) -> No
 def test_rows_that_a_sampler_or_a_stream_chooses_are_the_same_in_every_reading() -> None:
     """Which row is the fifth must not change: by its number it is trained on, or kept for the proof."""
     data = Digits("train.parquet", lambda: 0.0)
-    sampler = WeightedRandomSampler([1.0] * len(data), len(data))
-    for loader in (DataLoader(data, 64, sampler=sampler), DataLoader(Stream(), 64)):
+    for loader in (DataLoader(data, 64, sampler=Shuffled()), DataLoader(Stream(), 64)):
         source: Any = open_data(loader, groups=["class"])
         assert random_rows(source) == "by seed"
         assert torch.equal(read(source), read(source))
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_sampler_that_balances_a_training_set_repeats_no_row() -> None:
+    data = Digits("train.parquet", lambda: 0.0)
+    balanced = WeightedRandomSampler(1.0 / np.bincount(data.y)[data.y], len(data))
+    source = open_data(DataLoader(data, 64, sampler=balanced), groups=["class"])
+    assert random_rows(source) == ""
+    assert torch.equal(read(source), data.x)
 
 
 @pytest.mark.usefixtures("inside")

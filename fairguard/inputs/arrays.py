@@ -5,9 +5,11 @@ Nothing in an npz is ever unpickled, and no array is read before its size is kno
 
 from __future__ import annotations
 
+import itertools
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ import pyarrow as pa
 from numpy.lib import format as npy
 
 from fairguard.errors import DataError
-from fairguard.inputs.features import Arrays, Feed, NoFeatures, Transform, count_rows
-from fairguard.inputs.groups import Column, arrow, is_number
+from fairguard.inputs.features import Arrays, Feed, NoFeatures, Transform
+from fairguard.inputs.groups import Column, GroupSpec, arrow, is_number
 from fairguard.inputs.labelled import LabelledRows, Layout, missing_column
 from fairguard.inputs.limits import DEFAULT, human
+from fairguard.inputs.nested import count_rows
 from fairguard.inputs.tables import MemoryTable
 
 _ROW = "(row)"
@@ -109,37 +112,112 @@ def array_rows(
     Raises:
         DataError: see :func:`fairguard.inputs.data.open_data`.
     """
-    columns = list(arrays)
-    wanted = layout.named(columns)
-    for column, option in wanted.items():
-        if column not in arrays:
-            raise DataError(missing_column(name, column, columns, option).replace("column", "array"))
-    feed = _feed(arrays, layout, name, transform) if needs_features else NoFeatures()
-    names = {column: _names(arrays, column, is_label=column == layout.label) for column in wanted}
-    table = {column: _column(arrays, column, names[column], name) for column in wanted}
-    if layout.label is not None and classes is None:
-        classes = names[layout.label]
+    _check_there(arrays, layout, name)
+    feed: Feed = NoFeatures()
+    if needs_features:
+        features = layout.features or (("x",) if "x" in arrays and "X" not in arrays else ("X",))
+        if layout.label in features:
+            raise DataError(f"--features names the label {layout.label!r}; a model must not see it.")
+        feed = Arrays(_chosen(arrays, features, name), transform)
+    names = None if layout.label is None else _names(arrays, layout.label, is_label=True)
+    return _rows(arrays, layout, feed, name=name, path=path, classes=classes, names=names)
+
+
+def tuple_rows(
+    x: Any,
+    y: Any,
+    groups: Any = None,
+    *,
+    layout: Layout,
+    name: str,
+    classes: Sequence[str] | None = None,
+    transform: Transform | None = None,
+    needs_features: bool = True,
+) -> LabelledRows:
+    """Return the labelled rows of ``(X, y, groups)``, in which all groups are meant where none is named.
+
+    The label goes by the name that the user gave it, else by ``y`` or one like it: groups go by their own names.
+
+    Raises:
+        DataError: see :func:`fairguard.inputs.data.open_data`.
+    """
+    columns = {} if groups is None else {str(key): groups[key] for key in groups}
+    layout = layout.completed(columns)
+    taken = {layout.id, layout.weight, layout.cluster}
+    specs = layout.groups or tuple(GroupSpec(key) for key in columns if key not in taken)
+    label = None if y is None else _label_beside(columns, y, layout.label, name)
+    layout = replace(layout, label=label, groups=specs)
+    if label is not None:
+        columns[label] = y
+    _check_there(columns, layout, name)
+    feed: Feed = NoFeatures()
+    if needs_features:
+        feed = Arrays(x if layout.features is None else _part(x, layout.features, name), transform)
+    return _rows(columns, layout, feed, name=name, classes=classes)
+
+
+def _label_beside(groups: Mapping[str, Any], y: Any, named: str | None, name: str) -> str:
+    """Return what the label is called beside groups: as the user says, else ``y``, or longer where a group is."""
+    if named is None:
+        return next(label for n in itertools.count(1) if (label := "y" * n) not in groups)
+    if named in groups and len({str(arrow(values, what=named).to_pylist()) for values in (groups[named], y)}) > 1:
+        raise DataError(f"{name}: --label and a group with other values are called {named!r}; rename one of them.")
+    return named
+
+
+def _rows(
+    arrays: Mapping[str, Any],
+    layout: Layout,
+    feed: Feed,
+    *,
+    name: str,
+    path: Path | None = None,
+    classes: Sequence[str] | None,
+    names: tuple[str, ...] | None = None,
+) -> LabelledRows:
+    """Return the labelled rows of arrays for all that the layout names; ``names`` are those of a coded label."""
+    known = {c: names if c == layout.label else _names(arrays, c) for c in layout.named(list(arrays))}
+    table = {column: _column(arrays, column, known[column], name) for column in known}
     rows = _length(table, feed, name)
     if not table:
         table[_ROW] = pa.chunked_array([np.arange(rows)])
     memory = MemoryTable(pa.table(table), name=name, path=path, kind="npz" if path else "in memory")
-    plain = Layout(layout.label, layout.groups, layout.id, None, layout.weight, layout.cluster)
-    return LabelledRows(memory, plain, feed=feed, classes=classes)
+    return LabelledRows(
+        memory, replace(layout, features=None), feed=feed, classes=names if classes is None else classes
+    )
 
 
-def _feed(arrays: Mapping[str, Any], layout: Layout, name: str, transform: Transform | None) -> Feed:
-    """Return the features: ``X``, or the arrays named; several of them as a dict."""
-    wanted = layout.features or (("x",) if "x" in arrays and "X" not in arrays else ("X",))
-    for feature in wanted:
-        if feature not in arrays:
-            raise DataError(missing_column(name, feature, list(arrays), "--features").replace("column", "array"))
-    if layout.label in wanted:
-        raise DataError(f"--features names the label {layout.label!r}; a model must not see it.")
-    parts = {feature: arrays[feature] for feature in wanted}
-    return Arrays(parts if len(parts) > 1 else parts[wanted[0]], transform)
+def _check_there(arrays: Mapping[str, Any], layout: Layout, name: str) -> None:
+    for column, option in layout.named(list(arrays)).items():
+        if column not in arrays:
+            raise DataError(missing_column(name, column, list(arrays), option).replace("column", "array"))
 
 
-def _names(arrays: Mapping[str, Any], column: str, *, is_label: bool) -> tuple[str, ...] | None:
+def _chosen(arrays: Mapping[str, Any], features: Sequence[str], name: str) -> Any:
+    """Return the array that is named, or several of them as a dict."""
+    _check_features(features, list(arrays), name)
+    parts = {feature: arrays[feature] for feature in features}
+    return parts if len(parts) > 1 else parts[features[0]]
+
+
+def _part(x: Any, features: Sequence[str], name: str) -> Any:
+    """Return the features that are named out of the ``X`` of a tuple: columns of a table, or entries of a dict."""
+    if hasattr(x, "columns") and hasattr(x, "iloc"):
+        table = x.rename(columns=str)
+        _check_features(features, list(table.columns), name)
+        return table[list(features)]
+    if not isinstance(x, Mapping):
+        raise DataError(f"--features names columns, and the X of {name} has none; leave it out, or give X as a table.")
+    return _chosen(x, features, name)
+
+
+def _check_features(features: Sequence[str], there: Sequence[str], name: str) -> None:
+    for feature in features:
+        if feature not in there:
+            raise DataError(missing_column(name, feature, there, "--features").replace("column", "array"))
+
+
+def _names(arrays: Mapping[str, Any], column: str, *, is_label: bool = False) -> tuple[str, ...] | None:
     """Return the names that go with an array of integer codes, if any were saved beside it."""
     for key in (f"{column}_names", *(("classes",) if is_label else ())):
         if key in arrays:

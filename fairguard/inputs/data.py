@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from fairguard.errors import DataError, did_you_mean
-from fairguard.inputs.arrays import NpzArrays, array_rows
+from fairguard.inputs.arrays import NpzArrays, array_rows, tuple_rows
 from fairguard.inputs.features import Feed, Frames, Matrix, NoFeatures, Transform
-from fairguard.inputs.groups import GroupSpec, parse_groups
+from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import LabelledRows, Layout
-from fairguard.inputs.loaders import LoaderRows, make_of
+from fairguard.inputs.loaders import LoaderRows, reading_of
 from fairguard.inputs.rows import Source
+from fairguard.inputs.samplers import Reading
 from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table, index_columns
 
 _CALLABLE = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
@@ -51,7 +52,8 @@ def open_data(
             brings with it.
         id: column that identifies a row; rows are numbered without.
         features: columns that the models take, in their order; default all that are nothing else. For npz the names of
-            feature arrays, default ``X``.
+            feature arrays, default ``X``; for a tuple columns or entries of ``X``, which must have names then. A loader makes its
+            own.
         transform: makes what the models take out of a pandas table of some rows, of the columns in ``features`` or of
             all columns where none are named; or out of a slice of ``X``.
         classes: names of the classes in the models' order.
@@ -68,9 +70,9 @@ def open_data(
     """
     if data is None:
         raise DataError(f"no rows to judge on; name labelled rows with --data: {_KINDS}, or pkg.module:callable.")
-    layout = Layout(label, parse_groups(groups), id, tuple(features) if features else None, weight, cluster, find_id)
+    layout = Layout(label, parse_groups(groups), id, _names(features), weight, cluster, find_id)
     options = {
-        "classes": tuple(map(str, classes)) if classes else None,
+        "classes": _names(classes),
         "transform": _called(transform),
         "needs_features": needs_features,
     }
@@ -129,8 +131,7 @@ def _from_function(function: Callable[[], Any], layout: Layout, *, name: str, **
     if isinstance(given, str | Path):
         return _from_file(Path(given), layout, **options)
     if isinstance(given, Iterator):
-        again: Callable[[int], Iterable[Any]] = lambda _: _result(function, name)  # noqa: E731
-        return _from_loader(again, None, layout, name=name, **options)
+        return _from_loader(Reading(lambda _: _result(function, name)), layout, name=name, **options)
     return _from_memory(given, layout, name=name, **options)
 
 
@@ -140,9 +141,8 @@ def _from_memory(given: Any, layout: Layout, *, name: str, **options: Any) -> So
     if isinstance(given, Mapping):
         return _from_arrays(given, layout, name=name, **options)
     if isinstance(given, tuple) and len(given) in (2, 3):
-        return _from_tuple(*given, layout=layout, name=name, **options)
-    make, n_rows = make_of(given, name=name)
-    return _from_loader(make, n_rows, layout, name=name, **options)
+        return tuple_rows(*given, layout=layout, name=name, **options)
+    return _from_loader(reading_of(given, name=name), layout, name=name, **options)
 
 
 def _from_table(
@@ -172,19 +172,8 @@ def _from_arrays(arrays: Mapping[str, Any], layout: Layout, **options: Any) -> S
     return array_rows(arrays, layout, **options)
 
 
-def _from_tuple(x: Any, y: Any, groups: Any = None, *, layout: Layout, name: str, **options: Any) -> Source:
-    """Return the rows of ``(X, y, groups)``: the label goes by the name that the user gave it, else by ``y``."""
-    named = {} if groups is None else {str(key): groups[key] for key in groups}
-    layout, label = layout.completed(named), None if y is None else layout.label or "y"
-    arrays = {**named, "X": x} | ({} if label is None else {label: y})
-    taken = {layout.id, layout.weight, layout.cluster}
-    specs = layout.groups or tuple(GroupSpec(key) for key in named if key not in taken)
-    return _from_arrays(arrays, replace(layout, label=label, groups=specs, features=None), name=name, **options)
-
-
 def _from_loader(
-    make: Callable[[int], Iterable[Any]],
-    n_rows: int | None,
+    reading: Reading,
     layout: Layout,
     *,
     name: str,
@@ -192,9 +181,15 @@ def _from_loader(
     transform: Transform | None,
     needs_features: bool,
 ) -> Source:
-    if transform is not None:
-        raise DataError(f"{name} makes its own features; apply --transform there.")
-    return LoaderRows(make, layout, name=name, classes=classes, needs_features=needs_features, n_rows=n_rows)
+    for option, given in (("--transform", transform), ("--features", layout.features)):
+        if given is not None:
+            raise DataError(f"{name} makes its own features; apply {option} there.")
+    return LoaderRows(reading, layout, name=name, classes=classes, needs_features=needs_features)
+
+
+def _names(given: Iterable[Any] | None) -> tuple[str, ...] | None:
+    """Return names in a list or an array of any kind; none at all are as good as none given."""
+    return None if given is None else tuple(map(str, given)) or None
 
 
 def _called(transform: str | Transform | None) -> Transform | None:

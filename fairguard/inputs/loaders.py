@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -18,15 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import DataError, FairguardError
-from fairguard.inputs.features import as_features, count_rows, rows_of
+from fairguard.inputs.features import as_features, rows_of
 from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
-from fairguard.inputs.labelled import Layout, check_weights, id_count_of, missing_column, values, without_features
+from fairguard.inputs.labelled import (
+    Layout,
+    check_complete,
+    check_weights,
+    id_count_of,
+    missing_column,
+    values,
+    without_features,
+)
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.limits import clean, named
+from fairguard.inputs.nested import count_rows
 from fairguard.inputs.rows import Batch, DataRecord, IdCount
-
-Make = Callable[[int], Iterable[Any]]
-"""Gives the batches, in the same order at every call, for a wanted batch size."""
+from fairguard.inputs.samplers import Reading, read_in_order
 
 FEW = 64
 """Rows of a Dataset that are looked at to tell whether a reading gives others."""
@@ -39,21 +46,20 @@ class LoaderRows:
 
     def __init__(
         self,
-        make: Make,
+        reading: Reading,
         layout: Layout,
         *,
         name: str,
         classes: Sequence[str] | None = None,
         needs_features: bool = True,
-        n_rows: int | None = None,
     ) -> None:
         """Look at the first batch.
 
         Raises:
             DataError: there is none, it is no ``(x, y, groups)``, or a sensitive feature is not in it.
         """
-        self._make, self._name, self._needs_features = make, name, needs_features
-        self.n_rows = n_rows
+        self._make, self._name, self._needs_features = reading.make, name, needs_features
+        self.n_rows, self.note = reading.n_rows, reading.note
         self.seed = 0
         """Of what the user's code draws at random; the same for every reading."""
         _, y, found = self._unpacked(next(self._given(2), None))
@@ -82,6 +88,8 @@ class LoaderRows:
         for given in self._given(batch_size):
             x, y, found = self._unpacked(given)
             whole = self._batch(x, y, found, start)
+            if whole is None:
+                continue
             if ids is not None:
                 ids.add(whole.ids)
             for low in range(0, len(whole), batch_size):
@@ -147,9 +155,15 @@ class LoaderRows:
         rest = [column for column in found if column not in wanted]
         return Layout(label, tuple(map(GroupSpec, rest)), layout.id, None, layout.weight, layout.cluster)
 
-    def _batch(self, x: Any, y: Any, found: Mapping[str, Any], start: int) -> Batch:
+    def _batch(self, x: Any, y: Any, found: Mapping[str, Any], start: int) -> Batch | None:
+        """Return the rows that the user's code gave as a batch, ``None`` if they are none."""
         labels = None if y is None else self._encode_labels(y, start)
         n = len(labels) if labels is not None else _rows_in(x, found)
+        features = as_features(x, start) if self._needs_features else None
+        if features is not None and count_rows(features) != n:
+            raise DataError(f"{self._name} gives {count_rows(features)} rows of features for {n} labels.")
+        if not n:
+            return None
         layout = self._layout
         codes = np.empty((n, len(self._groups)), dtype=np.int64)
         for i, column in enumerate(self._groups):
@@ -157,18 +171,22 @@ class LoaderRows:
                 codes[:, i] = self._levels[column].encode(self._column(found, column, n))
             elif labels is not None:
                 codes[:, i] = labels
-        features = as_features(x) if self._needs_features else None
-        if features is not None and count_rows(features) != n:
-            raise DataError(f"{self._name} gives {count_rows(features)} rows of features for {n} labels.")
         return Batch(
             x=features,
             y=labels,
             codes=codes,
-            ids=np.arange(start, start + n) if layout.id is None else values(self._column(found, layout.id, n)),
+            ids=np.arange(start, start + n) if layout.id is None else self._complete(found, "id", n, start),
             start=start,
             weight=None if layout.weight is None else self._weights(found, layout.weight, n, start),
-            cluster=None if layout.cluster is None else values(self._column(found, layout.cluster, n)),
+            cluster=None if layout.cluster is None else self._complete(found, "cluster", n, start),
         )
+
+    def _complete(self, found: Mapping[str, Any], part: str, n: int, start: int) -> NDArray[Any]:
+        """Return the rows' ids or clusters, of which none may be missing."""
+        column = str(getattr(self._layout, part))
+        given = self._column(found, column, n)
+        check_complete(given, f"{self._name}: {column!r} (--{part})", start)
+        return values(given)
 
     def _column(self, found: Mapping[str, Any], column: str, n: int) -> Any:
         if column not in found:
@@ -186,6 +204,8 @@ class LoaderRows:
     def _encode_labels(self, y: Any, start: int) -> IntArray:
         """Return the labels as class codes, shape (n,)."""
         column = arrow(y, what=f"{self._name}: the labels")
+        if not len(column):
+            return np.empty(0, dtype=np.int64)
         if self.classes is not None:
             labels = Labels(f"{self._name}: the labels from row {start} on", classes=self.classes)
             labels.observe(column)
@@ -271,46 +291,35 @@ def random_rows(source: Any) -> str:
     return str(getattr(source, "drawn", ""))
 
 
-def make_of(given: Any, *, name: str) -> tuple[Make, int | None]:
-    """Return what gives the batches of a Dataset, DataLoader or iterable, and the number of rows if it is known.
+def resampling(source: Any) -> str:
+    """Return a sentence if a loader's sampler would have repeated rows or left some out, and was not followed."""
+    return str(getattr(source, "note", ""))
 
-    A DataLoader that shuffles or drops rows is read in the order of its data set instead, so that row numbers mean
-    something and every row is judged.
+
+def reading_of(given: Any, *, name: str) -> Reading:
+    """Return how the batches of a Dataset, DataLoader or iterable are read.
+
+    A DataLoader is read in the order of its data set and without dropping rows, whatever its sampler does: row numbers
+    mean something, and every row is judged once; see :func:`fairguard.inputs.samplers.read_in_order`.
 
     Raises:
-        DataError: it can be read only once, or is nothing that gives rows.
+        DataError: it can be read only once, its size is not known, or it is nothing that gives rows.
     """
-    from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+    from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-    if isinstance(given, DataLoader):
-        in_order = not isinstance(given.sampler, RandomSampler) and not given.drop_last
-        if in_order or isinstance(given.dataset, IterableDataset):
-            return (lambda _: given), None
-        return _in_order(given)
-    if isinstance(given, Dataset):
-        n_rows = None if isinstance(given, IterableDataset) else len(given)  # type: ignore[arg-type]
-        return (lambda batch_size: DataLoader(given, batch_size=batch_size)), n_rows
+    try:
+        if isinstance(given, DataLoader):
+            return read_in_order(given, name=name)
+        if isinstance(given, Dataset):
+            n_rows = None if isinstance(given, IterableDataset) else len(given)  # type: ignore[arg-type]
+            return Reading(lambda batch_size: DataLoader(given, batch_size=batch_size), n_rows)
+    except Exception as error:  # a data set without a length, or whatever its own code raises
+        raise DataError(f"{name} cannot be read: {type(error).__name__}: {error}") from error
     if isinstance(given, Iterator):
         raise DataError(f"{name} can be read only once; give the function that makes it, as pkg.module:callable.")
     if isinstance(given, Iterable):
-        return (lambda _: given), None
+        return Reading(lambda _: given)
     raise DataError(f"{name} is {_told(given)}; {SHAPE}, as a Dataset, a DataLoader or a list of batches.")
-
-
-def _in_order(loader: Any) -> tuple[Make, int]:
-    """Return a loader like the one given, over the same rows in their own order."""
-    from torch.utils.data import DataLoader
-
-    def make(_: int) -> Iterable[Any]:
-        return DataLoader(
-            loader.dataset,
-            batch_size=loader.batch_size,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            worker_init_fn=loader.worker_init_fn,
-        )
-
-    return make, len(loader.dataset)
 
 
 def _part(batch: Batch, low: int, high: int) -> Batch:
