@@ -52,8 +52,8 @@ def open_data(
             brings with it.
         id: column that identifies a row; rows are numbered without.
         features: columns that the models take, in their order; default all that are nothing else. For npz the names of
-            feature arrays, default ``X``; for a tuple columns or entries of ``X``, which must have names then. A loader makes its
-            own.
+            feature arrays, default ``X``; for a tuple columns or entries of ``X``, which must have names then. A loader
+            makes its own.
         transform: makes what the models take out of a pandas table of some rows, of the columns in ``features`` or of
             all columns where none are named; or out of a slice of ``X``.
         classes: names of the classes in the models' order.
