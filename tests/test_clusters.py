@@ -1,6 +1,7 @@
 """Rows that belong together and rows that count more: verdicts that neither can fool."""
 
 import re
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fairguard import check
 from fairguard.acceptance import with_acceptance
 from fairguard.cli import run
 from fairguard.config import Accepted
@@ -160,6 +162,54 @@ def test_a_look_beyond_the_planned_ones_is_refused() -> None:
     data = people(9, persons=30)
     with pytest.raises(ConfigError, match="look 3 of 2: plan more looks"):
         judge_clustered(table(data, cluster=data["cluster"]), Policy.of(looks=2, look=3))
+
+
+@pytest.mark.parametrize("looks", [3, 5, 8])
+def test_an_early_look_can_say_regressed(looks: int) -> None:
+    """Its level may lie below any p value that sign flips can give; a group that lost half its rows is harmed still."""
+    rng = np.random.default_rng(0)
+    group, y = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
+    pruned = np.where((group == 1) & (rng.random(4000) < 0.5), 1 - y, y)
+    rows = np.column_stack([y, pruned])
+    groups = {"g": np.array(["a", "b"])[group], "person": np.arange(4000) % 1000}
+
+    def answers(column: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda x: np.eye(2)[np.asarray(x)[:, column].astype(int)]
+
+    how = {"groups": "g", "metrics": "accuracy", "looks": looks, "look": 1}
+    said = [check(answers(0), answers(1), (rows, y, groups), **how, **more) for more in ({}, {"cluster": "person"})]
+    assert [verdict.outcome for verdict in said] == [Outcome.REGRESSED] * 2
+    assert said[0].level == said[1].level < 1e-3
+
+
+@pytest.mark.parametrize("looks", [2, 5, 8])
+def test_an_early_look_has_the_bar_of_its_level(looks: int) -> None:
+    """The largest of the sign flips drawn is none: they reach a ten-thousandth, the look spends a millionth."""
+    data = people(3, alike=0.0, rows=1, persons=3000, harm=0.05)
+    policy = Policy.of(metrics="accuracy", looks=looks, look=1)
+    plain, single = judge(table(data), policy), judge_clustered(table(data, cluster=data["cluster"]), policy)
+    for group, (lower, upper) in bounds(plain).items():
+        assert bounds(single)[group] == pytest.approx((lower, upper), abs=3e-3)
+
+
+def test_groups_too_small_for_an_intersection_are_told_with_clusters_too() -> None:
+    data = people(3)
+    sex = (np.arange(1200) < 1180).astype(int)
+    tables = [
+        CountTable.of(
+            ["g", "sex", *([CLUSTER] if codes else [])],
+            [["a", "b", "c"], ["F", "M"], *([[str(k) for k in range(150)]] if codes else [])],
+            ("0", "1"),
+            codes=np.column_stack([data["group"], sex, *codes]),
+            y=data["dense"],
+            dense=data["dense"],
+            pruned=data["pruned"],
+        )
+        for codes in ([], [data["cluster"]])
+    ]
+    plain, clustered = judge(tables[0], POLICY), judge_clustered(tables[1], POLICY)
+    (small,) = [warning for warning in plain.warnings if "judged only as part of the wider groups" in warning]
+    assert small in clustered.warnings
 
 
 def test_rows_needed_count_the_design_effect() -> None:

@@ -14,28 +14,23 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
-from fairguard.errors import DataError
 from fairguard.inputs.limits import shown
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
-from fairguard.judge.estimands import OUTSIDE, favourable
-from fairguard.judge.everybody import fall_of
-from fairguard.judge.evidence import ROUNDING, Evidence, Rates, certifiable, rows_that_decide, testable
+from fairguard.judge.estimands import OUTSIDE
+from fairguard.judge.evidence import ROUNDING, Evidence, certifiable, decided, levels_of, testable
+from fairguard.judge.families import value_above
 from fairguard.judge.findings import findings_of
-from fairguard.judge.intervals import mover_lower, mover_upper
-from fairguard.judge.judge import headline_of, outcome_of
-from fairguard.judge.power import detectable
-from fairguard.judge.rates import group_rows, rates_of
+from fairguard.judge.judge import verdict_of, with_rows
+from fairguard.judge.permutation import Adjusted
 from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, Worth, scatter_of, shares_of, weights_of, worth_of
-from fairguard.judge.spending import level_of, spent_alpha
-from fairguard.judge.summaries import summaries_of
 from fairguard.metrics import METRICS
 from fairguard.policy import Policy
-from fairguard.verdict import NAN, Finding, GroupRow, Verdict
+from fairguard.verdict import NAN, Finding, Verdict
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 SCALE = float(1 << 20)
 """Weighted counts are kept in millionths of a row, as integers."""
@@ -58,41 +53,23 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
         DataError: no rows, a single cluster, or an impossible weight.
         ConfigError: a metric or a favourable class that the data cannot give, or a look beyond the planned ones.
     """
-    if not table.n:
-        raise DataError("the data has no rows: nothing to judge.")
-    table = table.canonical()
+    table = with_rows(table)
     family = family_of(
         table, policy, groups=groups or [name for name in table.columns if name not in (CLUSTER, WEIGHT)]
     )
-    shares = shares_of(table, family)
+    shares, worth = shares_of(table, family), worth_of(table)
     scatter = scatter_of(table, family, shares)
-    worth = worth_of(table)
-    evidence = clustered_evidence(family, shares, scatter, policy=policy)
-    evidence = _possible(evidence, family, shares, table)
-    outcome = outcome_of(evidence, policy)
+    evidence = _possible(clustered_evidence(family, shares, scatter, policy=policy), family, shares, table)
     weighted = replace(table, counts=np.rint(table.counts * weights_of(table) * SCALE).astype(np.int64))
     findings = _findings(table, weighted, family, evidence, policy, units=scatter.units)
-    label, grouping = favourable(table, policy), family.grouping
-    rates = rates_of(weighted, grouping, label)
-    known, counted = (group_rows(r, table.classes) for r in (rates, rates_of(table, grouping, label)))
-    overall = _counted(known[0], counted[0])
-    fall = fall_of(weighted, overall, outcome, policy, effect=_effect(table, scatter, worth))
-    summaries = summaries_of(weighted, grouping, rates, label=label, alpha=policy.alpha)
-    return Verdict(
-        outcome=outcome,
-        headline=headline_of(outcome, findings, aside=fall.aside),
-        policy=policy,
-        family=int(evidence.tested.sum()),
-        findings=findings,
-        overall=overall,
-        groups=tuple(_counted(*pair) for pair in zip(known[1], counted[1], strict=True)),
-        classes=table.classes,
-        columns=grouping.columns,
-        labelled=table.labelled,
-        weighted=WEIGHT in table.columns,
-        level=level_of(policy),
-        summaries=tuple(summary.model_copy(update={"bound": NAN}) for summary in summaries),
-        warnings=(*fall.warnings, *_warnings(table, scatter, worth)),
+    effect = _effect(table, scatter, worth)
+    verdict = verdict_of(table, family, evidence, findings, policy, weighted=weighted, effect=effect)
+    return verdict.model_copy(
+        update={
+            "weighted": WEIGHT in table.columns,
+            "summaries": tuple(summary.model_copy(update={"bound": NAN}) for summary in verdict.summaries),
+            "warnings": (*verdict.warnings, *_warnings(table, scatter, worth)),
+        }
     )
 
 
@@ -100,50 +77,38 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
     """Return what the clusters prove of every contrast under the policy's error rates."""
     large = testable(family, policy)
     tested = large & (scatter.units >= LEAST)
-    level = spent_alpha(policy.alpha, policy.looks, policy.look, comparisons=max(int(tested.sum()), 1))
-    alone = spent_alpha(policy.alpha, policy.looks, policy.look)
-    maxima = np.sort(scatter.sign_flips(tested, draws=policy.permutations, seed=policy.seed))
-    bonferroni = float(norm.isf(level / max(int(tested.sum()), 1)))
-    z = min(bonferroni, float(np.quantile(maxima, 1.0 - level))) if tested.any() else bonferroni
-    freedom = np.maximum(scatter.units - 1, 1)
-    z_family, z_alpha = t.isf(norm.sf(z), freedom), t.isf(alone, freedom)
+    flips = scatter.sign_flips(tested, draws=policy.permutations, seed=policy.seed)
+    maxima = np.sort(flips) if tested.any() else np.empty(0)
+
+    def flipped(_: BoolArray) -> Adjusted:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            observed = np.nan_to_num((shares.loss - shares.loss_rest) / np.sqrt(scatter.variance), nan=-np.inf)
+        return Adjusted((1 + len(maxima) - np.searchsorted(maxima, observed)) / (1 + len(maxima)), len(maxima))
+
     n, n_rest = family.n / scatter.effect, family.n_rest / scatter.effect
-    rows = (shares.b * n, shares.c * n, n, shares.b_rest * n_rest, shares.c_rest * n_rest, n_rest)
-    lower, upper = mover_lower(*rows, z_family), mover_upper(*rows, z_alpha)
-    margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
-    excess = shares.loss - shares.loss_rest
-    with np.errstate(invalid="ignore", divide="ignore"):
-        observed = np.nan_to_num(excess / np.sqrt(scatter.variance), nan=-np.inf)
-        p = (1 + len(maxima) - np.searchsorted(maxima, observed)) / (1 + len(maxima))
-        harmed = tested & (lower > (margin if policy.strict else 0.0)) & (excess >= margin - ROUNDING)
-    enough = certifiable(family.n, family.n_rest, margin)  # by rows: a heavy one makes no group too small to count
-    rates: Rates = {
-        "churn": shares.b + shares.c,
-        "churn_rest": shares.b_rest + shares.c_rest,
-        "n": n,
-        "n_rest": n_rest,
-        "loss": shares.loss,
-        "loss_rest": shares.loss_rest,
-    }
-    needed = rows_that_decide(
-        rates, policy, tested=tested, margin=margin, z_family=z_family, z_alpha=float(norm.isf(alone))
-    )
-    return Evidence(
+    evidence = decided(
+        family,
+        policy,
         tested=tested,
-        certifiable=tested & enough,
-        dominated=large & ~tested & (enough | (np.nan_to_num(excess, nan=np.inf) >= margin - ROUNDING)),
-        regressed=harmed & (p <= level),
-        preserved=tested & (upper < margin),
-        excess=excess,
-        lower=np.where(tested, lower, np.nan),
-        upper=np.where(tested, upper, np.nan),
-        p=np.where(tested, p, np.nan),
-        margin=margin,
-        detectable=detectable(**rates, z_family=z_family, margin=margin, strict=policy.strict),
-        needed=np.where(scatter.units < LEAST, np.nan, np.ceil(needed * scatter.effect)),
-        z_family=z,
-        z_alpha=float(norm.isf(alone)),
-        draws=len(maxima),
+        counts=(shares.b * n, shares.c * n, n, shares.b_rest * n_rest, shares.c_rest * n_rest, n_rest),
+        rates={
+            "churn": shares.b + shares.c,
+            "churn_rest": shares.b_rest + shares.c_rest,
+            "n": n,
+            "n_rest": n_rest,
+            "loss": shares.loss,
+            "loss_rest": shares.loss_rest,
+        },
+        z=value_above(maxima, levels_of(tested, policy).family, comparisons=int(tested.sum())),
+        second=flipped,
+        freedom=np.maximum(scatter.units - 1, 1),
+    )
+    enough = certifiable(family.n, family.n_rest, evidence.margin)  # by rows: a heavy one makes no group too small
+    lost = np.nan_to_num(evidence.excess, nan=np.inf) >= evidence.margin - ROUNDING
+    return replace(
+        evidence,
+        dominated=large & ~tested & (enough | lost),
+        needed=np.where(scatter.units < LEAST, np.nan, np.ceil(evidence.needed * scatter.effect)),
     )
 
 
@@ -210,11 +175,6 @@ def _too_few_units(finding: Finding, units: float, table: CountTable, policy: Po
     if CLUSTER not in table.columns:
         return {"reason": "one row has nearly all the weight of the group, or of all others: trim the weights"}
     return {"reason": "one cluster has nearly all rows of the group, or all others: more clusters are needed"}
-
-
-def _counted(rates: GroupRow, counts: GroupRow) -> GroupRow:
-    names = ("n", "harmful_flips", "beneficial_flips", "other_flips")
-    return rates.model_copy(update={name: getattr(counts, name) for name in names})
 
 
 def _effect(table: CountTable, scatter: Scatter, worth: Worth) -> float:

@@ -8,24 +8,29 @@ uncorrected: all have to hold at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, ndtri
+from scipy.special import gammaln, ndtr, ndtri
+from scipy.stats import t
 
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import IntArray
 from fairguard.judge.families import critical_value
 from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
-from fairguard.judge.permutation import adjusted_p_values
+from fairguard.judge.permutation import Adjusted, adjusted_p_values
 from fairguard.judge.power import detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
 from fairguard.policy import Policy
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+_Rows = IntArray | FloatArray
+Counts = tuple[_Rows, _Rows, _Rows, _Rows, _Rows, _Rows]
+"""Rows harmed, helped and in all of the groups, and the same three of their rests, as the bounds take them."""
 
 CERTAIN = 0.05
 """Error rate at which groups are too small to certify. Not the policy's: who asks for more proof, or looks early, would
@@ -90,24 +95,80 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
     Raises:
         ConfigError: a look beyond the planned ones.
     """
-    margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
     tested = testable(family, policy)
-    some = family.only(tested)
-    level = spent_alpha(policy.alpha, policy.looks, policy.look, comparisons=max(len(some), 1))
-    z_family = critical_value(some, level, seed=policy.seed)
-    z_alpha = -float(ndtri(spent_alpha(policy.alpha, policy.looks, policy.look)))
-    lower, upper = mover_lower(*family.counts, z_family), mover_upper(*family.counts, z_alpha)
-    excess = _share(family.b - family.c, family.n) - _share(family.b_rest - family.c_rest, family.n_rest)
-    harmed = lower > (margin if policy.strict else 0.0)
-    harmed &= tested & (excess >= margin - ROUNDING)
-    p, draws = np.full(len(family), np.nan), 0
-    if len(some):
-        p[tested], draws = adjusted_p_values(
-            some, alpha=level, permutations=policy.permutations, seed=policy.seed, candidates=harmed[tested]
-        )
+    some, levels = family.only(tested), levels_of(tested, policy)
+
+    def relabelled(harmed: BoolArray) -> Adjusted:
+        p = np.full(len(family), np.nan)
+        if not len(some):
+            return Adjusted(p, 0)
+        how = {"permutations": policy.permutations, "seed": policy.seed}
+        p[tested], draws = adjusted_p_values(some, alpha=levels.family, candidates=harmed[tested], **how)
+        return Adjusted(p, draws)
+
+    return decided(
+        family,
+        policy,
+        tested=tested,
+        counts=family.counts,
+        rates=_rates(family),
+        z=critical_value(some, levels.family, seed=policy.seed),
+        second=relabelled,
+    )
+
+
+class Levels(NamedTuple):
+    """One-sided error rates of one look: of all contrasts together, and of one alone."""
+
+    family: float
+    alone: float
+
+
+def levels_of(tested: BoolArray, policy: Policy) -> Levels:
+    """Return what this look may spend on the contrasts that are ``tested``.
+
+    Raises:
+        ConfigError: a look beyond the planned ones.
+    """
+    plan = policy.alpha, policy.looks, policy.look
+    return Levels(spent_alpha(*plan, comparisons=max(int(tested.sum()), 1)), spent_alpha(*plan))
+
+
+def decided(
+    family: Family,
+    policy: Policy,
+    *,
+    tested: BoolArray,
+    counts: Counts,
+    rates: Rates,
+    z: float,
+    second: Callable[[BoolArray], Adjusted],
+    freedom: FloatArray | None = None,
+) -> Evidence:
+    """Return the evidence: the one place that says when a contrast is regressed and when preserved.
+
+    Args:
+        family: the contrasts.
+        policy: margins and error rates.
+        tested: which of them could show anything.
+        counts: what the bounds run on: rows harmed, helped and in all of the group, and of everybody else, or the
+            independent rows that they are worth.
+        rates: the same as shares, for the estimate and for the questions about rows.
+        z: the family's critical value at this look.
+        second: gives the second witness's p values of all contrasts and the draws behind them, told which of them
+            the bound finds harmed.
+        freedom: degrees of freedom where few independent units are behind ``counts``.
+    """
+    levels = levels_of(tested, policy)
+    margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
+    z_alpha = -float(ndtri(levels.alone))
+    bar, bar_alone = (z, z_alpha) if freedom is None else (t.isf(rate, freedom) for rate in (ndtr(-z), levels.alone))
+    lower, upper = mover_lower(*counts, bar), mover_upper(*counts, bar_alone)
+    excess = rates["loss"] - rates["loss_rest"]
+    harmed = tested & (lower > (margin if policy.strict else 0.0)) & (excess >= margin - ROUNDING)
+    p, draws = second(harmed)
     with np.errstate(invalid="ignore"):
-        regressed = harmed & (p <= max(level, 1 / (1 + draws)))  # an early look's level may lie below any p value
-    rates = _rates(family)
+        regressed = harmed & (p <= max(levels.family, 1 / (1 + draws)))  # an early look's level may lie below any p
     return Evidence(
         tested=tested,
         certifiable=tested & certifiable(family.n, family.n_rest, margin),
@@ -116,11 +177,11 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
         excess=excess,
         lower=np.where(tested, lower, np.nan),
         upper=np.where(tested, upper, np.nan),
-        p=p,
+        p=np.where(tested, p, np.nan),
         margin=margin,
-        detectable=detectable(**rates, z_family=z_family, margin=margin, strict=policy.strict),
-        needed=rows_that_decide(rates, policy, tested=tested, margin=margin, z_family=z_family, z_alpha=z_alpha),
-        z_family=z_family,
+        detectable=detectable(**rates, z_family=bar, margin=margin, strict=policy.strict),
+        needed=rows_that_decide(rates, policy, tested=tested, margin=margin, z_family=bar, z_alpha=z_alpha),
+        z_family=z,
         z_alpha=z_alpha,
         draws=draws,
     )

@@ -38,12 +38,17 @@ def critical_value(family: Family, alpha: float, *, seed: int) -> float:
     Source: Hothorn, Bretz and Westfall, Biometrical Journal 50 (2008), section 3 (Gaussian max-T).
     """
     m = len(family)
-    if not m:
-        return float(-ndtri(alpha))
-    bonferroni = float(-ndtri(alpha / m))
-    if _independent_enough(family):
-        return bonferroni
-    maxima = gaussian_maxima(family, seed=seed)
+    maxima = np.empty(0) if not m or _independent_enough(family) else gaussian_maxima(family, seed=seed)
+    return value_above(maxima, alpha, comparisons=m)
+
+
+def value_above(maxima: FloatArray, alpha: float, *, comparisons: int) -> float:
+    """Return the ``1 - alpha`` quantile of draws of a family's largest contrast, never above Bonferroni's value.
+
+    Where fewer than :data:`ENOUGH` of the draws lie beyond it, it is Bonferroni's: the largest of ten thousand draws
+    is no bar for an early look, which spends a millionth.
+    """
+    bonferroni = float(-ndtri(alpha / max(comparisons, 1)))
     if alpha * len(maxima) < ENOUGH:
         return bonferroni
     return min(bonferroni, float(np.quantile(maxima, 1.0 - alpha)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fairguard.errors import DataError
 from fairguard.judge.contrasts import Family, family_of
@@ -11,11 +11,11 @@ from fairguard.judge.estimands import favourable
 from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import Evidence, evidence_of
 from fairguard.judge.findings import findings_of
-from fairguard.judge.rates import group_rows, rates_of
+from fairguard.judge.rates import Rates, group_rows, rates_of
 from fairguard.judge.spending import level_of
 from fairguard.judge.summaries import summaries_of
 from fairguard.policy import Policy
-from fairguard.verdict import Finding, Outcome, Verdict
+from fairguard.verdict import Finding, GroupRow, Outcome, Verdict
 
 
 def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = None) -> Verdict:
@@ -33,17 +33,48 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
         DataError: no rows, or an unknown sensitive feature.
         ConfigError: a metric or a favourable class that the data cannot give, or a look beyond the planned ones.
     """
-    if not table.n:
-        raise DataError("the data has no rows: nothing to judge.")
-    table = table.canonical()
+    table = with_rows(table)
     family = family_of(table, policy, groups=groups)
     evidence = evidence_of(family, policy)
-    outcome = outcome_of(evidence, policy)
-    findings = findings_of(table, family, evidence, policy=policy)
-    label = favourable(table, policy)
-    rates = rates_of(table, family.grouping, label)
-    overall, rows = group_rows(rates, table.classes)
-    fall = fall_of(table, overall, outcome, policy)
+    return verdict_of(table, family, evidence, findings_of(table, family, evidence, policy=policy), policy)
+
+
+def with_rows(table: CountTable) -> CountTable:
+    """Return the table in its canonical order.
+
+    Raises:
+        DataError: it has no rows.
+    """
+    if not table.n:
+        raise DataError("the data has no rows: nothing to judge.")
+    return table.canonical()
+
+
+def verdict_of(
+    table: CountTable,
+    family: Family,
+    evidence: Evidence,
+    findings: tuple[Finding, ...],
+    policy: Policy,
+    *,
+    weighted: CountTable | None = None,
+    effect: float = 1.0,
+) -> Verdict:
+    """Return the verdict that evidence and findings add up to.
+
+    Args:
+        table: the counts.
+        family: the contrasts.
+        evidence: what was proven of them.
+        findings: the same, told.
+        policy: what was asked.
+        weighted: the counts that rates are taken of, where rows do not count alike.
+        effect: how many rows are worth one independent row.
+    """
+    told, label, grouping = table if weighted is None else weighted, favourable(table, policy), family.grouping
+    outcome, rates = outcome_of(evidence, policy), rates_of(told, grouping, label)
+    overall, *rows = _rows(table, rates, None if weighted is None else rates_of(table, grouping, label))
+    fall = fall_of(told, overall, outcome, policy, effect=effect)
     return Verdict(
         outcome=outcome,
         headline=headline_of(outcome, findings, aside=fall.aside),
@@ -51,14 +82,26 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
         family=int(evidence.tested.sum()),
         findings=findings,
         overall=overall,
-        groups=rows,
+        groups=tuple(rows),
         classes=table.classes,
-        columns=family.grouping.columns,
+        columns=grouping.columns,
         labelled=table.labelled,
         level=level_of(policy),
-        summaries=summaries_of(table, family.grouping, rates, label=label, alpha=level_of(policy)),
+        summaries=summaries_of(told, grouping, rates, label=label, alpha=level_of(policy)),
         warnings=(*fall.warnings, *_warnings(family, policy)),
     )
+
+
+def _rows(table: CountTable, rates: Rates, counted: Rates | None) -> Iterator[GroupRow]:
+    """Yield everybody's row and the groups', with numbers of rows from ``counted`` where ``rates`` are weighted."""
+    overall, groups = group_rows(rates, table.classes)
+    if counted is None:
+        yield from (overall, *groups)
+        return
+    plain, plain_groups = group_rows(counted, table.classes)
+    names = ("n", "harmful_flips", "beneficial_flips", "other_flips")
+    for row, own in zip((overall, *groups), (plain, *plain_groups), strict=True):
+        yield row.model_copy(update={name: getattr(own, name) for name in names})
 
 
 def outcome_of(evidence: Evidence, policy: Policy) -> Outcome:
