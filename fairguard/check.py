@@ -145,6 +145,11 @@ def _open(data: Any, settings: Settings, *, needs_features: bool, find_id: bool 
         name: getattr(settings, name)
         for name in ("label", "id", "features", "transform", "classes", "weight", "cluster")
     }
+    if settings.discover_columns and not settings.groups:
+        raise ConfigError(
+            "--discover-columns are searched beside the groups that are judged, and none is named: name one with "
+            "--group, or leave --discover-columns out."
+        )
     groups = (*settings.groups, *settings.discover_columns)
     with sown(settings.seed):  # the user's function may choose rows at random
         source = open_data(data, groups=groups, needs_features=needs_features, find_id=find_id, **how)

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from fairguard import check
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.counts import CountTable
 from fairguard.judge.scatter import CLUSTER
@@ -90,11 +91,36 @@ def test_nothing_is_found_where_nothing_is() -> None:
     assert alarms <= 8  # of 60 at 5 %: above 8 has a chance below 1 %
 
 
+@pytest.mark.parametrize("how", [{"alpha": 5e-4}, {"looks": 5, "look": 1}])
+def test_less_than_the_relabellings_can_show_is_searched_at(how: dict) -> None:
+    """By a bar beyond all of them: clear harm is found, and what is chance once in a hundred is not."""
+    policy = Policy.of(metrics="accuracy", permutations=499, **how)
+    planted = population(1, planted={"sex": "M", "race": "b"})
+    assert [finding.group for finding in discover(planted, policy, depth=2).found] == ["sex=M & race=b"]
+    faint = population(2, planted={"race": "c"}, excess=0.03)
+    assert [finding.group for finding in discover(faint, POLICY, depth=2).found] == ["race=c"]
+    assert discover(faint, policy, depth=2).found == ()
+
+
 def test_named_groups_explain_and_are_not_told_again() -> None:
     table = population(1, planted={"race": "c"})
     found = discover(table, POLICY, depth=2, named=("race=c",))
     assert found.found == ()
     assert found.searched == discover(table, POLICY, depth=2).searched - 1 > 30
+
+
+def test_columns_to_search_are_no_groups_to_judge() -> None:
+    y = np.arange(600) % 2
+    rows = (y[:, None], y, {name: np.where(np.arange(600) % k, "u", "v") for name, k in (("g", 2), ("h", 3))})
+
+    def model(x: np.ndarray) -> np.ndarray:
+        return np.eye(2)[np.asarray(x)[:, 0].astype(int)]
+
+    with pytest.raises(ConfigError, match="searched beside the groups that are judged, and none is named: name one"):
+        check(model, model, rows, discover=2, discover_columns=["h"])
+    verdict = check(model, model, rows, groups=["g"], discover=2, discover_columns=["h"])
+    assert {finding.group for finding in verdict.findings} == {"g=u", "g=v"}
+    assert verdict.searched == 6
 
 
 def test_every_slice_of_the_right_size_is_enumerated_once() -> None:

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.special import ndtri
 
 from fairguard.judge.contrasts import Family, Group, Grouping, column_codes, column_levels, contrasts, judged_columns
 from fairguard.judge.counts import CountTable, IntArray, distinct
 from fairguard.judge.estimands import estimands_of
-from fairguard.judge.evidence import evidence_of
+from fairguard.judge.evidence import ROUNDING, evidence_of, levels_of
 from fairguard.judge.findings import findings_of
 from fairguard.judge.intervals import mover_lower
 from fairguard.judge.permutation import null_maxima, studentised
@@ -132,7 +133,7 @@ class _Search:
         p: chance of as large a value anywhere in the search.
         lower: score bound at the search's critical value.
         proven: both witnesses, and the margin reached.
-        critical: the value that the largest statistic exceeds by chance with the policy's ``alpha``.
+        critical: the value that the largest statistic exceeds by chance with what this look spends of ``alpha``.
         draws: relabellings.
     """
 
@@ -147,15 +148,18 @@ class _Search:
 def _search(family: Family, policy: Policy) -> _Search:
     draws = min(policy.permutations, RELABELLINGS)
     maxima = np.sort(np.concatenate(list(null_maxima(family, permutations=draws, seed=policy.seed))))
-    critical = float(maxima[int(np.ceil((1.0 - policy.alpha) * (draws + 1))) - 1])
+    level = levels_of(np.ones(len(family), dtype=bool), policy).family
+    place = int(np.ceil((1.0 - level) * (draws + 1))) - 1
+    beyond = -float(ndtri(level / len(family)))  # what the draws are too few to tell
+    critical = float(maxima[place]) if place < draws else max(beyond, float(maxima[-1]))
     z = _standardised(family)
     p = (1 + draws - np.searchsorted(maxima, z, side="left")) / (1 + draws)
     lower = mover_lower(*family.counts, max(critical, 0.0))
     margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = (family.b - family.c) / family.n - (family.b_rest - family.c_rest) / family.n_rest
-    proven = (p <= policy.alpha) & (lower > (margin if policy.strict else 0.0)) & (excess >= margin)
-    return _Search(z, p, lower, proven, critical, draws)
+    proven = (p <= max(level, 1 / (1 + draws))) & (lower > (margin if policy.strict else 0.0))
+    return _Search(z, p, lower, proven & (excess >= margin - ROUNDING), critical, draws)
 
 
 def _standardised(family: Family) -> FloatArray:
