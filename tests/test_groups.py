@@ -73,6 +73,44 @@ def test_names_of_values(values: object, names: tuple[str, ...]) -> None:
     assert groups_of(values) == names
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([1234567.12, 1234567.13], ("1234567.12", "1234567.13")),
+        (np.array([0.1, 0.5, 0.25], dtype=np.float32), ("0.1", "0.25", "0.5")),
+        (np.array([0.1, 0.10000001], dtype=np.float32), ("0.1", "0.10000001")),
+    ],
+    ids=["long", "as written", "float32"],
+)
+def test_two_numbers_are_two_groups(values: object, names: tuple[str, ...]) -> None:
+    assert groups_of(values) == names
+
+
+def test_edges_that_are_close_are_edges_of_their_own() -> None:
+    names = groups_of([1234567.1, 1234567.125, 1234567.2], "g:1234567.12,1234567.13")
+    assert names == ("<1234567.12", "1234567.12-1234567.13", ">=1234567.13")
+
+
+@pytest.mark.parametrize("values", [["10", "nan", "1", "2"], ["nan", "2", "10", "1"], ["1", "2", "nan", "10"]])
+def test_the_text_nan_is_no_number_to_sort_by(values: list[str]) -> None:
+    assert groups_of(values) == ("1", "10", "2", "nan")
+
+
+@pytest.mark.parametrize("values", [["1.0", "1", "01"], ["01", "1.0", "1"]])
+def test_texts_of_one_number_stand_in_one_order(values: list[str]) -> None:
+    assert groups_of(values) == ("01", "1", "1.0")
+
+
+def test_a_column_with_a_colon_is_meant_by_its_own_name() -> None:
+    frame = table(**{"hh:30": ["a", "b", "a", "b"], "hh": [10, 20, 30, 40]})
+    assert group_values(frame, ["hh:30"], label="y") == {"hh:30": ("a", "b")}
+    assert group_values(frame.drop(columns="hh:30"), ["hh:30"], label="y") == {"hh": ("<30", ">=30")}
+    x, y, named = frame[["x"]].to_numpy(), frame["y"].to_numpy(), {"hh:30": frame["hh:30"].to_numpy()}
+    assert group_values((x, y, named), ["hh:30"]) == {"hh:30": ("a", "b")}
+    assert group_values([(x, y, named)], ["hh:30"]) == {"hh:30": ("a", "b")}
+    assert group_values({"X": x, "y": y, **named}, ["hh:30"]) == {"hh:30": ("a", "b")}
+
+
 def test_bins_hold_their_lower_edge() -> None:
     frame = table(g=[24.9, 25.0, 44.0, 45.0, 64.0, 65.0, np.nan, 1000.0])
     assert names_by_row(frame, "g:25,45,65") == [
@@ -109,6 +147,16 @@ def test_a_number_of_many_values_wants_bins() -> None:
         groups_of(skewed)
     proposal = str(told.value).split("'")[3]
     assert len(groups_of(skewed, proposal)) >= 2
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (1234567.0, 1234568.0), (-0.3, 0.3)])
+def test_bins_proposed_are_short_and_work(low: float, high: float) -> None:
+    values = np.linspace(low, high, 1000)
+    with pytest.raises(DataError, match="bin it: 'g:") as refused:
+        groups_of(values)
+    spec = str(refused.value).split("'")[-2]
+    assert len(spec) < 50
+    assert len(groups_of(values, spec)) > 2
 
 
 def test_an_identifier_is_no_group() -> None:

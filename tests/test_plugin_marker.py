@@ -456,6 +456,15 @@ class TestOnePass:
             for part in ("data", "dense", "pruned", "batch_size", "seed", "versions"):
                 assert found["record"][part] == verdict["record"][part]
 
+    def test_a_group_with_a_colon_in_its_name_is_judged(self, project: pytest.Pytester) -> None:
+        rows = pd.read_parquet(project.path / "applicants.parquet")
+        rows.rename(columns={"origin": "hh:30"}).to_parquet(project.path / "applicants.parquet")
+        declare(project, "preserved", "**{'groups': ['hh:30'], 'permutations': 199}")
+        result = project.runpytest_inprocess("--fairguard-report", "all.json")
+        assert result.ret == 0
+        (found,) = json.loads((project.path / "all.json").read_text())["checks"].values()
+        assert {finding["group"] for finding in found["findings"]} == {f"hh:30={name}" for name in "ABCD"}
+
     def test_the_next_run_finds_the_counts(self, project: pytest.Pytester) -> None:
         declare(project, "regressed")
         first = project.runpytest_inprocess()

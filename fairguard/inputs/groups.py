@@ -2,14 +2,15 @@
 
 A group is asked for as ``race`` (every value is a group), ``age:25,45,65`` (numbers in bins, lower edge included) or
 ``class`` (the label itself). A row without a value belongs to the group ``(missing)``.
+A column whose own name reads like bins, ``hh:30``, is meant by that name.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -35,6 +36,8 @@ MAX_NAMES = 1_000
 
 _LIKE_TWO = re.compile(r" & .*=")
 """In a value, what would make ``race=A & sex=F`` the name of a value and of an intersection."""
+_NARROW = {pa.float32(): np.float32, pa.float16(): np.float16}
+"""Numbers that are no nearer to what was written than their type allows."""
 _BINS = re.compile(r"(?P<column>.+):(?P<edges>[-+0-9.,eE ]+)")
 
 
@@ -45,10 +48,12 @@ class GroupSpec:
     Attributes:
         column: the column's name, which is also the name of the sensitive feature.
         edges: where the bins of a numeric column begin, ascending; empty for a column of categories.
+        given: the words themselves.
     """
 
     column: str
     edges: tuple[float, ...] = ()
+    given: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str) -> GroupSpec:
@@ -66,7 +71,11 @@ class GroupSpec:
             edges = ()
         if not edges or not all(map(math.isfinite, edges)) or any(a >= b for a, b in pairwise(edges)):
             raise ConfigError(f"group {text!r}: bins need ascending numbers, as in 'age:25,45,65'.")
-        return cls(found["column"], edges)
+        return cls(found["column"], edges, text)
+
+    def among(self, columns: Container[str]) -> GroupSpec:
+        """Return what the same words ask for among these columns: one of that very name before bins of another."""
+        return GroupSpec(self.given) if self.edges and self.given in columns else self
 
     @property
     def text(self) -> str:
@@ -106,7 +115,7 @@ def text_of(value: Any) -> str:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{value:.7g}"
+        return str(int(value)) if value.is_integer() else repr(float(value))
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -216,6 +225,8 @@ class Levels:
 def _name_at(values: Any, place: int) -> tuple[str, str]:
     """Return the name of a value, in quotes where it would be taken for something else, and what it is sorted by."""
     value = values[place].as_py()
+    if (narrow := _NARROW.get(values.type)) and value is not None:
+        value = float(str(narrow(value)))  # 0.1 as it was written, not 0.10000000149011612
     name = name_of(value)
     quoted = len(name) > 1 and name[0] == name[-1] == '"'
     unclear = name == value == MISSING or name != name.strip() or _LIKE_TWO.search(name) or quoted
@@ -244,9 +255,12 @@ def sorted_names(names: Iterable[str], texts: Mapping[str, str] | None = None) -
     """
     behind = {name: (texts or {}).get(name) or text_behind(name) for name in names if name != MISSING}
     try:
-        return sorted(behind, key=lambda name: float(behind[name]))
+        sizes = {name: float(text) for name, text in behind.items()}
     except ValueError:
-        return sorted(behind, key=behind.__getitem__)
+        sizes = {}
+    if not sizes or any(map(math.isnan, sizes.values())):  # the text "nan" is a number to float, and has no place
+        return sorted(behind, key=lambda name: (behind[name], name))
+    return sorted(behind, key=lambda name: (sizes[name], name))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -272,8 +286,10 @@ def propose_edges(values: NDArray[np.float64]) -> tuple[float, ...]:
         return (0.0,)
     low, high = float(present.min()), float(present.max())
     rough = max((high - low) / 20, 1e-9)
-    unit = 10.0 ** math.floor(math.log10(rough))
+    digits = -math.floor(math.log10(rough))
+    unit = 10.0**-digits
     step = next(unit * size for size in (1, 2, 5, 10) if unit * size >= rough)
     quartiles = [*np.quantile(present, [0.25, 0.5, 0.75]), (low + high) / 2]
-    edges = [edge for q in quartiles if low < (edge := round(float(q / step)) * step) <= high]
+    rounded = (round(round(float(q / step)) * step, digits) for q in quartiles)  # 0.3, not 0.30000000000000004
+    edges = [edge for edge in rounded if low < edge <= high]
     return tuple(sorted(set(edges[:-1] or edges)))

@@ -76,7 +76,8 @@ class Layout:
         parts: dict[str, Any] = {
             part: own(name) for part in ("label", "id", "weight", "cluster") if (name := getattr(self, part))
         }
-        groups = tuple(replace(group, column=own(group.column)) for group in self.groups)
+        meant = (group.among(there) for group in self.groups)
+        groups = tuple(replace(group, column=own(group.column)) for group in meant)
         features = None if self.features is None else tuple(map(own, self.features))
         return replace(self, **parts, groups=groups, features=features)
 

@@ -5,7 +5,7 @@ Every path is seen from the project's root, as in its configuration. Knows nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import chdir
 from dataclasses import replace
 from datetime import date
@@ -169,7 +169,7 @@ def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
     searched) stay as they are; the record tells of its own options.
     """
     table = counted.comparison.margins
-    own, shared = (_columns(each) for each in (settings, wider))
+    own, shared = (_columns(each, table.columns) for each in (settings, wider))
     kept = [*own, *(column for column in table.columns if column not in shared)]
     order = [table.columns.index(column) for column in kept]
     margins = CountTable.of(
@@ -187,8 +187,8 @@ def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
     return replace(counted, comparison=comparison, record=record)
 
 
-def _columns(settings: Settings) -> list[str]:
-    return [GroupSpec.parse(group).column for group in settings.groups]
+def _columns(settings: Settings, columns: Collection[str]) -> list[str]:
+    return [GroupSpec.parse(group).among(columns).column for group in settings.groups]
 
 
 def _family(settings: Settings) -> str:
