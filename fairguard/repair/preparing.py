@@ -27,6 +27,7 @@ from fairguard.repair.dividing import Parts
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.nets import is_extra, without_extra_state
 from fairguard.repair.places import Places
+from fairguard.repair.plans import Plan
 from fairguard.repair.rows import Rows, tensors_of
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 from fairguard.repair.writing import sha256_of_tensors
@@ -74,34 +75,24 @@ def _module_of(model: Predictor, role: str) -> nn.Module:
     return model.module
 
 
-def options_for(
-    settings: Settings,
-    *,
-    lr: float,
-    amp: str,
-    compile: bool,
-    checkpoint_seconds: float,
-    reference: Reference = "dense",
-) -> Options:
+def options_for(settings: Settings, plan: Plan, *, compile: bool = False, reference: Reference = "dense") -> Options:
     """Return how to train on the device that the settings name.
 
     Args:
         settings: the check's; their seed is training's too.
-        lr: highest learning rate.
-        amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
+        plan: what was asked for.
         compile: run the network through ``torch.compile``.
-        checkpoint_seconds: at most so much work is lost to a kill.
         reference: what a group's accuracy is compared with.
     """
     cuda = device_of(settings.device).type == "cuda"
     # Emulated, as on GPUs before Ampere, it is no faster.
-    half = amp == "bf16" or (amp == "auto" and cuda and torch.cuda.is_bf16_supported(including_emulation=False))
+    can = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     return Options(
         seed=settings.seed,
-        lr=lr,
-        amp=half,
+        lr=plan.lr,
+        amp=plan.amp == "bf16" or (plan.amp == "auto" and can),
         compile=compile,
-        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_seconds=plan.checkpoint_seconds,
         reference=reference,
         aim=EQUAL_AIM if reference == "equal" else Options.aim,
     )

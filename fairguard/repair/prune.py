@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,8 @@ from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.preflight import preflight
-from fairguard.repair.budget import epochs_of, exceeded, parsed
+from fairguard.repair import plans
+from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import rounded
@@ -51,7 +52,7 @@ from fairguard.repair.proof import strange
 from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.publishing import cpu_copy, nothing_to_resume, outputs
 from fairguard.repair.starting import left_dense, masked, starting_masks
-from fairguard.repair.task import Candidate, Options, Score, Status, Task
+from fairguard.repair.task import Candidate, Score, Status, Task
 from fairguard.repair.writing import count_zeros, export_onnx, left_out, write_like
 from fairguard.verdict import Verdict
 
@@ -63,35 +64,21 @@ EQUAL = (
 HEEDING = f"{', '.join(HEEDS_REFERENCE[:-1])} and {HEEDS_REFERENCE[-1]}"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How to prune.
+@dataclass(frozen=True, kw_only=True)
+class Plan(plans.Plan):
+    """How to prune, beside what every plan says; ``method`` may be ``one-shot`` too.
 
     Attributes:
         sparsity: share of the weights (matrices and kernels; no biases, norms or embeddings) that are to be zero.
-        method: ``one-shot``, or how to select and train; see :data:`fairguard.repair.methods.METHODS`.
         scope: ``global`` where layers compete for weights, ``layer`` where each keeps the same share.
-        budget: ``1.5x`` of a plain retraining, ``20epochs`` or ``10min``.
-        only: groups to constrain, such as ``race=Black``; all where empty.
         reference: ``dense``: no group is to lose more than the others; ``equal``: all are to be equally right.
-        amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
-        lr: highest learning rate (AdamW).
-        resume: continue a pruning that was killed.
-        export: ``onnx`` to write that beside it.
-        checkpoint_seconds: at most so much work is lost to a kill.
     """
 
     sparsity: float
-    method: str = "ballot"
     scope: Literal["global", "layer"] = "global"
-    budget: str = "1.5x"
-    only: tuple[str, ...] = ()
     reference: Reference = "dense"
-    amp: str = "auto"
-    lr: float = Options.lr
-    resume: bool = False
-    export: str | None = None
-    checkpoint_seconds: float = 20.0
+
+    written = "OUT"
 
     def __post_init__(self) -> None:
         """Refuse what is impossible before anything is opened."""
@@ -104,13 +91,7 @@ class Plan:
             raise ConfigError(
                 f"reference {self.reference!r}: dense (no group loses more) or equal (all equally right)."
             )
-        parsed(self.budget)
-        if not self.lr > 0:
-            raise ConfigError(f"learning rate {self.lr:g}: give a number above 0, such as {Options.lr:g}.")
-        if self.amp not in ("auto", "bf16", "off"):
-            raise ConfigError(f"amp {self.amp!r}: give auto, bf16 or off.")
-        if self.export not in (None, "onnx"):
-            raise ConfigError(f"export {self.export!r}: onnx is the only kind that can be written beside OUT.")
+        super().__post_init__()
         if self.scope not in ("global", "layer"):
             raise ConfigError(f"scope {self.scope!r}: global (layers compete for weights) or layer.")
 
@@ -142,7 +123,7 @@ def prune(
         FairguardError: nothing could be pruned; its one line says why and what would make it possible.
     """
     started = time.monotonic()
-    plan = Plan(**{f.name: options.pop(f.name) for f in fields(Plan) if f.name in options})
+    plan = Plan.taken_from(options)
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     named = {"train": train, "data": settings.data, "verify": verify}
     files = Places.of(output, like="dense", work="prune", added="pruned", read=settings.inputs, dense=dense, **named)
@@ -302,14 +283,7 @@ def _one_shot(work: _Work) -> Candidate:
 
 def _task(work: _Work, parts: Parts, settings: Settings, plan: Plan) -> Task:
     """Return the task for a method: the one-shot pruned model is its PRUNED."""
-    options = options_for(
-        settings,
-        lr=plan.lr,
-        amp=plan.amp,
-        compile=False,
-        checkpoint_seconds=plan.checkpoint_seconds,
-        reference=plan.reference,
-    )
+    options = options_for(settings, plan, reference=plan.reference)
     how: dict[str, Any] = {"masks": work.masks, "only": plan.only}
     return task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
 

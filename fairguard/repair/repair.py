@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.judge.everybody import fell
-from fairguard.repair.budget import epochs_of, exceeded, parsed
+from fairguard.repair import plans
+from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored, rounded
 from fairguard.repair.journal import Journal
@@ -54,7 +55,7 @@ from fairguard.repair.publishing import (
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
 from fairguard.repair.starting import resized
-from fairguard.repair.task import Options, Status, Task
+from fairguard.repair.task import Status, Task
 from fairguard.repair.text import SAME
 from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
@@ -64,42 +65,28 @@ BY_HEART = 0.03
 """Accuracy that dense must lose from the tune rows to the verify rows to be told: less hides little."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How to repair.
+@dataclass(frozen=True, kw_only=True)
+class Plan(plans.Plan):
+    """How to repair, beside what every plan says.
 
     Attributes:
-        method: how to select and train; see :data:`fairguard.repair.methods.METHODS`.
-        budget: ``1.5x`` of a plain retraining, ``20epochs`` or ``10min``.
         sparsity: another sparsity than PRUNED's, a fraction of the masked tensors.
         keep_mask: retrain under PRUNED's own mask.
         frontier: try several trade-offs and report them all.
-        only: groups to constrain, such as ``race=Black``; all where empty.
         accuracy_floor: overall accuracy that may be lost against PRUNED, a fraction; against dense where PRUNED gave
             up a class for its own.
-        amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
         compile: run the network through ``torch.compile``.
-        lr: highest learning rate (AdamW).
-        resume: continue a repair that was killed.
         keep_best: write the best candidate even if it is not repaired.
-        export: ``onnx`` to write that beside it.
-        checkpoint_seconds: at most so much work is lost to a kill.
     """
 
-    method: str = "ballot"
-    budget: str = "1.5x"
     sparsity: float | None = None
     keep_mask: bool = False
     frontier: bool = False
-    only: tuple[str, ...] = ()
     accuracy_floor: float = 0.005
-    amp: str = "auto"
     compile: bool = False
-    lr: float = Options.lr
-    resume: bool = False
     keep_best: bool = False
-    export: str | None = None
-    checkpoint_seconds: float = 20.0
+
+    written = "FAIR"
 
     def __post_init__(self) -> None:
         """Refuse what is impossible before anything is opened."""
@@ -111,17 +98,11 @@ class Plan:
             raise ConfigError("--keep-mask keeps PRUNED's sparsity too: leave out --sparsity or --keep-mask.")
         if self.work not in METHODS:
             method_named(self.work)  # says which there are
-        parsed(self.budget)
         if self.sparsity is not None and not 0 < self.sparsity < 1:
             raise ConfigError(f"sparsity {self.sparsity:g}: give a share of zeros above 0 and below 1, such as 0.9.")
         if not 0 <= self.accuracy_floor <= 1:
             raise ConfigError(f"accuracy floor {self.accuracy_floor:g}: give a share from 0 to 1, such as 0.005.")
-        if not self.lr > 0:
-            raise ConfigError(f"learning rate {self.lr:g}: give a number above 0, such as {Options.lr:g}.")
-        if self.amp not in ("auto", "bf16", "off"):
-            raise ConfigError(f"amp {self.amp!r}: give auto, bf16 or off.")
-        if self.export not in (None, "onnx"):
-            raise ConfigError(f"export {self.export!r}: onnx is the only kind that can be written beside FAIR.")
+        super().__post_init__()
 
     @property
     def work(self) -> str:
@@ -162,7 +143,7 @@ def repair(
         FairguardError: nothing could be repaired; its one line says why and what would make it possible.
     """
     started = time.monotonic()
-    plan = Plan(**{f.name: options.pop(f.name) for f in fields(Plan) if f.name in options})
+    plan = Plan.taken_from(options)
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     if tune is not None and train is None and verify is None:
         raise ConfigError("--tune names the rows to choose by: name those to train on (--train) or verify on too.")
@@ -247,9 +228,7 @@ def _task(
 ) -> Task:
     """Return the task for a method, at the sparsity that the plan names."""
     net, pruned = float_copy(models[0], "dense"), float_weights(models[1], "pruned")
-    options = options_for(
-        settings, lr=plan.lr, amp=plan.amp, compile=plan.compile, checkpoint_seconds=plan.checkpoint_seconds
-    )
+    options = options_for(settings, plan, compile=plan.compile)
     how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
     task = task_for(net, pruned, parts, settings, classes=classes, **how)
     return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
