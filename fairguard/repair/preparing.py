@@ -108,7 +108,7 @@ def task_for(
     options: Options,
     masks: Masks | None = None,
     only: Sequence[str] = (),
-    **how: Any,
+    accuracy_floor: float = 0.005,
 ) -> Task:
     """Return the task for a method, on the device that the settings name; its budget is still to be set.
 
@@ -121,7 +121,7 @@ def task_for(
         options: how to train; the rows decide how many of them a step takes.
         masks: what is masked; read off ``pruned`` where not given.
         only: groups to constrain, such as ``race=Black``; all where empty.
-        **how: further options of :func:`fairguard.repair.task.make_task`.
+        accuracy_floor: how much tune accuracy may be lost, a fraction; see :func:`fairguard.repair.task.make_task`.
 
     Raises:
         ConfigError: there is no such group among the training rows.
@@ -146,8 +146,8 @@ def task_for(
         favourable=favourable,
         masks=masks,
         only=tuple(_group_named(name, parts) for name in only),
+        accuracy_floor=accuracy_floor,
         options=replace(options, batch_size=batch_for(len(parts.train))),
-        **how,
     )
     if only and task.cells[0] is None:
         raise DataError(

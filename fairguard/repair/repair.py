@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ from fairguard.repair.publishing import (
 from fairguard.repair.record import Files, Result
 from fairguard.repair.report import RepairReport
 from fairguard.repair.starting import resized
-from fairguard.repair.task import Status, Task
+from fairguard.repair.task import Candidate, Status, Task
 from fairguard.repair.text import SAME
 from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
@@ -165,27 +164,54 @@ def repair(
         others: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
         parts = divided(source, settings, **others, classes=check.classes, seed=settings.seed)
         need_groups(plan.only, parts)
-        listener = Listener(tell)
-        with repeatable(settings.seed), ExitStack() as stack:
-            task = replace(_task(models, parts, settings, plan, classes=check.classes), tell=listener)
-            purpose = _purpose(files, plan, task, settings)
-            idle = nothing_to_resume(files, resume=plan.resume)
-            journal = stack.enter_context(Journal(files.journal, purpose=purpose, resume=plan.resume))
-            task = replace(task, journal=journal)
-            found = _found(task, files, plan, listener)
-            report = _proven(found, task, files, plan, models=models, parts=parts, settings=settings)
-            report = replace(
-                report,
-                check=check,
-                files=replace(named, output=str(files.output)),
-                notes=(*idle, *_notes(task, parts, plan, settings, check), *listener.notes, *report.notes),
-                settings=purpose | {"options": purpose["options"] | found.change, "device": str(task.device)},
-                options=typed,
-                seconds=time.monotonic() - started,
-            )
-            _tell_on_disk(report, files)
-            journal.close()
-        return report
+        work = _Work(models, parts, files, plan, settings, check, Listener(tell))
+        with repeatable(settings.seed):
+            return _repaired(work, RepairReport(Result.NOT_REPAIRED, check, files=named, options=typed), started)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is to be repaired, and on what.
+
+    Attributes:
+        models: dense and PRUNED, opened.
+        parts: rows to train, tune and verify on.
+        files: what is read and written.
+        plan: how to repair.
+        settings: the check's.
+        check: the verdict on PRUNED that asks for a repair.
+        listener: hears of every epoch.
+    """
+
+    models: tuple[Predictor, Predictor]
+    parts: Parts
+    files: Places
+    plan: Plan
+    settings: Settings
+    check: Verdict
+    listener: Listener
+
+
+def _repaired(work: _Work, report: RepairReport, started: float) -> RepairReport:
+    """Return the report completed: by the method's best candidate, written, proven and told of on disk."""
+    files, plan = work.files, work.plan
+    task = replace(_task(work), tell=work.listener)
+    purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), work.settings)
+    idle = nothing_to_resume(files, resume=plan.resume)
+    with Journal(files.journal, purpose=purpose, resume=plan.resume) as journal:
+        task = replace(task, journal=journal)
+        found = _found(task, work)
+        report = _proven(found, task, work, report)
+        report = replace(
+            report,
+            files=replace(report.files, output=str(files.output)),
+            notes=(*idle, *_notes(task, work), *work.listener.notes, *report.notes),
+            settings=purpose | {"options": purpose["options"] | found.change, "device": str(task.device)},
+            seconds=time.monotonic() - started,
+        )
+        _tell_on_disk(report, files)
+        journal.close()
+    return report
 
 
 def _same(dense: Predictor, pruned: Predictor) -> bool:
@@ -197,18 +223,19 @@ def _same(dense: Predictor, pruned: Predictor) -> bool:
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def _found(task: Task, files: Places, plan: Plan, listener: Listener) -> Frontier:
+def _found(task: Task, work: _Work) -> Frontier:
     """Return what the method makes of the task, once it is known that it can be written."""
-    rehearse(files, task, export=plan.export)
+    plan, note = work.plan, work.listener.note
+    rehearse(work.files, task, export=plan.export)
     method, least = method_named(plan.work), LEAST.get(plan.work, 1)
     repairs = len(TRADE_OFFS) if plan.frontier else 1
     task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
-    listener.note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
+    note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
     method, brief = method_for(plan.work, task)
-    listener.note(brief)
+    note(brief)
     found = explored(task, method) if plan.frontier else Frontier(method(task), ())
     if round(task.epochs) >= least:
-        listener.note(rounded(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))
+        note(rounded(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))
     return found
 
 
@@ -223,26 +250,22 @@ def _tell_on_disk(report: RepairReport, files: Places) -> None:
         raise OutputError(f"{reason} {done}") from None
 
 
-def _task(
-    models: tuple[Predictor, Predictor], parts: Parts, settings: Settings, plan: Plan, *, classes: tuple[str, ...]
-) -> Task:
+def _task(work: _Work) -> Task:
     """Return the task for a method, at the sparsity that the plan names."""
-    net, pruned = float_copy(models[0], "dense"), float_weights(models[1], "pruned")
+    plan, settings = work.plan, work.settings
+    net, pruned = float_copy(work.models[0], "dense"), float_weights(work.models[1], "pruned")
     options = options_for(settings, plan, compile=plan.compile)
     how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
-    task = task_for(net, pruned, parts, settings, classes=classes, **how)
+    task = task_for(net, pruned, work.parts, settings, classes=work.check.classes, **how)
     return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
 
 
-def _purpose(files: Places, plan: Plan, task: Task, settings: Settings) -> dict[str, Any]:
-    return purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
-
-
-def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verdict) -> tuple[str, ...]:
+def _notes(task: Task, work: _Work) -> tuple[str, ...]:
     """Return what the user should know of the models, the task and its rows, one sentence each."""
+    plan, check = work.plan, work.check
     lost = fell(check.overall)  # what repair is for, and its table shows
     warnings = [warning for warning in check.warnings if not warning.startswith(lost)]
-    notes = [*warnings, *task.journal.notes, *parts.notes, *told(task.label_weights, check.classes)]
+    notes = [*warnings, *task.journal.notes, *work.parts.notes, *told(task.label_weights, check.classes)]
     if plan.work == "ballot" and is_program(task.net):
         notes.append(
             "weights were chosen by their size: this kind of file takes no scores that learn. A state dict of dense "
@@ -250,7 +273,7 @@ def _notes(task: Task, parts: Parts, plan: Plan, settings: Settings, check: Verd
         )
     if any(pattern.kind == UNITS for pattern in task.masks.patterns.values()):
         notes.append("pruned lost whole units, rows and columns: which ones is kept, so that fair can be cut as small")
-    notes += unconstrained(task, settings)
+    notes += unconstrained(task, work.settings)
     if plan.sparsity is not None:
         notes.append(f"--sparsity asked for {percent(task.masks.sparsity)} instead of PRUNED's own")
     return tuple(notes)
@@ -289,48 +312,33 @@ def _of_dense(proof: Proof, task: Task, settings: Settings) -> list[str]:
     return [*notes, *_bought(proof)]
 
 
-def _proven(
-    found: Frontier,
-    task: Task,
-    files: Places,
-    plan: Plan,
-    *,
-    models: tuple[Predictor, Predictor],
-    parts: Parts,
-    settings: Settings,
-) -> RepairReport:
+def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> RepairReport:
     """Return what the verify rows say of the best candidate, the model written to its place if it is worth it."""
-    candidate = found.best
+    candidate, files, plan = found.best, work.files, work.plan
     file = files.journal / f"candidate{files.output.suffix}"
-    how: dict[str, Any] = {"like": files.like, "models": models, "rows": parts.verify, "settings": settings}
-    how["named"] = files.output
-    proof = prove(file, task, candidate, floor=plan.accuracy_floor, **how)
-    notes = _of_dense(proof, task, settings)
-    exported = None
+    how: dict[str, Any] = {"models": work.models, "rows": work.parts.verify, "settings": work.settings}
+    proof = prove(file, task, candidate, floor=plan.accuracy_floor, like=files.like, named=files.output, **how)
+    notes = _of_dense(proof, task, work.settings)
     written = proof.result is not Result.NOT_REPAIRED or plan.keep_best
     notes += left_out(files.like) if written or plan.frontier else []
-    if written:
-        publish(file, files.output)
-        if plan.export is not None:
-            exported = publish_onnx(files.output, task, candidate)
-            if differ := differing(proof.opened, exported, parts.verify, settings):
-                notes.append(f"{exported} answers {differ:,} of the verify rows otherwise than {files.output}")
-    elif files.output.exists():
+    exported, unlike = _published(file, proof, task, candidate, work) if written else (None, [])
+    notes += unlike
+    if not written and files.output.exists():
         notes.append(f"{files.output} was there before and is not of this repair")
     points = publish_points(found.candidates, files)
     zeros, total = count_zeros(task.pruned, task.masks)
     own = Masks({name: task.pruned[name] != 0 for name in task.masks.keep}, {})
-    return RepairReport(
+    return replace(
+        report,
         result=proof.result,
-        check=proof.before,
         before=proof.before,
         after=proof.after,
         broken=proof.broken,
         worse=proof.worse,
         output=str(files.output) if written else None,
-        exported=None if exported is None else str(exported),
+        exported=exported,
         method=plan.work,
-        splits=parts.how,
+        splits=work.parts.how,
         sparsity=(zeros / total, proof.sparsity),
         moved=1.0 - candidate.masks.overlap(own),
         fixed=task.masks.fixed is not None,
@@ -338,3 +346,15 @@ def _proven(
         trials=tuple(t | {"file": points[t["letter"]]} if "letter" in t else t for t in candidate.trials),
         notes=tuple(notes),
     )
+
+
+def _published(file: Path, proof: Proof, task: Task, candidate: Candidate, work: _Work) -> tuple[str | None, list[str]]:
+    """Move the proven ``file`` to its place; return the ONNX file beside it, and a word if it answers otherwise."""
+    output = work.files.output
+    publish(file, output)
+    if work.plan.export is None:
+        return None, []
+    exported = publish_onnx(output, task, candidate)
+    differ = differing(proof.opened, exported, work.parts.verify, work.settings)
+    unlike = f"{exported} answers {differ:,} of the verify rows otherwise than {output}"
+    return str(exported), [unlike] if differ else []

@@ -237,14 +237,11 @@ def make_task(
     epochs: float,
     threshold: float | None = None,
     output_key: str | None = None,
-    n_classes: int | None = None,
     favourable: int = 1,
     only: Sequence[str] = (),
     masks: Masks | None = None,
     accuracy_floor: float = 0.005,
     options: Options | None = None,
-    journal: Journal | None = None,
-    tell: Callable[[Status], None] | None = None,
 ) -> Task:
     """Return the task of repairing ``pruned``.
 
@@ -259,32 +256,21 @@ def make_task(
         epochs: what may be spent.
         threshold: cut of a single output, where it is not the usual one.
         output_key: which output, where the net returns several.
-        n_classes: number of classes; the width of the logits where not given.
         favourable: code of the class that is good to receive.
         only: names of the groups to constrain; all where empty.
         masks: what is masked; read off ``pruned`` where not given.
         accuracy_floor: how much tune accuracy may be lost against ``pruned``, or against dense where ``pruned`` gave up
             a class, a fraction.
         options: how to train.
-        journal: where finished stages are kept.
-        tell: called after every epoch.
 
     Raises:
         ModelError: the network cannot be trained, or PRUNED has no mask of its own.
     """
     head = _head_of(without_extra_state(net), train, threshold=threshold, key=output_key)
     dense, pruned = copied(net.state_dict()), copied(pruned, device=train.y.device)
-    width = n_classes or answer(net, head, train.take_first(2), None).logits.shape[1]
-    cells = cells_of(
-        columns,
-        levels,
-        train.codes.cpu(),
-        train.y.cpu(),
-        n_classes=width,
-        policy=policy,
-        favourable=favourable,
-        only=only,
-    )
+    n_classes = answer(net, head, train.take_first(2), None).logits.shape[1]
+    about: dict[str, Any] = {"n_classes": n_classes, "policy": policy, "favourable": favourable, "only": only}
+    cells = cells_of(columns, levels, train.codes.cpu(), train.y.cpu(), **about)
     over = [Cells.over(cells, rows.codes, rows.y, favourable=favourable) if cells else None for rows in (train, tune)]
     masks = masks or read_masks(net, dense, pruned)  # before its weights are loaded: their shapes may differ
     options = options or Options()
@@ -306,8 +292,6 @@ def make_task(
         floor=_accuracy_to_keep(before[1], at_tune, tune.y, floor=accuracy_floor) - accuracy_floor,
         epochs=epochs,
         options=replace(options, amp=False) if head.probabilities else options,
-        journal=journal or Journal(None),
-        tell=tell or (lambda status: None),
         label_weights=None if options.reference == "equal" else label_weights(before[0].logits, train.y),
     )
 
