@@ -8,10 +8,9 @@ weights, bit for bit on a CPU. Knows nothing of how masks are chosen or what the
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from fairguard.errors import FairguardError, ModelError
 from fairguard.repair.averaging import Average
+from fairguard.repair.checkpointing import Run, Saver
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.neighbours import Neighbours
 from fairguard.repair.nets import fewest_rows, no_room, refresh_batch_norm, trainable
@@ -39,9 +39,6 @@ FAILURES = 3
 DIVERGED = 10.0
 """A mean loss so many times the first epoch's is divergence, as nan is."""
 
-WRITING, LONGEST = 10.0, 60.0
-"""Checkpoints lie so many times what the last one took to write apart, at least, but no more seconds than that."""
-
 BeforeEpoch = Callable[[int, nn.Module], Masks | None]
 """Called with the epoch's number; may change weights, and may return the masks to enforce from now on."""
 
@@ -57,30 +54,6 @@ class Trained:
     weights: Weights
     score: Score
     history: tuple[dict[str, Any], ...]
-
-
-@dataclass
-class Run:
-    """Where a training stands: all that a checkpoint holds besides weights, optimiser and objective."""
-
-    epoch: int = 0
-    step: int = 0
-    rate: float = 1.0
-    stale: int = 0
-    failures: int = 0
-    first_loss: float = math.nan
-    micro: int = 0
-    loss: Tensor | None = None
-    """Sum of the epoch's losses so far, on the device."""
-    keep: dict[str, Tensor] = field(default_factory=dict)
-    """Masks that move during training, as they are now."""
-    best_keep: dict[str, Tensor] = field(default_factory=dict)
-    """These masks when the best candidate was found."""
-    highest: float = 0.0
-    """Accuracy of the most accurate candidate so far, on the tune rows."""
-    best: Score | None = None
-    best_weights: Weights = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
@@ -123,16 +96,16 @@ def train(
         ModelError: not even the fewest rows that the net takes fit into memory.
     """
     net, options = task.net, task.options
-    steps = len(task.train) // (batch := min(options.batch_size, len(task.train)))
+    batch = min(options.batch_size, len(task.train))
     net.load_state_dict(start)
     enforce = masks.enforcer(net) if masks else lambda: None
     enforce()
     torch.manual_seed(options.seed)
     optimiser = _optimiser(groups, task)
-    forward = torch.compile(net) if options.compile else net
     run = Run(micro=batch, best_weights=copied(net.state_dict()))
-    average = Average(net, max(1, round(AVERAGED * epochs * steps)) if averaged else 0)
-    saver = _Saver(task, f"{name}.running", run, net, optimiser, objective, average)
+    steps = _Steps(task, name, objective, run, epochs, batch, mixing, neighbours)
+    average = Average(net, max(1, round(AVERAGED * epochs * steps.an_epoch)) if averaged else 0)
+    saver = Saver(task, f"{name}.running", run, net, optimiser, objective, average)
     saver.resume()
     while run.epoch < epochs:
         if before_epoch is not None and run.step == 0 and (moved := before_epoch(run.epoch, net)) is not None:
@@ -143,10 +116,10 @@ def train(
             enforce = Masks(run.keep, {}).enforcer(net)
         net.train()
         run.loss = torch.zeros((), device=task.device) if run.loss is None else run.loss
-        for index, x in _batches(task, run, batch, neighbours):
-            _set_rate(optimiser, run.rate * _schedule((run.epoch * steps + run.step) / (epochs * steps)))
+        for index, x in steps.left():
+            _set_rate(optimiser, run.rate * _schedule(steps.done))
             optimiser.zero_grad(set_to_none=True)
-            run.loss = run.loss + _gradients(task, forward, objective, index, x, run, mixing)
+            run.loss = run.loss + steps.gradients(index, x)
             after_backward(net)
             optimiser.step()
             enforce()
@@ -155,7 +128,7 @@ def train(
             run.step += 1
             saver.save_when_due()
         with average.applied():
-            back = _look(task, name, run, epochs, steps, objective, net, keep_from)
+            back = steps.look(keep_from=keep_from)
         if back:
             net.load_state_dict(run.best_weights)
             run.keep = run.best_keep or run.keep  # the masks that it was found with: later ones would empty it
@@ -163,118 +136,147 @@ def train(
             optimiser = saver.optimiser = _optimiser(groups, task)
         saver.save_when_due()
     net.load_state_dict(run.best_weights)
-    refresh_batch_norm(net, task.train, seed=task.options.seed)
+    refresh_batch_norm(net, task.train, seed=options.seed)
     return Trained(copied(net.state_dict()), task.tune_score(net), tuple(run.history))
 
 
-def _batches(task: Task, run: Run, size: int, neighbours: Neighbours | None) -> Iterator[tuple[Tensor, Any]]:
-    """Return the row numbers and features of the batches that are left of the epoch."""
-    beside = neighbours is not None
-    order = shuffled(len(task.train), size, seed=task.options.seed, epoch=run.epoch, beside=beside)
-    return fetched((neighbours or task.train).x, order[run.step :], task.device)
+@dataclass(eq=False)
+class _Steps:
+    """One training's steps and looks: what they all need, so that each says only what is its own.
 
+    Attributes:
+        task: net, rows and options.
+        name: the stage's.
+        objective: the loss, and the constraint that watches the answers.
+        run: where the training stands.
+        epochs: passes over the training rows.
+        batch: rows a step.
+        mixing: parameter of mixup; 0: rows are not mixed.
+        neighbours: of the training rows, or ``None``.
+    """
 
-def _gradients(
-    task: Task,
-    forward: Callable[..., Any],
-    objective: Objective,
-    index: Tensor,
-    x: Any,
-    run: Run,
-    mixing: float,
-) -> Tensor:
-    """Leave the batch's gradients in the weights and return its loss; out of memory, in smaller and smaller pieces."""
-    while True:
-        with suppress(torch.OutOfMemoryError):
-            loss, out = _in_pieces(task, forward, objective, index, x, run, mixing)
-            objective.observe(out, index)
-            return loss
-        # Here and not where it was caught: the exception holds on to what did not fit.
-        task.net.zero_grad(set_to_none=True)
-        if run.micro <= (least := fewest_rows(task.net)):
-            raise ModelError(no_room(least))
-        run.micro = max((run.micro + 1) // 2, least)
-        if task.device.type == "cuda":
-            torch.cuda.empty_cache()
-        task.tell(_status(task, "memory", run, run.epoch, f"out of memory: {run.micro} rows at a time now"))
+    task: Task
+    name: str
+    objective: Objective
+    run: Run
+    epochs: int
+    batch: int
+    mixing: float
+    neighbours: Neighbours | None
 
+    def __post_init__(self) -> None:
+        """Take the net as the options want it, compiled or not."""
+        self.forward: Callable[..., Any] = torch.compile(self.task.net) if self.task.options.compile else self.task.net
 
-def _in_pieces(
-    task: Task,
-    forward: Callable[..., Any],
-    objective: Objective,
-    index: Tensor,
-    x: Any,
-    run: Run,
-    mixing: float,
-) -> tuple[Tensor, Tensor]:
-    """Leave the batch's gradients in the weights; return its loss, a scalar, and the net's logits, shape (b, K)."""
-    total, answers = torch.zeros((), device=task.device), []
-    size = len(index)
-    pieces = 1 if run.micro >= size else max(1, min(math.ceil(size / run.micro), size // fewest_rows(task.net)))
-    for i in range(pieces):  # as equal as can be: a last one of a single row would be too few for batch norm
-        piece = slice(size * i // pieces, size * (i + 1) // pieces)
-        taken = x if pieces == 1 else mapped(x, itemgetter(piece))
-        share = _share(task, run, mixing)
-        if share < 1.0:
-            taken = _mixed(taken, share)
-        with torch.autocast(task.device.type, torch.bfloat16, enabled=task.options.amp):
-            out = task.logits(forward, taken)
-        loss = objective(out, index[piece])
-        if share < 1.0:
-            loss = share * loss + (1 - share) * objective(out, index[piece].roll(1))
-        loss = loss * ((piece.stop - piece.start) / size)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-        answers.append(out.detach())
-    return total, answers[0] if pieces == 1 else torch.cat(answers)
+    @property
+    def an_epoch(self) -> int:
+        """Return the steps of one pass over the training rows."""
+        return len(self.task.train) // self.batch
 
+    @property
+    def done(self) -> float:
+        """Return the share of all steps that are done."""
+        return (self.run.epoch * self.an_epoch + self.run.step) / (self.epochs * self.an_epoch)
 
-def _share(task: Task, run: Run, mixing: float) -> float:
-    """Return a row's share in its mixture with another (mixup), at least half; a function of seed, epoch and step."""
-    if not mixing or not all(t.is_floating_point() for t in tensors_of(task.train.x)):
-        return 1.0
-    drawn = float(np.random.default_rng((task.options.seed, run.epoch, run.step)).beta(mixing, mixing))
-    return max(drawn, 1.0 - drawn)
+    def left(self) -> Iterator[tuple[Tensor, Any]]:
+        """Return the row numbers and features of the batches that are left of the epoch."""
+        task, beside = self.task, self.neighbours is not None
+        order = shuffled(len(task.train), self.batch, seed=task.options.seed, epoch=self.run.epoch, beside=beside)
+        return fetched((self.neighbours or task.train).x, order[self.run.step :], task.device)
 
+    def gradients(self, index: Tensor, x: Any) -> Tensor:
+        """Leave the batch's gradients in the weights and return its loss; out of memory, in ever smaller pieces."""
+        task, run = self.task, self.run
+        while True:
+            with suppress(torch.OutOfMemoryError):
+                loss, out = self._in_pieces(index, x)
+                self.objective.observe(out, index)
+                return loss
+            # Here and not where it was caught: the exception holds on to what did not fit.
+            task.net.zero_grad(set_to_none=True)
+            if run.micro <= (least := fewest_rows(task.net)):
+                raise ModelError(no_room(least))
+            run.micro = max((run.micro + 1) // 2, least)
+            if task.device.type == "cuda":
+                torch.cuda.empty_cache()
+            task.tell(_status(task, "memory", run, run.epoch, f"out of memory: {run.micro} rows at a time now"))
 
-def _look(
-    task: Task, name: str, run: Run, epochs: int, steps: int, objective: Objective, net: nn.Module, keep_from: int
-) -> bool:
-    """Judge the epoch on the tune rows and move on to the next; return whether to rewind to the best candidate."""
-    loss = float(run.loss) / steps if run.loss is not None else math.nan  # the epoch's one wait for the device
-    score = None
-    diverged = not math.isfinite(loss) or loss > DIVERGED * max(run.first_loss, 1.0)
-    if not diverged:
-        run.first_loss = loss if math.isnan(run.first_loss) else run.first_loss
-        answers = answer(net, task.head, task.tune, task.cells[1])
-        score = task.score(answers)
-        objective.hear(task.measure(answers))
-    better = False
-    if score is not None and run.epoch >= keep_from:
-        run.highest = max(run.highest, score.accuracy)
-        better = score.better_than(run.best, task.reachable(run.highest))
-    if score is not None and better:
-        run.best, run.best_weights, run.best_keep, run.stale = score, copied(net.state_dict()), run.keep, 0
-    else:
+    def _in_pieces(self, index: Tensor, x: Any) -> tuple[Tensor, Tensor]:
+        """Leave the batch's gradients in the weights; return its loss, a scalar, and the net's logits, shape (b, K)."""
+        task, micro = self.task, self.run.micro
+        total, answers = torch.zeros((), device=task.device), []
+        size = len(index)
+        pieces = 1 if micro >= size else max(1, min(math.ceil(size / micro), size // fewest_rows(task.net)))
+        for i in range(pieces):  # as equal as can be: a last one of a single row would be too few for batch norm
+            piece = slice(size * i // pieces, size * (i + 1) // pieces)
+            taken = x if pieces == 1 else mapped(x, itemgetter(piece))
+            share = self._share()
+            if share < 1.0:
+                taken = _mixed(taken, share)
+            with torch.autocast(task.device.type, torch.bfloat16, enabled=task.options.amp):
+                out = task.logits(self.forward, taken)
+            loss = self.objective(out, index[piece])
+            if share < 1.0:
+                loss = share * loss + (1 - share) * self.objective(out, index[piece].roll(1))
+            loss = loss * ((piece.stop - piece.start) / size)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            answers.append(out.detach())
+        return total, answers[0] if pieces == 1 else torch.cat(answers)
+
+    def _share(self) -> float:
+        """Return a row's share in its mixture with another (mixup), at least half, by seed, epoch and step alone."""
+        task, run = self.task, self.run
+        if not self.mixing or not all(t.is_floating_point() for t in tensors_of(task.train.x)):
+            return 1.0
+        drawn = float(np.random.default_rng((task.options.seed, run.epoch, run.step)).beta(self.mixing, self.mixing))
+        return max(drawn, 1.0 - drawn)
+
+    def look(self, *, keep_from: int) -> bool:
+        """Judge the epoch on the tune rows and move on to the next; return whether to rewind to the best candidate."""
+        task, run, objective, epochs = self.task, self.run, self.objective, self.epochs
+        # The epoch's one wait for the device.
+        loss = float(run.loss) / self.an_epoch if run.loss is not None else math.nan
+        score = None
+        diverged = not math.isfinite(loss) or loss > DIVERGED * max(run.first_loss, 1.0)
+        if not diverged:
+            run.first_loss = loss if math.isnan(run.first_loss) else run.first_loss
+            answers = answer(task.net, task.head, task.tune, task.cells[1])
+            score = task.score(answers)
+            objective.hear(task.measure(answers))
+        self._keep(score if run.epoch >= keep_from else None)
+        run.history.append({"epoch": run.epoch, "loss": loss, "rate": run.rate} | (asdict(score) if score else {}))
+        run.epoch, run.step, run.loss = run.epoch + 1, 0, None
+        note = ""
+        if diverged:
+            note = "diverged: back to the best candidate, at half the rate"
+            self._count_failure()
+        rewind = diverged or (run.best is not None and run.stale > max(2.0, PATIENCE * epochs) and run.epoch < epochs)
+        if rewind:
+            run.rate, run.stale = run.rate / 2, 0
+            note = note or "no better candidate for a while: back to the best one, at half the rate"
+        task.tell(_status(task, self.name, run, epochs, note, loss=loss, score=score, objective=objective))
+        return rewind
+
+    def _keep(self, score: Score | None) -> None:
+        """Keep the candidate of this score if it is the best so far; ``None``: it cannot be chosen."""
+        run = self.run
+        if score is not None:
+            run.highest = max(run.highest, score.accuracy)
+            if score.better_than(run.best, self.task.reachable(run.highest)):
+                run.best, run.best_weights = score, copied(self.task.net.state_dict())
+                run.best_keep, run.stale = run.keep, 0
+                return
         run.stale += 1
-    run.history.append({"epoch": run.epoch, "loss": loss, "rate": run.rate} | (asdict(score) if score else {}))
-    run.epoch, run.step, run.loss = run.epoch + 1, 0, None
-    note = ""
-    if diverged:
+
+    def _count_failure(self) -> None:
+        run = self.run
         run.failures += 1
-        note = "diverged: back to the best candidate, at half the rate"
-        if run.failures >= FAILURES or (run.best is None and run.epoch >= epochs):
+        if run.failures >= FAILURES or (run.best is None and run.epoch >= self.epochs):
             raise DivergedError(
-                f"training diverged {run.failures} times ({name}, epoch {run.epoch}), the last time at a rate of "
-                f"{task.options.lr * run.rate:.2g}. Look for huge values in the rows, or lower the rate (--lr)."
+                f"training diverged {run.failures} times ({self.name}, epoch {run.epoch}), the last time at a rate of "
+                f"{self.task.options.lr * run.rate:.2g}. Look for huge values in the rows, or lower the rate (--lr)."
             )
-    rewind = diverged or (run.best is not None and run.stale > max(2.0, PATIENCE * epochs) and run.epoch < epochs)
-    if rewind:
-        run.rate, run.stale = run.rate / 2, 0
-        note = note or "no better candidate for a while: back to the best one, at half the rate"
-    task.tell(_status(task, name, run, epochs, note, loss=loss, score=score, objective=objective))
-    return rewind
 
 
 def _status(
@@ -319,65 +321,3 @@ def _set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
 def _mixed(x: Any, share: float) -> Any:
     """Return each row mixed with its neighbour in the batch."""
     return mapped(x, lambda t: share * t + (1 - share) * t.roll(1, 0))
-
-
-@dataclass
-class _Saver:
-    """Writes the training's checkpoint when the last one is old, and takes it up again after a kill."""
-
-    task: Task
-    name: str
-    run: Run
-    net: nn.Module
-    optimiser: torch.optim.Optimizer
-    objective: Objective
-    average: Average
-    last: float = field(default_factory=time.monotonic)
-    took: float = 0.0
-
-    def save_when_due(self) -> None:
-        asked = self.task.options.checkpoint_seconds
-        # A net whose state takes seconds to write is saved less often, or writing would be most of the work.
-        every = max(asked, min(WRITING * self.took, LONGEST)) if asked else 0.0
-        if (now := time.monotonic()) - self.last >= every:
-            self.task.journal.save(self.name, self._state())
-            self.last = time.monotonic()
-            self.took = self.last - now
-
-    def resume(self) -> None:
-        if (saved := self.task.journal.load(self.name)) is None:
-            return
-        for key, value in saved["run"].items():
-            setattr(self.run, key, value)
-        self.run.best = Score(**saved["best"]) if saved["best"] else None
-        if self.run.loss is not None:
-            self.run.loss = self.run.loss.to(self.task.device)
-        self.net.load_state_dict(saved["weights"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.objective.restore(saved["objective"])
-        self.average.restore(saved["average"])
-        _restore_chance(saved["chance"], self.task.device)
-
-    def _state(self) -> dict[str, Any]:
-        run = {name: getattr(self.run, name) for name in vars(self.run) if name != "best"}
-        return {
-            "run": run,
-            "best": asdict(self.run.best) if self.run.best else None,
-            "weights": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "objective": self.objective.state(),
-            "average": self.average.state(),
-            "chance": _chance(self.task.device),
-        }
-
-
-def _chance(device: torch.device) -> list[Tensor]:
-    """Return the state of torch's own generators, which dropout draws from, on the CPU and where training runs."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _restore_chance(states: Iterable[Tensor], device: torch.device) -> None:
-    cpu, *there = states
-    torch.set_rng_state(cpu)
-    if there and device.type == "cuda":
-        torch.cuda.set_rng_state(there[0], device)
