@@ -11,7 +11,7 @@ from fairguard.repair.task import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class CommonPlan:
     """How to train, and what to write.
 
     Attributes:

@@ -27,7 +27,7 @@ from fairguard.repair.dividing import Parts
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.nets import is_extra, without_extra_state
 from fairguard.repair.places import Places
-from fairguard.repair.plans import Plan
+from fairguard.repair.plans import CommonPlan
 from fairguard.repair.rows import Rows, tensors_of
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 from fairguard.repair.writing import sha256_of_tensors
@@ -75,7 +75,9 @@ def _module_of(model: Predictor, role: str) -> nn.Module:
     return model.module
 
 
-def options_for(settings: Settings, plan: Plan, *, compile: bool = False, reference: Reference = "dense") -> Options:
+def options_for(
+    settings: Settings, plan: CommonPlan, *, compile: bool = False, reference: Reference = "dense"
+) -> Options:
     """Return how to train on the device that the settings name.
 
     Args:

@@ -27,7 +27,6 @@ from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.preflight import preflight
-from fairguard.repair import plans
 from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided, need_groups
@@ -39,6 +38,7 @@ from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
 from fairguard.repair.methods.names import HEEDS_REFERENCE, ONE_SHOT
 from fairguard.repair.places import Places, opened_as
+from fairguard.repair.plans import CommonPlan
 from fairguard.repair.preparing import (
     float_copy,
     float_weights,
@@ -65,7 +65,7 @@ HEEDING = f"{', '.join(HEEDS_REFERENCE[:-1])} and {HEEDS_REFERENCE[-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(plans.Plan):
+class Plan(CommonPlan):
     """How to prune, beside what every plan says; ``method`` may be ``one-shot`` too.
 
     Attributes:

@@ -19,7 +19,6 @@ from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.judge.everybody import fell
-from fairguard.repair import plans
 from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored, rounded
@@ -31,6 +30,7 @@ from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
 from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
+from fairguard.repair.plans import CommonPlan
 from fairguard.repair.preparing import (
     float_copy,
     float_weights,
@@ -65,7 +65,7 @@ BY_HEART = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(plans.Plan):
+class Plan(CommonPlan):
     """How to repair, beside what every plan says.
 
     Attributes:
