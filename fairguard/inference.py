@@ -29,6 +29,8 @@ MARGIN = "(dense margin)"
 
 CHUNK = 16_384
 """Rows whose scores are decided and counted together: numpy's cost per call is then nothing beside the models'."""
+MOST = 64
+"""Tables of chunks that wait to be merged, or more where the merged one is larger than all of them."""
 
 
 @dataclass(frozen=True)
@@ -227,16 +229,12 @@ def count_rows(source: Source, batch_size: int) -> CountTable:
     return merge_all([replace(table, classes=widest.classes) for table in tables])
 
 
-@dataclass
-class _Names:
-    """Values that turn up while reading, as codes in the order of their first appearance."""
-
-    codes: dict[str, int] = field(default_factory=dict)
-
-    def encode(self, values: NDArray[Any]) -> IntArray:
-        distinct, place = np.unique(values, return_inverse=True)
-        known = [self.codes.setdefault(str(value), len(self.codes)) for value in distinct.tolist()]
-        return np.array(known, dtype=np.int64)[place.ravel()]
+def _encoded(values: NDArray[Any]) -> tuple[tuple[str, ...], IntArray]:
+    """Return the distinct values as text, and each value's place among them, shape (n,)."""
+    distinct, place = np.unique(values, return_inverse=True)
+    codes: dict[str, int] = {}
+    known = [codes.setdefault(str(value), len(codes)) for value in distinct.tolist()]
+    return tuple(codes), np.array(known, dtype=np.int64)[place.ravel()]
 
 
 @dataclass
@@ -249,7 +247,6 @@ class _Tally:
     flips: FlipSink | None
     tables: list[CountTable] = field(default_factory=list)
     waiting: list[tuple[Batch, list[NDArray[Any]]]] = field(default_factory=list)
-    beside: dict[str, _Names] = field(default_factory=dict)
     rows: int = 0
     """Rows that wait."""
     ties: int = 0
@@ -282,8 +279,8 @@ class _Tally:
         y = self._labels(batches)
         bins = self._bins(scores[0])
         self.tables.append(self._table(codes, self._beside(batches), bins, y=y, dense=answers[0], pruned=answers[1]))
-        if len(self.tables) >= 64:
-            self.tables = [merge_all(self.tables)]
+        if len(self.tables) >= MOST and sum(map(_size, self.tables[1:])) >= _size(self.tables[0]):
+            self.tables = [merge_all(self.tables)]  # only when it has doubled: every cell is merged a few times at most
         self._hand_on(batches, codes, y, answers, scores, bins)
         self.waiting, self.rows = [], 0
 
@@ -322,22 +319,18 @@ class _Tally:
             return np.zeros(len(scores), dtype=np.int64)
         return np.searchsorted(self.plan.edges, margins_of(scores, self.plan.rules[0]), side="right")
 
-    def _beside(self, batches: list[Batch]) -> dict[str, IntArray]:
-        """Return the codes of what rows carry beside their groups: whom they belong to, and how much they count."""
+    def _beside(self, batches: list[Batch]) -> dict[str, tuple[tuple[str, ...], IntArray]]:
+        """Return what rows carry beside their groups, encoded: whom they belong to, and how much they count."""
         given = {
             CLUSTER: [batch.cluster for batch in batches if batch.cluster is not None],
             WEIGHT: [batch.weight for batch in batches if batch.weight is not None],
         }
-        return {
-            name: self.beside.setdefault(name, _Names()).encode(np.concatenate(parts))
-            for name, parts in given.items()
-            if parts
-        }
+        return {name: _encoded(np.concatenate(parts)) for name, parts in given.items() if parts}
 
     def _table(
         self,
         codes: IntArray,
-        beside: dict[str, IntArray],
+        beside: dict[str, tuple[tuple[str, ...], IntArray]],
         bins: IntArray,
         *,
         y: IntArray | None,
@@ -347,9 +340,9 @@ class _Tally:
         names = [f"{i:02d}" for i in range(len(self.plan.edges) + 1)]
         return CountTable.of(
             (*self.source.columns, *beside, MARGIN),
-            (*self.source.levels, *(list(self.beside[name].codes) for name in beside), names),
+            (*self.source.levels, *(values for values, _ in beside.values()), names),
             self.plan.classes,
-            codes=np.column_stack([codes, *beside.values(), bins]),
+            codes=np.column_stack([codes, *(place for _, place in beside.values()), bins]),
             y=y,
             dense=dense,
             pruned=pruned,
@@ -388,6 +381,10 @@ class _Tally:
         found: NDArray[np.bool_] = modal & (dense == y) & (pruned != y)
         self.confirmed += int(found.sum())
         return found
+
+
+def _size(table: CountTable) -> int:
+    return len(table.counts)
 
 
 def _digest(*columns: IntArray) -> int:

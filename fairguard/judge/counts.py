@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,12 +117,7 @@ class CountTable:
 
         Levels are united and sorted by name, so that merging is commutative and associative to the last bit.
         """
-        if self.columns != other.columns or self.classes != other.classes:
-            raise ValueError(f"tables of {self.columns} and {other.columns} do not merge")
-        levels = tuple(tuple(sorted({*a, *b})) for a, b in zip(self.levels, other.levels, strict=True))
-        cells = np.concatenate([_recode(self, levels), _recode(other, levels)])
-        merged, totals = tally(cells.T, np.concatenate([self.counts, other.counts]))
-        return CountTable(self.columns, levels, self.classes, merged, totals)
+        return merge_all([self, other])
 
     def canonical(self) -> CountTable:
         """Return the same table with levels sorted and unused ones left out."""
@@ -134,8 +129,17 @@ class CountTable:
 
 
 def merge_all(tables: Sequence[CountTable]) -> CountTable:
-    """Return the table of all rows of ``tables`` (at least one)."""
-    return reduce(CountTable.merge, tables)
+    """Return the table of all rows of ``tables`` (at least one), see :meth:`CountTable.merge`; one pass over them."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    for other in tables:
+        if (first.columns, first.classes) != (other.columns, other.classes):
+            raise ValueError(f"tables of {first.columns} and {other.columns} do not merge")
+    levels = tuple(tuple(sorted({*chain(*parts)})) for parts in zip(*(table.levels for table in tables), strict=True))
+    cells = np.concatenate([_recode(table, levels) for table in tables])
+    merged, totals = tally(cells.T, np.concatenate([table.counts for table in tables]))
+    return CountTable(first.columns, levels, first.classes, merged, totals)
 
 
 def _recode(table: CountTable, levels: tuple[tuple[str, ...], ...]) -> IntArray:

@@ -79,21 +79,30 @@ def weights_of(table: CountTable) -> FloatArray:
     if WEIGHT not in table.columns:
         return np.ones(len(table.counts))
     names = table.levels[table.columns.index(WEIGHT)]
-    weights = np.array([_weight(name) for name in names])[table.codes(WEIGHT)]
+    weights = _numbers(names)[table.codes(WEIGHT)]
     total = float(weights @ table.counts)
     if total <= 0:
         raise DataError("all weights are 0: no row counts.")
     return np.asarray(weights * (table.n / total))
 
 
-def _weight(name: str) -> float:
+def _numbers(names: tuple[str, ...]) -> FloatArray:
     try:
-        weight = float(name)
+        numbers = np.array(names, dtype=np.float64)  # all at once: there may be as many as rows
     except ValueError:
-        weight = -1.0
-    if not 0.0 <= weight < np.inf:
+        numbers = np.array([_number(name) for name in names])
+    possible = (numbers >= 0.0) & (numbers < np.inf)
+    if not possible.all():
+        name = names[int(np.argmin(possible))]
         raise DataError(f"weight {name!r} is not possible: weights are finite numbers, 0 or more.")
-    return weight
+    return numbers
+
+
+def _number(name: str) -> float:
+    try:
+        return float(name)
+    except ValueError:
+        return np.nan
 
 
 @dataclass(frozen=True)
