@@ -20,7 +20,7 @@ from typing import Any
 from fairguard.errors import FairguardError
 from fairguard.files import write_text
 from fairguard.report.wording import percent
-from fairguard.verdict import Verdict, columns_in
+from fairguard.verdict import Verdict
 
 USUAL = 0.05
 """Chance of a false alarm that needs no word."""
@@ -61,16 +61,12 @@ def _question(verdict: Verdict) -> str | None:
 
 
 def _answer(verdict: Verdict) -> str | None:
-    """Return a digest of which rows the pruned model changed, and for whom; ``None`` where it changed nothing.
+    """Return the digest of which rows the pruned model changed, and to what; ``None`` where it changed nothing.
 
-    Intersections are left out: another policy's are others, and the model is the same.
+    However they were weighed or told apart: that is another question to the same model.
     """
-    alone = [row for row in verdict.groups if len(columns_in(row.group, verdict.columns)) == 1]
-    flips = {r.group: (r.n, r.harmful_flips, r.beneficial_flips, r.other_flips) for r in (verdict.overall, *alone)}
-    rates = [f"{row.accuracy.pruned:.9g}" for row in (verdict.overall, *alone)]
-    if not any(map(any, (counts[1:] for counts in flips.values()))):
-        return None
-    return _digest([flips, rates, verdict.record.get("flipped")])
+    flipped: str = verdict.record.get("flipped", "")
+    return flipped if flipped.strip("0") else None
 
 
 def _digest(value: Any) -> str:

@@ -157,6 +157,19 @@ def test_a_full_disk_is_no_bug_of_ours(inside: Path) -> None:
     assert done.stderr.splitlines()[0].startswith("fairguard: error: cannot write the report to stdout: No space left")
 
 
+def test_a_reader_that_leaves_is_no_error(inside: Path) -> None:
+    command = [sys.executable, "-m", "fairguard", "plan", "--data", "applicants.parquet", "--label", "hired"]
+    running = subprocess.Popen(
+        [*command, "--group", "sex"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    running.stdout.close()
+    assert running.stderr.read() == b""
+    assert running.wait() == 2
+
+
 def test_report_goes_to_a_file(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.json"
     assert run([*CHECK, "pruned_regressed.pt", "--format", "json", "--output", str(report)]) == 1

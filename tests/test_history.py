@@ -117,3 +117,16 @@ def test_another_label_or_other_groups_are_another_question(judged) -> None:
 
 def test_dense_against_itself_is_no_look(judged) -> None:
     assert [judged(0), judged(1), judged(0)] == [None, 1, None]
+
+
+def test_the_same_model_weighed_or_clustered_is_no_second_look(cache: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    rows = pd.DataFrame({"y": y, "sex": np.repeat(["F", "M"], 200), "w": rng.integers(1, 4, 400), "who": range(400)})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    for name, answers in (("dense", y), ("pruned", np.where(rng.random(400) < 0.1, 1 - y, y))):
+        pd.DataFrame({"prediction": answers}).to_csv(tmp_path / f"{name}.csv", index=False)
+    files = [tmp_path / f"{name}.csv" for name in ("dense", "pruned", "rows")]
+    for how in ({}, {"weight": "w"}, {"weight": "w", "cluster": "who"}):
+        verdict = with_runs(check(*files, label="y", groups=["sex"], **how))
+        assert verdict.record["same_rows"]["models_judged"] == 1

@@ -57,6 +57,17 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"no command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Return what the command returns; end in silence where the reader of its output left, as `| head` does."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _unread()
+        except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):  # rich's way to say so
+                return _unread()
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from their names alone."""
         with formatter.section("Commands"):
@@ -112,13 +123,16 @@ def _run(arguments: list[str] | None) -> int:
         return _refused(error)
     except SystemExit as error:  # from the user's own code: leaving with its 0 would say "preserved"
         return _complain(f"code that was called left Python with exit code {error.code}; let it return", NOT_JUDGED)
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
-        sys.stderr.close()
-        return NOT_JUDGED
     except Exception as error:  # our own bug must never look like a verdict
         _write_traceback()
         return _complain(f"internal error, please report it: {type(error).__name__}: {error}", NOT_JUDGED)
     return code if isinstance(code, int) else PRESERVED
+
+
+def _unread() -> int:
+    """Return the exit code for output that nobody reads, and say nothing more at Python's own end."""
+    sys.stderr.close()
+    return NOT_JUDGED
 
 
 def _refused(error: click.ClickException | FairguardError) -> int:

@@ -124,7 +124,7 @@ class CountTable:
         used = tuple(
             tuple(sorted({names[code] for code in np.unique(self.cells[:, i])})) for i, names in enumerate(self.levels)
         )
-        cells, totals = tally(_recode(self, used).T, self.counts)
+        cells, totals = tally(_recode(self, _places(used)).T, self.counts)
         return CountTable(self.columns, used, self.classes, cells, totals)
 
 
@@ -137,17 +137,24 @@ def merge_all(tables: Sequence[CountTable]) -> CountTable:
         if (first.columns, first.classes) != (other.columns, other.classes):
             raise ValueError(f"tables of {first.columns} and {other.columns} do not merge")
     levels = tuple(tuple(sorted({*chain(*parts)})) for parts in zip(*(table.levels for table in tables), strict=True))
-    cells = np.concatenate([_recode(table, levels) for table in tables])
+    places = _places(levels)
+    cells = np.concatenate([_recode(table, places) for table in tables])
     merged, totals = tally(cells.T, np.concatenate([table.counts for table in tables]))
     return CountTable(first.columns, levels, first.classes, merged, totals)
 
 
-def _recode(table: CountTable, levels: tuple[tuple[str, ...], ...]) -> IntArray:
+def _places(levels: tuple[tuple[str, ...], ...]) -> list[dict[str, int]]:
+    """Return the codes of each column's names."""
+    return [{name: code for code, name in enumerate(names)} for names in levels]
+
+
+def _recode(table: CountTable, places: list[dict[str, int]]) -> IntArray:
+    """Return the table's cells with the codes that ``places`` gives its names."""
     cells = table.cells.copy()
-    for i, (old, new) in enumerate(zip(table.levels, levels, strict=True)):
-        place = {name: code for code, name in enumerate(new)}
-        translate = np.array([place.get(name, -1) for name in old], dtype=np.int64)
-        cells[:, i] = translate[cells[:, i]] if len(old) else cells[:, i]
+    for i, (old, place) in enumerate(zip(table.levels, places, strict=True)):
+        if old:
+            translate = np.fromiter((place.get(name, -1) for name in old), dtype=np.int64, count=len(old))
+            cells[:, i] = translate[cells[:, i]]
     return cells
 
 
