@@ -81,7 +81,7 @@ def preflight(
     require_different([role for role, _ in roles], [model for _, model in roles], [each.scores for each in asked])
     rules = _same_scale(tuple(_rule(each, source, threshold) for each in asked), asked, threshold)
     names = _names((dense, pruned, *seeds), source)
-    rules = _same_classes(rules, (dense, pruned, *seeds), names)
+    rules = _same_classes(rules, roles, names)
     classes = _classes(names, rules[0].n_classes)
     plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
     if source.columns and not stand_in:  # whoever asks about rows of their own making has none, and judges nothing
@@ -105,7 +105,9 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
     table = comparison.counts
     warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in joined(model, table.n)]
     flips = int(table.counts[table.dense != table.pruned].sum())
-    for found, model in zip(noise, models, strict=False):
+    roles = dict(_roles(*models[:2]))
+    for found in noise:
+        model = roles[found.model]
         if found.changed / found.rows > SELF_FLIP_LIMIT * flips / table.n:
             raise ModelError(
                 f"the {found.model} model is not a function of its row: {found.changed} of {found.rows} answers "
@@ -273,19 +275,21 @@ def _names(models: Sequence[Predictor], source: Source) -> tuple[str, ...] | Non
 
 
 def _same_classes(
-    rules: tuple[Rule, ...], models: tuple[Predictor, ...], given: tuple[str, ...] | None
+    rules: tuple[Rule, ...], roles: Sequence[tuple[str, Predictor]], given: tuple[str, ...] | None
 ) -> tuple[Rule, ...]:
     """Return the rules over one set of classes; files of answers know only the classes that they happen to hold."""
-    known = {rule.n_classes for rule in rules if rule.kind is ScoreKind.SCORES}
+    known: dict[int, str] = {}
+    for (role, _), rule in zip(roles, rules, strict=True):
+        if rule.kind is ScoreKind.SCORES:
+            known.setdefault(rule.n_classes, role)
     if len(known) > 1:
-        raise ModelError(
-            f"dense gives {rules[0].n_classes} classes and pruned {rules[1].n_classes}; compare models of one task."
-        )
-    recodes = [_recode(model, given) for model in models]
+        (one, first), (other, second), *_ = known.items()
+        raise ModelError(f"{first} gives {one} classes and {second} {other}; compare models of one task.")
+    recodes = [_recode(model, given) for _, model in roles]
     sizes = [
         rule.n_classes if recode is None else len(given or ()) for rule, recode in zip(rules, recodes, strict=True)
     ]
-    n_classes = known.pop() if known else max(sizes)
+    n_classes = max(known or sizes)
     return tuple(
         Rule(n_classes, rule.kind, rule.threshold, rule.probabilities, recode)
         for rule, recode in zip(rules, recodes, strict=True)

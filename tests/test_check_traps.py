@@ -518,3 +518,6 @@ def test_who_asks_row_by_row_is_not_told_to(project: pd.DataFrame) -> None:
         check(net, Dice(2, 1), **how)
     with pytest.raises(ModelError, match="Each row was asked for alone already: is something in its forward drawn"):
         check(net, Dice(2, 1), **how, per_row=True)
+    pd.read_csv("dense.csv").merge(pd.read_csv("rows.csv")["id"]).to_csv("answers.csv", index=False)
+    with pytest.raises(ModelError, match=r"the pruned model .* Each row was asked for alone already"):
+        check("answers.csv", Dice(2, 1), **how, id="id", per_row=True)
