@@ -21,7 +21,7 @@ from fairguard.inputs.data import open_data
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.limits import DEFAULT, raised_to
 from fairguard.inputs.loaders import LoaderRows, random_rows, resampling, sown
-from fairguard.inputs.models import load_model
+from fairguard.inputs.models import Factory, load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Source
@@ -85,9 +85,8 @@ def check(
         source = open_source(data if data is not None else settings.data, settings, models=models)
         written = settings.flips if ranks.first else None
         with FlipsFile.collecting(written, source) as flips:
-            seeds = [open_models(dense, seed, settings)[1] for seed in settings.seeds]
             sink = flips if settings.flips is not None else None
-            how: dict[str, Any] = {"seeds": seeds, "flips": sink, "progress": progress, "ranks": ranks}
+            how: dict[str, Any] = {"seeds": open_seeds(settings), "flips": sink, "progress": progress, "ranks": ranks}
             counted = count(*models, source, settings=settings, **how)
             verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
             flips.write(verdict, counted.comparison.margins)
@@ -121,12 +120,24 @@ def open_rows(settings: Settings) -> Source:
 
 def open_models(dense: Any, pruned: Any, settings: Settings) -> tuple[Predictor, Predictor]:
     """Return both models, opened as the settings say."""
+    return opened(dense, settings, settings.model), opened_pruned(pruned, settings)
+
+
+def open_seeds(settings: Settings) -> list[Predictor]:
+    """Return the models pruned like the one that is judged, from other seeds."""
+    return [opened_pruned(seed, settings) for seed in settings.seeds]
+
+
+def opened_pruned(pruned: Any, settings: Settings) -> Predictor:
+    """Return a model that pruning made, opened as the settings say."""
+    return opened(pruned, settings, settings.model_pruned or settings.model)
+
+
+def opened(model: Any, settings: Settings, factory: Factory | None) -> Predictor:
+    """Return one model, opened as the settings say; ``factory`` builds the architecture of bare weights."""
     how = {name: getattr(settings, name) for name in ("trust", "device", "provider", "output_key", "per_row")}
-    how["limits"] = DEFAULT if settings.limit is None else raised_to(settings.limit)
-    return (
-        load_model(dense, factory=settings.model, **how),
-        load_model(pruned, factory=settings.model_pruned or settings.model, **how),
-    )
+    limits = DEFAULT if settings.limit is None else raised_to(settings.limit)
+    return load_model(model, factory=factory, limits=limits, **how)
 
 
 def open_source(data: Any, settings: Settings, *, models: Sequence[Predictor] = ()) -> Source:

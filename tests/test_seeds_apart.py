@@ -58,3 +58,34 @@ def test_the_same_weights_once_more_are_no_seed(kind: str, nets: list[str]) -> N
     torch.save({"state_dict": {"cut": torch.tensor([0.3])}, "epoch": 3}, "again.pt")
     with pytest.raises(ModelError, match=re.escape("seed 6 (again.pt) is seed 2 (net3.pt) once more")):
         judged(kind, *nets, "again.pt")
+
+
+def test_dense_is_opened_once_however_many_seeds_there_are(nets: list[str]) -> None:
+    built = []
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 3)).astype("float32")
+    rows = x, (x[:, 0] > 0).astype(int), {"a": rng.choice(["u", "v"], 3000)}
+
+    class Cut(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x[:, 0] > self.cut).long()
+
+    def build(pruned: bool) -> torch.nn.Module:
+        built.append(pruned)
+        return Cut()
+
+    how = {"model": lambda: build(False), "model_pruned": lambda: build(True)}
+    assert check(*nets[:2], rows, seeds=nets[2:], **how).confirmed_flips is not None
+    assert built == [False] + 6 * [True]
+
+
+def test_a_seed_of_another_task_is_named(nets: list[str]) -> None:
+    x = np.random.default_rng(0).normal(size=(3000, 3)).astype("float32")
+    rows = x, (x[:, 0] > 0).astype(int), {"a": ["u", "v"] * 1500}
+    np.savez("wide.npz", scores=np.eye(3)[np.arange(3000) % 3])
+    with pytest.raises(ModelError, match="dense gives 2 classes and seed 5 3; compare models of one task"):
+        check(*nets[:2], rows, seeds=[*nets[2:6], "wide.npz"], model="nets.py:Hard")

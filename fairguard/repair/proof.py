@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 import torch
 
-from fairguard.check import count, decide
-from fairguard.config import Settings
+from fairguard.check import count, decide, opened, opened_pruned
+from fairguard.config import Settings, merged
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import DEFAULT, raised_to
-from fairguard.inputs.models import RowByRow, load_model
+from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
@@ -101,13 +99,13 @@ def prove(
         raise ModelError(
             f"internal: the written file has {zeros} of {total} weights zero, fewer than asked. Report it."
         )
-    opened: Predictor = RowByRow(found) if settings.per_row else found
-    pairs = (models, (models[0], opened), (models[1], opened))
+    fair: Predictor = RowByRow(found) if settings.per_row else found
+    pairs = (models, (models[0], fair), (models[1], fair))
     counted = [count(*pair, rows, settings=settings, stand_in=pair[0] is models[1]) for pair in pairs]
     before, after, against_pruned = (decide(found, settings) for found in counted)
     bought = gave_up_classes(*right_by_class(counted[0].comparison.counts), floor=floor)
     broken = broken_guards(against_pruned, after, floor=floor, bought=bought, before=before)
-    return Proof(before, after, broken, zeros / total, opened, bought, worsened(before, after, against_pruned))
+    return Proof(before, after, broken, zeros / total, fair, bought, worsened(before, after, against_pruned))
 
 
 def worsened(before: Verdict, after: Verdict, change: Verdict) -> tuple[str, ...]:
@@ -140,17 +138,16 @@ def strange(task: Task, unseen: tuple[float, int]) -> list[str]:
 
 
 def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> TorchPredictor:
-    how: dict[str, Any] = {name: getattr(settings, name) for name in ("trust", "device", "output_key")}
-    how["limits"] = DEFAULT if settings.limit is None else raised_to(settings.limit)
+    settings = merged(settings, {"per_row": False})
     if like is None:
         net = copy.deepcopy(task.net).cpu()
         net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        opened = load_model(net, **how)
+        found = opened(net, settings, None)
     else:
-        opened = load_model(opened_as(like, file), factory=settings.model_pruned or settings.model, **how)
-    if not isinstance(opened, TorchPredictor):
-        raise ModelError(f"internal: the repaired file opened as {opened.info.kind}. Report it.")
-    return opened
+        found = opened_pruned(opened_as(like, file), settings)
+    if not isinstance(found, TorchPredictor):
+        raise ModelError(f"internal: the repaired file opened as {found.info.kind}. Report it.")
+    return found
 
 
 def _missing(verdict: Verdict) -> float:

@@ -9,15 +9,13 @@ import copy
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from fairguard.check import count
+from fairguard.check import count, opened
 from fairguard.config import Settings
 from fairguard.errors import OutputError
 from fairguard.files import replacing
-from fairguard.inputs.models import load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.repair.frontier import LETTERS
@@ -114,8 +112,7 @@ def publish_onnx(output: Path, task: Task, candidate: Candidate) -> Path:
 
 def differing(one: Predictor, path: Path, rows: Source, settings: Settings) -> int:
     """Return on how many rows the file at ``path`` answers otherwise than the model ``one``."""
-    how: dict[str, Any] = {name: getattr(settings, name) for name in ("provider", "device", "output_key", "per_row")}
-    table = count(one, load_model(path, **how), rows, settings=settings, stand_in=True).comparison.counts
+    table = count(one, opened(path, settings, None), rows, settings=settings, stand_in=True).comparison.counts
     return int(table.counts[table.dense != table.pruned].sum())
 
 
