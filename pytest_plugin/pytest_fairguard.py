@@ -39,6 +39,8 @@ SESSION = "fairguard-session"
 JUDGED = pytest.StashKey["Judged"]()
 NOTES = pytest.StashKey[list[dict[str, Any]]]()
 UNJUDGED = pytest.StashKey[bool]()
+CHECK = pytest.StashKey[str]()
+"""Name of the check that an item belongs to, where its parameters are part of it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,6 +112,7 @@ class FairguardSession:
         self._sent: set[str] = set()
         self._heard: dict[str, dict[str, Any]] = {}
         self._lines: list[str] = []
+        self._ambiguous: set[str] = set()
 
     @cached_property
     def checks(self) -> Checks:
@@ -122,25 +125,50 @@ class FairguardSession:
         root, cache = self._config.rootpath, self._cache()
         return Checks(root=root, cache=cache, run=self._run, options=options, locked=self._locked())
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_pycollect_makeitem(self, collector: Any, name: str, obj: Any) -> None:
-        """Give a marked test the fixture through which its groups come."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_pycollect_makeitem(self, collector: Any, name: str, obj: Any) -> Generator[None, Any, Any]:
+        """Give a marked test the fixture through which its groups come, and its items the name of their check.
+
+        All items of the function are seen here, whatever is selected later, so that each has one name in every run.
+        """
         if callable(obj) and collector.funcnamefilter(name) and _marked(collector, obj):
             pytest.mark.usefixtures(GROUP)(obj)
+        made = yield
+        items = [item for item in made if _declared(item)] if isinstance(made, list) else []
+        if len(items) > 1 and len({_question(item) for item in items}) > 1:
+            for item in items:
+                item.stash[CHECK] = _test(item) + _parameters(item)
+        return made
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make an item of a declared test for each group; reads the groups' columns and runs no model."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
+        """Make an item of a declared test for each group; reads the groups' columns and runs no model.
+
+        Before all other parameters, so that those of the test are what follows the group in an item's id.
+        """
         if GROUP in metafunc.fixturenames and _declared(metafunc.definition):
             groups = self.checks.groups(_asked(metafunc.definition))
             metafunc.parametrize(GROUP, groups, ids=groups, indirect=True)
+        yield
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Find the names under which different things are asked, in every process of the run alike."""
+        asked: dict[str, str] = {}
+        for item in items:
+            if isinstance(item, pytest.Function) and _declared(item):
+                question = _question(item)
+                if asked.setdefault(_check(item), question) != question:
+                    self._ambiguous.add(_check(item))
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Judge what a test declares; whatever forbids a judgement is an error of the set-up."""
         if isinstance(item, pytest.Function) and _declared(item):
-            check = "::".join(part for part in (getattr(item.parent, "nodeid", ""), item.originalname) if part)
+            check = _check(item)
             with _not_judged(item):
                 _check_positional(item)
-                judged = self.checks.declared(check, _asked(item))
+                self._check_unambiguous(check)
+                judged = self.checks.declared(check, _asked(item), test=_test(item))
             self._note(item, judged, _group(item))
             item.stash[JUDGED] = judged
 
@@ -199,12 +227,21 @@ class FairguardSession:
             number = next(calls)
             with _not_judged(item):
                 name = item.nodeid if number == 1 else f"{item.nodeid}#{number}"
-                judged = self.checks.judged(name, {**asked, **options, **given})
+                judged = self.checks.judged(name, {**asked, **options, **given}, test=item.nodeid)
             self._note(item, judged, OVERALL)
             self._settle(item, judged, OVERALL)
             return judged.verdict
 
         return fairness
+
+    def _check_unambiguous(self, check: str) -> None:
+        from fairguard.errors import ConfigError
+
+        if check in self._ambiguous:
+            raise ConfigError(
+                f"two tests are called {check} and ask different things, and one lock file cannot hold both: give "
+                f"the tests names, or their parameters ids, that tell them apart."
+            )
 
     def _note(self, item: pytest.Item, judged: Judged, group: str) -> None:
         """Put a group's numbers on the item, and the verdict itself on the first item of its check."""
@@ -316,8 +353,39 @@ def _declared(node: pytest.Item) -> bool:
 
 
 def _asked(node: pytest.Item) -> dict[str, Any]:
-    """Return the marker's options; those of the test are stronger than those of its class and module."""
-    return {name: value for mark in reversed([*node.iter_markers(MARKER)]) for name, value in mark.kwargs.items()}
+    """Return the marker's options: those of its parameters before those of the test, its class and its module."""
+    own = [mark for mark in getattr(getattr(node, "callspec", None), "marks", ()) if mark.name == MARKER]
+    marks = [*own, *node.iter_markers(MARKER)]  # pytest has the parameters' behind the test's
+    return {name: value for mark in reversed(marks) for name, value in mark.kwargs.items()}
+
+
+def _question(node: pytest.Item) -> str:
+    from fairguard.testing.keys import question_of
+
+    return question_of(_asked(node))
+
+
+def _test(item: pytest.Function) -> str:
+    """Return the name of the test function, with its file and its class; parameters are none of it."""
+    return "::".join(part for part in (getattr(item.parent, "nodeid", ""), item.originalname) if part)
+
+
+def _check(item: pytest.Function) -> str:
+    """Return the name of the check of which an item tells one group."""
+    return item.stash.get(CHECK, _test(item))
+
+
+def _parameters(item: pytest.Function) -> str:
+    """Return an item's parameters as pytest writes them, without its group, which comes first: ``[small-int8]``."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None:
+        return ""
+    name, group = str(callspec.id), str(callspec.params.get(GROUP, ""))
+    for written in {group, group.encode("unicode_escape").decode("ascii")} if GROUP in callspec.params else ():
+        if name == written or name.startswith(f"{written}-"):
+            name = name[len(written) + 1 :]
+            break
+    return f"[{name}]" if name else ""
 
 
 def _check_positional(node: pytest.Item) -> None:

@@ -197,7 +197,17 @@ class TestOtherPlugins:
 def test_workers_share_one_pass_and_say_what_one_process_says(project: pytest.Pytester) -> None:
     """Under pytest-xdist: verdicts, lock file, reports, JUnit properties and errors are those of a single process."""
     broken = "@fairness_preserved(dense='absent.pt', pruned='pruned_preserved.pt')\ndef test_broken(): ..."
-    project.makepyfile(test_fair=dedent(THREE) + broken)
+    several = """
+    import pytest
+
+    MARKS = {m: pytest.mark.fairness_preserved(pruned=f"pruned_{m}.pt") for m in ("preserved", "regressed")}
+
+    @pytest.mark.parametrize("m", [pytest.param(m, marks=MARKS[m]) for m in MARKS])
+    @fairness_preserved(dense="dense.pt", groups=["origin"])
+    def test_several(m): ...
+
+    """
+    project.makepyfile(test_fair=dedent(THREE) + dedent(several) + broken)
     options = ("--fairguard-update=new", "--junitxml=junit.xml")
     alone = project.runpytest_inprocess("--fairguard-report=one.json", *options)
     first = (project.path / "fairness.lock").read_text()
@@ -208,7 +218,8 @@ def test_workers_share_one_pass_and_say_what_one_process_says(project: pytest.Py
     assert (project.path / "built.log").read_text().count("built") == 2 * 2, "each pair is opened once"
     assert together.parseoutcomes() == alone.parseoutcomes()
     assert together.parseoutcomes()["errors"] == 7
-    together.stdout.fnmatch_lines(["*= fairguard =*", "*::test_regressed: regressed: *", "report: two.json"])
+    told = ["*= fairguard =*", "*::test_regressed: regressed: *", "*::test_several?preserved?: preserved: *"]
+    together.stdout.fnmatch_lines([*told, "*::test_several?regressed?: regressed: *", "report: two.json"])
     assert (project.path / "fairness.lock").read_text() == first
     assert "fairguard.outcome" in (project.path / "junit.xml").read_text()
     one, two = (json.loads((project.path / name).read_text())["checks"] for name in ("one.json", "two.json"))

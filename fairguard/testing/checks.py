@@ -15,7 +15,7 @@ from typing import Any
 
 from fairguard import lock
 from fairguard.acceptance import with_acceptance
-from fairguard.check import Counted, count, decide, open_models, open_source
+from fairguard.check import Counted, count, decide, open_models, open_seeds, open_source
 from fairguard.config import Settings, load_settings, merged
 from fairguard.errors import ConfigError, FairguardError
 from fairguard.inference import MARGIN
@@ -26,7 +26,7 @@ from fairguard.judge.counts import CountTable
 from fairguard.provenance import record_of
 from fairguard.testing.cache import CountCache
 from fairguard.testing.judged import OVERALL, Judged, command_of
-from fairguard.testing.keys import counting_options, key_of
+from fairguard.testing.keys import counting_options, key_of, question_of
 from fairguard.verdict import Verdict
 
 Asked = Mapping[str, Any]
@@ -57,7 +57,7 @@ class Checks:
         self._options = dict(options or {})
         self._locked = locked
         self._wider: dict[str, dict[str, str]] = {}
-        self._found: dict[str, Judged | FairguardError] = {}
+        self._found: dict[tuple[str, str], Judged | FairguardError] = {}
 
     def groups(self, asked: Asked) -> list[str]:
         """Return the names of a check's items: its groups, and the verdict as a whole. Reads group columns only.
@@ -88,24 +88,32 @@ class Checks:
         with chdir(self._root):
             self.settings(asked)
 
-    def declared(self, check: str, asked: Asked) -> Judged:
+    def declared(self, check: str, asked: Asked, *, test: str = "") -> Judged:
         """Return the verdict on what a test declares, found when the first of its items asks.
+
+        Items share it that have one name and ask one thing, which must stay in memory for as long as this does.
 
         Raises:
             FairguardError: nothing could be judged; the same for every item.
         """
-        if check not in self._found:
+        key = check, question_of(asked)
+        if key not in self._found:
             try:
-                self._found[check] = self.judged(check, asked)
+                self._found[key] = self.judged(check, asked, test=test)
             except FairguardError as error:
-                self._found[check] = error
-        found = self._found[check]
+                self._found[key] = error
+        found = self._found[key]
         if isinstance(found, FairguardError):
             raise found
         return found
 
-    def judged(self, check: str, asked: Asked) -> Judged:
+    def judged(self, check: str, asked: Asked, *, test: str = "") -> Judged:
         """Return the verdict on two models, named or in memory.
+
+        Args:
+            check: name of the check, in the lock file and in reports.
+            asked: what the test itself says.
+            test: what pytest calls the test, to run it again; default: its check's name.
 
         Raises:
             FairguardError: nothing could be judged.
@@ -119,7 +127,7 @@ class Checks:
             verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
             differences = self._differences(check, verdict)
         said = {"dense": settings.dense, "pruned": settings.pruned, **asked, **self._options}
-        command = command_of(said, test=check)
+        command = command_of(said, test=test or check)
         return Judged(check, verdict, counted.comparison.margins, differences, command)
 
     @cached_property
@@ -157,9 +165,8 @@ def _check_named(settings: Settings) -> None:
 
 def _count(settings: Settings) -> Counted:
     models = open_models(settings.dense, settings.pruned, settings)
-    seeds = [open_models(settings.dense, seed, settings)[1] for seed in settings.seeds]
     source = open_source(settings.data, settings, models=models)
-    return count(*models, source, settings=settings, seeds=seeds)
+    return count(*models, source, settings=settings, seeds=open_seeds(settings))
 
 
 def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
@@ -184,7 +191,7 @@ def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
     )
     comparison = replace(counted.comparison, counts=margins.without(MARGIN), margins=margins)
     record = record_of(*counted.models, DataRecord(**counted.record["data"]), settings)
-    return replace(counted, comparison=comparison, record=record)
+    return replace(counted, comparison=comparison, record=counted.record | record)
 
 
 def _columns(settings: Settings, columns: Collection[str]) -> list[str]:

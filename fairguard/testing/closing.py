@@ -133,7 +133,7 @@ def _recorded(changes: Mapping[str, Sequence[Difference]], wishes: Wishes) -> st
 def _declared(check: str, root: Path) -> bool:
     """Return whether the test that a check is named after still stands in its file."""
     file, _, test = check.partition("::")
-    name = test.rpartition("::")[2].partition("[")[0]
+    name = test.partition("[")[0].partition("#")[0].rpartition("::")[2]  # without parameters and the call's number
     try:
         return f"def {name}(" in (root / file).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PosixPath, WindowsPath
 from typing import Any
 
 from fairguard.config import Settings
@@ -32,6 +33,28 @@ def counting_options(settings: Settings) -> dict[str, Any]:
     """Return the options that decide what a pass over the rows counts; an option not known here is one of them."""
     left = Settings.model_fields.keys() - Policy.model_fields.keys() - _AFTER_COUNTING
     return {name: getattr(settings, name) for name in sorted(left)}
+
+
+def question_of(asked: Mapping[str, Any]) -> str:
+    """Return a text that two tests share only if they ask the same; an object in memory is like itself alone.
+
+    Tests with the same text ask the same for as long as their objects stay in memory. Those with other texts may too.
+    """
+    return _told(dict(asked))
+
+
+def _told(value: Any) -> str:
+    if type(value) in _PLAIN:
+        return repr(value)
+    if type(value) is dict:
+        return f"{{{', '.join(sorted(f'{_told(name)}: {_told(part)}' for name, part in value.items()))}}}"
+    if type(value) in (list, tuple):
+        return f"[{', '.join(map(_told, value))}]"
+    return f"<object {id(value)}>"
+
+
+_PLAIN = {type(None), bool, int, float, str, date, PosixPath, WindowsPath}
+"""Types whose text says all about a value; not their subclasses, whose text may say anything."""
 
 
 def key_of(settings: Settings, *, root: Path, run: str) -> str | None:
