@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.cli import run
+from fairguard.config import Settings
 from fairguard.demo import digits
-from fairguard.errors import OutputError
+from fairguard.errors import ModelError, OutputError
+from fairguard.inputs.data import open_data
+from fairguard.inputs.models import load_model
+from fairguard.repair.publishing import differing
 from fairguard.repair.repair import repair
 from fairguard.repair.writing import export_onnx
 
@@ -73,3 +77,11 @@ def test_it_is_refused_before_any_training(capsys: pytest.CaptureFixture[str]) -
     assert run(words) == 2
     assert "2 rows at a time" in capsys.readouterr().err
     assert not Path("p.pt").exists()
+
+
+def test_an_exported_graph_is_opened_within_the_limits_of_the_run(tmp_path: Path) -> None:
+    net = nn.Linear(64, 5_000)
+    export_onnx(net, torch.randn(2, 64), tmp_path / "net.onnx")
+    rows = open_data((np.zeros((4, 64), np.float32), [0, 1, 0, 1], {"g": [0, 0, 1, 1]}))
+    with pytest.raises(ModelError, match="--limit"):
+        differing(load_model(net), tmp_path / "net.onnx", rows, Settings(limit="1MiB"))
