@@ -30,14 +30,14 @@ FLOORS: list[set[str]] = [
 
 # Who may import what weighs much. Anything not named here may be imported anywhere.
 HOSTS: dict[str, set[str]] = {
-    "torch": {"ranks", "inputs", "inference", "repair", "demo", "provenance", "check"},
+    "torch": {"ranks", "inputs", "repair", "demo"},
     "onnx": {"inputs"},
-    "onnxruntime": {"inputs", "provenance"},
+    "onnxruntime": {"inputs"},
     "safetensors": {"inputs", "repair"},
     "transformers": {"inputs"},
     "torchao": {"inputs"},
-    "pyarrow": {"inputs", "flips", "files", "schema", "fuzz"},
-    "pandas": {"inputs", "verdict", "flips", "check", "demo"},
+    "pyarrow": {"inputs", "flips", "schema", "fuzz"},
+    "pandas": {"inputs", "verdict", "demo"},
     "fairlearn": set(),  # the oracle of tests and benchmarks; nothing of it runs in a check
     "sklearn": {"demo"},
     "hypothesis": {"strategies"},
@@ -45,9 +45,19 @@ HOSTS: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli", "report"},
     "jinja2": {"report"},
-    "matplotlib": {"report"},
+    "matplotlib": set(),  # it draws the figures of the benchmarks; no report needs it
     "scipy": {"judge", "plan"},
 }
+
+LINES = 40
+"""Most lines of a function beside its docstring."""
+LONGER: dict[str, str] = {
+    "repair/repair.py repair": "one use case from door to report: a part of it would hand on all of its names",
+    "repair/repair.py _proven": "half of it are the fields of the report",
+    "repair/task.py make_task": "a parameter and a field for all that a method may see",
+    "repair/training.py train": "the loop, whose state each look, tail and checkpoint of it reads and writes",
+}
+"""Functions with more, and why."""
 
 
 def room(path: Path) -> str:
@@ -56,7 +66,10 @@ def room(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Every import of a file, also those inside functions, but not those for type checkers alone."""
+    """Every import of a file, also those inside functions, but not those for type checkers alone.
+
+    A name that is imported from a package may be a module of it, so both are given.
+    """
     tree = ast.parse(path.read_text())
     typing_only = {
         child
@@ -71,10 +84,14 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            if node.module == "fairguard":
-                yield from ((node.lineno, f"fairguard.{alias.name}") for alias in node.names)
-            else:
+            if node.module != "fairguard":
                 yield node.lineno, node.module or ""
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and "import_module" in (
+            getattr(node.func, "id", ""),
+            getattr(node.func, "attr", ""),
+        ):
+            yield from ((node.lineno, arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -145,15 +162,30 @@ def test_heavy_packages_stay_with_their_hosts(path: Path) -> None:
             assert room(path) in HOSTS[package], f"{path.relative_to(ROOT)}:{line}: {package} has no business here"
 
 
+def test_no_permission_is_left_over() -> None:
+    used = {(module.split(".")[0], room(path)) for path in FILES for _, module in imports(path)}
+    given = {(package, host) for package, hosts in HOSTS.items() for host in hosts}
+    assert not given - used
+
+
+def lengths(path: Path) -> dict[str, int]:
+    """The lines of every function of a file, those of its docstring left out."""
+    found = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            doc = node.body[0] if ast.get_docstring(node) is not None else None
+            told = (doc.end_lineno or 0) - doc.lineno + 1 if doc else 0
+            found[f"{path.relative_to(PACKAGE)} {node.name}"] = (node.end_lineno or 0) - node.lineno + 1 - told
+    return found
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= 400, "over 400 lines: perhaps two rooms"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            doc = ast.get_docstring(node, clean=False) or ""
-            length = (node.end_lineno or 0) - node.lineno - doc.count("\n")
-            assert length <= 60, f"{node.name} has {length} lines"
+    assert path.read_text().count("\n") <= 400, "over 400 lines: perhaps two rooms"
+    long = {name: lines for name, lines in lengths(path).items() if lines > LINES}
+    assert not long.keys() - LONGER.keys(), f"over {LINES} lines: {long}"
+    named = {name for name in LONGER if name.split()[0] == str(path.relative_to(PACKAGE))}
+    assert not named - long.keys(), "no longer long: strike it out of LONGER"
 
 
 def test_the_plugin_imports_only_pytest_and_the_standard_library() -> None:
