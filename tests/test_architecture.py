@@ -52,10 +52,8 @@ HOSTS: dict[str, set[str]] = {
 LINES = 40
 """Most lines of a function beside its docstring."""
 LONGER: dict[str, str] = {
-    "repair/repair.py repair": "one use case from door to report: a part of it would hand on all of its names",
-    "repair/repair.py _proven": "half of it are the fields of the report",
     "repair/task.py make_task": "a parameter and a field for all that a method may see",
-    "repair/training.py train": "the loop, whose state each look, tail and checkpoint of it reads and writes",
+    "repair/training.py train": "a parameter for all that methods do otherwise, and one loop with its state",
 }
 """Functions with more, and why."""
 
