@@ -134,8 +134,15 @@ def test_the_page_draws_these_floors() -> None:
 
 def test_the_page_draws_every_module_of_repair() -> None:
     section = PAGE[PAGE.index("## The way of one repair") : PAGE.index("## Decisions")]
-    modules = {path.stem for path in (PACKAGE / "repair").glob("*.py")} - {"__init__"}
+    repair, telling = PACKAGE / "repair", PACKAGE / "repair" / "telling"
+    modules = {path.stem for path in (*repair.glob("*.py"), *telling.glob("*.py"))} - {"__init__"}
     assert not {name for name in modules if not re.search(rf"\b{name}\b", section)}
+
+
+def test_what_tells_of_a_repair_knows_nothing_of_how_it_was_done() -> None:
+    for path in (PACKAGE / "repair" / "telling").glob("*.py"):
+        ours = {module for _, module in imports(path) if module.startswith("fairguard.repair")}
+        assert all(module.startswith("fairguard.repair.telling.") for module in ours), path.name
 
 
 def test_no_modules_import_one_another() -> None:

@@ -25,9 +25,9 @@ from fairguard.demo import digits
 from fairguard.errors import ConfigError, FairguardError, ModelError, OutputError
 from fairguard.policy import Metric, Policy
 from fairguard.repair.cells import Cells, cells_of
-from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
 from fairguard.repair.task import Status
+from fairguard.repair.telling.record import Result
 from fairguard.verdict import Outcome, Verdict
 
 HOW: dict[str, Any] = {

@@ -13,8 +13,8 @@ from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, OutputError
 from fairguard.repair.prune import prune
-from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
+from fairguard.repair.telling.record import Result
 
 State = dict[str, torch.Tensor]
 

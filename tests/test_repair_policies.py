@@ -13,10 +13,10 @@ from fairguard.check import check
 from fairguard.policy import Policy
 from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import fair, selection_loss
-from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
 from fairguard.repair.rows import shuffled
 from fairguard.repair.task import make_task
+from fairguard.repair.telling.record import Result
 from fairguard.verdict import Outcome
 
 Given = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]

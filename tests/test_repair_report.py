@@ -16,9 +16,9 @@ from fairguard.repair.disk import written
 from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
-from fairguard.repair.record import Files, Result
-from fairguard.repair.report import RepairReport
 from fairguard.repair.task import Status
+from fairguard.repair.telling.record import Files, Result
+from fairguard.repair.telling.report import RepairReport
 from fairguard.verdict import Outcome, Verdict
 
 

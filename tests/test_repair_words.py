@@ -22,10 +22,10 @@ from fairguard.repair.budget import parsed
 from fairguard.repair.frontier import rounded
 from fairguard.repair.proof import worsened
 from fairguard.repair.prune import prune
-from fairguard.repair.record import Result
 from fairguard.repair.repair import repair
-from fairguard.repair.report import RepairReport
 from fairguard.repair.starting import left_dense
+from fairguard.repair.telling.record import Result
+from fairguard.repair.telling.report import RepairReport
 from fairguard.verdict import Verdict
 
 TYPED = ["--train", "train.parquet", "--budget", "1epochs"]

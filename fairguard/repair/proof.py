@@ -21,8 +21,8 @@ from fairguard.metrics import Metric
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import opened_as
-from fairguard.repair.record import Result, finding_key
 from fairguard.repair.task import Candidate, Task
+from fairguard.repair.telling.record import Result, finding_key
 from fairguard.repair.writing import count_zeros, write_like
 from fairguard.report.wording import finding_name, points
 from fairguard.verdict import Outcome, Verdict

@@ -49,10 +49,10 @@ from fairguard.repair.preparing import (
     unconstrained,
 )
 from fairguard.repair.proof import strange
-from fairguard.repair.prune_report import PruneReport
 from fairguard.repair.publishing import cpu_copy, nothing_to_resume, outputs
 from fairguard.repair.starting import left_dense, masked, starting_masks
 from fairguard.repair.task import Candidate, Score, Status, Task
+from fairguard.repair.telling.prune_report import PruneReport
 from fairguard.repair.writing import count_zeros, export_onnx, left_out, write_like
 from fairguard.verdict import Verdict
 

@@ -51,11 +51,11 @@ from fairguard.repair.publishing import (
     rehearse,
     report_of,
 )
-from fairguard.repair.record import Files, Result
-from fairguard.repair.report import RepairReport
 from fairguard.repair.starting import resized
 from fairguard.repair.task import Candidate, Status, Task
-from fairguard.repair.text import SAME
+from fairguard.repair.telling.record import Files, Result
+from fairguard.repair.telling.report import RepairReport
+from fairguard.repair.telling.text import SAME
 from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import isfinite, isnan
 
 from fairguard.files import typed
-from fairguard.repair.record import Record, Result, finding_key
+from fairguard.repair.telling.record import Record, Result, finding_key
 from fairguard.report.wording import bounds, finding_name, percent, points, ruled_out_line
 from fairguard.verdict import Finding, Outcome, Verdict
 

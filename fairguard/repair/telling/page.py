@@ -11,8 +11,8 @@ from html import escape
 from math import isfinite
 from typing import Any
 
-from fairguard.repair.record import Record, Result
-from fairguard.repair.text import (
+from fairguard.repair.telling.record import Record, Result
+from fairguard.repair.telling.text import (
     CHOSEN,
     frontier_lines,
     last_line,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairguard.repair.page import render as as_page
-from fairguard.repair.record import Record
-from fairguard.repair.text import render as as_text
+from fairguard.repair.telling.page import render as as_page
+from fairguard.repair.telling.record import Record
+from fairguard.repair.telling.text import render as as_text
 
 
 @dataclass(frozen=True)
 class RepairReport(Record):
-    """A repair's record that can be read; its attributes are those of :class:`fairguard.repair.record.Record`."""
+    """A repair's record that can be read; its attributes are those of :class:`Record`."""
 
     def to_text(self) -> str:
         """Return the report for a terminal, before and after side by side, and what to do next."""
