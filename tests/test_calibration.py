@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from benchmarks.calibration.cells import LOW, UNEVEN
+from benchmarks.calibration.dependent import Persons, _first_alarms
 from benchmarks.calibration.rules import judged, naive
 from benchmarks.calibration.worlds import World, crossed, partition
 from fairguard.judge.intervals import mover_upper
 from fairguard.judge.judge import judge
+from fairguard.policy import Policy
 from fairguard.verdict import Outcome
 
 TABLES = 300
@@ -43,6 +45,20 @@ def test_rules_in_use_elsewhere_do_not() -> None:
     assert rates["EAG > 2pt"] > 0.5
     assert rates["Welch per group"] > 0.3
     assert rates["McNemar Holm"] > 0.2
+
+
+def test_two_looks_at_persons_keep_the_promise() -> None:
+    rng = np.random.default_rng(0)
+    options = {"metrics": "accuracy", "intersections": 1, "margin": 1e-9, "permutations": 499, "looks": 2}
+    plan = [Policy.of(**options, look=look) for look in (1, 2)]
+    alarms = np.zeros(2)
+    for _ in range(120):
+        persons = Persons.drawn(rng, groups=2, persons=80, rows=4, alike=1.0, spread=0.0, harm=0.0)
+        looked = _first_alarms([persons.part(share).tables() for share in (0.5, 1.0)], plan)
+        alarms += np.array(looked) < 2
+    rows, whole = alarms / 120
+    assert rows > 0.15
+    assert whole <= above(0.05, 120)
 
 
 @pytest.mark.parametrize("groups", [2, 5])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.calibration.sections import Row, _many
+from benchmarks.calibration.sections import ALLOWED, Row, _many
 from fairguard.judge.clusters import clustered_evidence
 from fairguard.judge.contrasts import family_of
-from fairguard.judge.counts import CountTable
+from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.evidence import Evidence, evidence_of
 from fairguard.judge.scatter import CLUSTER, WEIGHT, scatter_of, shares_of
 from fairguard.judge.slices import discover
+from fairguard.judge.spending import cumulative_spending
 from fairguard.policy import Policy
 
 DATA = Path(os.environ.get("FAIRGUARD_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -33,21 +36,22 @@ def clusters(effort: float, seed: int) -> Iterator[Row]:
         yield _dependent(effort, seed, groups=groups, persons=persons, rows=1, alike=0.0, spread=0.7)
 
 
-def _dependent(effort: float, seed: int, *, groups: int, persons: int, rows: int, alike: float, spread: float) -> Row:
+def _dependent(effort: float, seed: int, **world: Any) -> Row:
     rng = np.random.default_rng([seed, 60])
     policy = Policy.of(metrics="accuracy", intersections=1, margin=1e-9, permutations=999)
     margin = 0.03
     tables = _many(600, effort)
     said = np.zeros(4)
     for _ in range(tables):
-        plain, whole = people(rng, groups=groups, persons=persons, rows=rows, alike=alike, spread=spread, harm=0.0)
+        plain, whole = Persons.drawn(rng, **world, harm=0.0).tables()
         said[0] += evidence_of(family_of(plain, policy), policy).regressed.any()
         said[1] += _clustered(whole, policy).regressed.any()
-        plain, whole = people(rng, groups=groups, persons=persons, rows=rows, alike=alike, spread=spread, harm=margin)
+        plain, whole = Persons.drawn(rng, **world, harm=margin).tables()
         wide = policy.model_copy(update={"margin": margin})
         said[2] += evidence_of(family_of(plain, wide), wide).upper[-1] < margin
         said[3] += _clustered(whole, wide).upper[-1] < margin
-    where = {"groups": groups, "units a group": persons, "rows a unit": rows, "alike": alike, "weights": spread}
+    names = ("groups", "units a group", "rows a unit", "alike", "weights")
+    where = dict(zip(names, world.values(), strict=True))
     names = ("alarms, rows alone", "alarms, shipped", "false preserved, rows alone", "false preserved, shipped")
     return where | {"tables": tables} | dict(zip(names, said / tables, strict=True))
 
@@ -58,31 +62,108 @@ def _clustered(table: CountTable, policy: Policy) -> Evidence:
     return clustered_evidence(family, shares, scatter_of(table, family, shares), policy=policy)
 
 
-def people(
-    rng: np.random.Generator, *, groups: int, persons: int, rows: int, alike: float, spread: float, harm: float
-) -> tuple[CountTable, CountTable]:
-    """Return the rows without and with what they belong to (or weigh); the last group loses ``harm`` more.
+def looks(effort: float, seed: int) -> Iterator[Row]:
+    """Yield false alarms over several looks at growing numbers of persons of four rows each.
 
-    A share ``alike`` of a person's rows shares the person's fate. ``spread`` is the standard deviation of log weights.
+    Plans of as many persons look at the same ones: first rates that are high together are one piece of news.
     """
-    person = np.repeat(np.arange(groups * persons), rows)
-    group = person // persons
-    fate = rng.random(groups * persons)
-    u = np.where(rng.random(len(person)) < alike, fate[person], rng.random(len(person)))
-    harmed = u < 0.05 + harm * (group == groups - 1)
-    helped = u > 0.97
-    dense, pruned = np.where(helped, 0, 1), np.where(harmed, 0, 1)
-    names = [f"g{k}" for k in range(groups)]
-    if spread:
-        weight = np.round(np.exp(rng.normal(0, spread, len(person))), 2)
-        levels, place = np.unique(weight, return_inverse=True)
-        column, extra = WEIGHT, ([f"{value}" for value in levels], place)
-    else:
-        column, extra = CLUSTER, ([str(k) for k in range(groups * persons)], person)
-    answers = {"y": np.ones(len(person), dtype=int), "dense": dense, "pruned": pruned}
-    plain = CountTable.of(["g"], [names], ("0", "1"), codes=group[:, None], **answers)
-    codes = np.column_stack([group, extra[1]])
-    return plain, CountTable.of(["g", column], [names, extra[0]], ("0", "1"), codes=codes, **answers)
+    for planned, groups, persons in ((2, 2, 60), (2, 2, 400), (2, 10, 200), (3, 2, 400), (5, 2, 400), (5, 10, 200)):
+        yield _looked(effort, seed, planned, {"groups": groups, "persons": persons})
+
+
+def _looked(effort: float, seed: int, planned: int, where: dict[str, int]) -> Row:
+    usual = {"metrics": "accuracy", "intersections": 1, "margin": 1e-9, "permutations": 999, "looks": planned}
+    policies = [Policy.of(**usual, look=look) for look in range(1, planned + 1)]
+    rng = np.random.default_rng([seed, 65])
+    first = _alarms(rng, policies, _many(600, effort), **where, harm=0.0)
+    looked = [float((first[:, 1] < planned).mean())]
+    if looked[0] > ALLOWED:
+        first = _alarms(np.random.default_rng([seed, 66, planned]), policies, _many(1_000, effort), **where, harm=0.0)
+    row: Row = {"looks": planned, "groups": where["groups"], "persons a group": where["persons"]}
+    row |= {"spent at the first": cumulative_spending(policies[0].alpha, 1 / planned), "tables": len(first)}
+    row["looked"] = looked
+    for what, said in (("null", first), ("+8pt", _alarms(rng, policies, _many(100, effort), **where, harm=0.08))):
+        row[f"rows alone, {what}"] = (said[:, 0] < planned).mean()
+        row[f"first look, {what}"] = (said[:, 1] == 0).mean()
+        row[f"shipped, {what}"] = (said[:, 1] < planned).mean()
+    return row
+
+
+def _alarms(
+    rng: np.random.Generator, policies: Sequence[Policy], tables: int, *, groups: int, persons: int, harm: float
+) -> IntArray:
+    """Return the look of each table's first alarm, of rows and of persons, shape (tables, 2)."""
+    first = np.zeros((tables, 2), dtype=np.int64)
+    for k in range(tables):
+        rows = Persons.drawn(rng, groups=groups, persons=persons, rows=4, alike=0.5, spread=0.0, harm=harm)
+        first[k] = _first_alarms([rows.part(p.look / p.looks).tables() for p in policies], policies)
+    return first
+
+
+def _first_alarms(tables: Sequence[tuple[CountTable, CountTable]], policies: Sequence[Policy]) -> tuple[int, int]:
+    """Return the first look that says regressed, by rows alone and by persons; the number of looks where none does."""
+    rows = (evidence_of(family_of(plain, p), p) for (plain, _), p in zip(tables, policies, strict=True))
+    persons = (_clustered(whole, p) for (_, whole), p in zip(tables, policies, strict=True))
+    by_rows, by_persons = (
+        next((look for look, evidence in enumerate(said) if evidence.regressed.any()), len(policies))
+        for said in (rows, persons)
+    )
+    return by_rows, by_persons
+
+
+@dataclass(frozen=True, eq=False)
+class Persons:
+    """Rows of persons, or rows with weights: each array of shape (n,).
+
+    Attributes:
+        groups: how many.
+        persons: of each group.
+        person: whose row it is; those of a group are numbered in a row.
+        harmed, helped: what pruning did to it.
+        weight: what it counts; ``None`` where all count alike.
+    """
+
+    groups: int
+    persons: int
+    person: IntArray
+    harmed: NDArray[np.bool_]
+    helped: NDArray[np.bool_]
+    weight: NDArray[np.float64] | None
+
+    @classmethod
+    def drawn(
+        cls, rng: np.random.Generator, *, groups: int, persons: int, rows: int, alike: float, spread: float, harm: float
+    ) -> Persons:
+        """Return rows of which a share ``alike`` shares the person's fate; the last group loses ``harm`` more.
+
+        ``spread`` is the standard deviation of log weights.
+        """
+        person = np.repeat(np.arange(groups * persons), rows)
+        fate = rng.random(groups * persons)
+        u = np.where(rng.random(len(person)) < alike, fate[person], rng.random(len(person)))
+        harmed = u < 0.05 + harm * (person // persons == groups - 1)
+        weight = np.round(np.exp(rng.normal(0, spread, len(person))), 2) if spread else None
+        return cls(groups, persons, person, harmed, u > 0.97, weight)
+
+    def part(self, share: float) -> Persons:
+        """Return the rows of the first persons of each group."""
+        kept = self.person % self.persons < round(share * self.persons)
+        weight = None if self.weight is None else self.weight[kept]
+        return replace(
+            self, person=self.person[kept], harmed=self.harmed[kept], helped=self.helped[kept], weight=weight
+        )
+
+    def tables(self) -> tuple[CountTable, CountTable]:
+        """Return the rows without and with what they belong to (or weigh)."""
+        column, what = (CLUSTER, self.person) if self.weight is None else (WEIGHT, self.weight)
+        levels, place = np.unique(what, return_inverse=True)
+        names, group = [f"g{k}" for k in range(self.groups)], self.person // self.persons
+        dense, pruned = np.where(self.helped, 0, 1), np.where(self.harmed, 0, 1)
+        answers = {"y": np.ones(len(group), dtype=int), "dense": dense, "pruned": pruned}
+        plain = CountTable.of(["g"], [names], ("0", "1"), codes=group[:, None], **answers)
+        codes = np.column_stack([group, place])
+        both = [names, [f"{level}" for level in levels]]
+        return plain, CountTable.of(["g", column], both, ("0", "1"), codes=codes, **answers)
 
 
 LEVELS = (2, 4, 3, 2, 3)
