@@ -30,7 +30,7 @@ from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.judge.scatter import CLUSTER, WEIGHT
-from fairguard.judge.sensitivity import expected_flips
+from fairguard.judge.sensitivity import by_margin, expected_flips
 from fairguard.judge.slices import discover
 from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
@@ -229,7 +229,8 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
         update={
             "groups": tuple(r.model_copy(update={"expected_flips": expected[r.group]}) for r in verdict.groups),
             **_discovered(counted, settings, verdict, dependent=dependent),
-            "confirmed_flips": counted.comparison.confirmed,
+            "expected_by_margin": by_margin(counted.comparison.margins, MARGIN),
+            **_confirmed(counted, verdict),
             "models": counted.models,
             "noise": counted.noise,
             "warnings": (
@@ -241,6 +242,14 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
             "record": counted.record,
         }
     )
+
+
+def _confirmed(counted: Counted, verdict: Verdict) -> dict[str, Any]:
+    """Return what the seeds add to the verdict; nothing where there are none."""
+    found = counted.comparison.confirmed
+    if found is None:
+        return {}
+    return {"confirmed_flips": found.flips, "confirmed_by_chance": found.by_chance(verdict.columns)}
 
 
 def _look_alikes(counts: CountTable, columns: Sequence[str]) -> Iterator[str]:

@@ -47,6 +47,11 @@ class FairnessInconclusive(FairguardWarning):
     """The rows at hand can neither prove nor rule out a regression."""
 
 
+def many(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 finding``, ``1,200 findings``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string when none is close."""
     close = difflib.get_close_matches(word, [str(option) for option in options], n=1)

@@ -17,7 +17,7 @@ from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source
 from fairguard.judge.counts import CountTable, merge_all
-from fairguard.judge.responsibility import identified_exemplars
+from fairguard.judge.responsibility import Confirmed
 from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.ranks import ALONE, Ranks
 
@@ -46,7 +46,7 @@ class Flips:
     pruned_confidence: NDArray[np.floating]
     margin_bin: IntArray
     confirmed: NDArray[np.bool_] | None = None
-    """Whether most of the seeds get the row wrong too; ``None`` without seeds."""
+    """Whether the flip is harmful and most of the seeds get the row wrong too; ``None`` without seeds or labels."""
     rows: IntArray | None = None
     """Their numbers in the source."""
 
@@ -82,14 +82,14 @@ class Comparison:
         counts: the table that the judge reads.
         margins: the same with the column :data:`MARGIN`, for questions about how close a row was to tipping.
         ties: flips whose pruned scores tie exactly, so that the order of the classes decided.
-        confirmed: harmful flips that several seeds confirm; ``None`` without seeds.
+        confirmed: harmful flips that several seeds confirm; ``None`` without seeds or labels.
         flipped: a digest of the flipped rows and their answers, whatever their order; 0 where there is none.
     """
 
     counts: CountTable
     margins: CountTable
     ties: int
-    confirmed: int | None = None
+    confirmed: Confirmed | None = None
     flipped: int = 0
 
 
@@ -117,7 +117,7 @@ def compare(
     def answered() -> _Share:
         read = _Read()
         roles = ("dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds))))
-        tally = _Tally(plan, source, tuple(map(_name, models, roles)), kept, confirmed=0 if seeds else None)
+        tally = _Tally(plan, source, tuple(map(_name, models, roles)), kept)
         for batch, mine in ranks.shared(source.batches(batch_size)):
             if ranks.size > 1:
                 read.note(batch)
@@ -198,10 +198,10 @@ def _merged(parts: Sequence[Comparison]) -> Comparison:
     if len(parts) == 1:
         return parts[0]
     margins = merge_all([part.margins for part in parts])
-    confirmed = [part.confirmed for part in parts if part.confirmed is not None]
+    confirmed = Confirmed.merged(part.confirmed for part in parts)
     ties = sum(part.ties for part in parts)
     flipped = sum(part.flipped for part in parts) % 2**64
-    return Comparison(margins.without(MARGIN), margins, ties, sum(confirmed) if confirmed else None, flipped)
+    return Comparison(margins.without(MARGIN), margins, ties, confirmed, flipped)
 
 
 @dataclass
@@ -250,7 +250,7 @@ class _Tally:
     rows: int = 0
     """Rows that wait."""
     ties: int = 0
-    confirmed: int | None = None
+    confirmed: Confirmed | None = None
     flipped: int = 0
 
     def add(self, batch: Batch, scores: list[NDArray[Any]]) -> None:
@@ -357,10 +357,14 @@ class _Tally:
         scores: list[NDArray[Any]],
         bins: IntArray,
     ) -> None:
-        """Count exact ties and confirmed flips, and hand the flipped rows to the sink."""
+        """Count exact ties and what the seeds confirm, and hand the flipped rows to the sink."""
         at = np.flatnonzero(answers[0] != answers[1])
         self.ties += int((margins_of(scores[1][at], self.plan.rules[1]) == 0).sum())
-        confirmed = self._confirmed([part[at] for part in answers], None if y is None else y[at])
+        confirmed = None
+        if y is not None and len(answers) > 2:
+            names = (self.source.columns, self.source.levels, self.plan.classes)
+            found, which = Confirmed.of(*names, codes=codes, y=y, answers=answers)
+            self.confirmed, confirmed = Confirmed.merged([self.confirmed, found]), which[at]
         rows = np.concatenate([batch.rows for batch in batches])[at]
         self.flipped = (self.flipped + _digest(rows, answers[0][at], answers[1][at])) % 2**64
         if self.flips is None or not len(at):
@@ -371,16 +375,6 @@ class _Tally:
         self.flips.add(
             Flips(ids, codes[at], labels, answers[0][at], answers[1][at], sure[0], sure[1], bins[at], confirmed, rows)
         )
-
-    def _confirmed(self, answers: list[IntArray], y: IntArray | None) -> NDArray[np.bool_] | None:
-        """Return which flipped rows are harmful and stay wrong in most seeds."""
-        if self.confirmed is None or y is None:
-            return None
-        dense, pruned, *seeds = answers
-        modal = identified_exemplars(y, dense[None], np.stack(seeds), classes=len(self.plan.classes))
-        found: NDArray[np.bool_] = modal & (dense == y) & (pruned != y)
-        self.confirmed += int(found.sum())
-        return found
 
 
 def _size(table: CountTable) -> int:

@@ -89,6 +89,7 @@ class Definition:
     Attributes:
         rule: stable identifier of its rule.
         sentence: what its rule says, as reports print it.
+        harm: what was harmed, to somebody who knows no metric; ``{label}`` is the class that it is about.
         event: ``(answers, y, dense, k)`` to where the event happens, each of shape (n,); ``k`` is the class that the
             metric is about, or one for each row.
         good: whether the event is good to have; false: it is harm.
@@ -100,6 +101,7 @@ class Definition:
 
     rule: str
     sentence: str
+    harm: str
     event: Callable[[Codes, Codes, Codes, Codes], Bools]
     good: bool
     about: About = About.ROWS
@@ -116,14 +118,23 @@ class Definition:
 
 METRICS = {
     Metric.ACCURACY: Definition(
-        rule="FG101", sentence="accuracy fell more in one group than in the rest", event=right, good=True
+        rule="FG101",
+        sentence="accuracy fell more in one group than in the rest, or rose less",
+        harm="right less often",
+        event=right,
+        good=True,
     ),
     Metric.HARMFUL_FLIPS: Definition(
-        rule="FG102", sentence="one group has more harmful flips than the rest", event=spoilt, good=False
+        rule="FG102",
+        sentence="one group has more harmful flips than the rest",
+        harm="right answers became wrong",
+        event=spoilt,
+        good=False,
     ),
     Metric.RECALL: Definition(
         rule="FG103",
-        sentence="recall fell more in one group than in the rest",
+        sentence="recall fell more in one group than in the rest, or rose less",
+        harm="rows of label {label} found less often",
         event=called,
         good=True,
         about=About.EACH_CLASS,
@@ -132,7 +143,8 @@ METRICS = {
     ),
     Metric.FPR: Definition(
         rule="FG104",
-        sentence="the false positive rate rose more in one group than in the rest",
+        sentence="the false positive rate rose more in one group than in the rest, or fell less",
+        harm="label {label} wrongly given more often",
         event=called,
         good=False,
         about=About.EACH_CLASS,
@@ -140,7 +152,8 @@ METRICS = {
     ),
     Metric.SELECTION_RATE: Definition(
         rule="FG105",
-        sentence="one group lost more of the favourable label than the rest",
+        sentence="one group lost more of the favourable label than the rest, or gained less",
+        harm="label {label} given less often",
         event=called,
         good=True,
         about=About.FAVOURABLE,
@@ -149,6 +162,7 @@ METRICS = {
     Metric.DISAGREEMENT: Definition(
         rule="FG106",
         sentence="dense and pruned disagree more on one group than on the rest",
+        harm="answers changed, for better or worse",
         event=differs,
         good=False,
         labelled=False,

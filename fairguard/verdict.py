@@ -66,7 +66,7 @@ class GroupRow(_Frozen):
     """Rows on which both are wrong, differently; every flip, where there are no labels."""
     expected_flips: float = NAN
     """Flips that rows of the same dense margins have on average, whatever their group: what any change of this size
-    would have done to the group."""
+    would have done to the group. Where no margins are known, simply its rows at everybody's rate of flips."""
     drop: float = NAN
     """Accuracy of dense minus accuracy of pruned."""
     excess_drop: float = NAN
@@ -100,6 +100,8 @@ class Finding(_Frozen):
     upper bound at ``alpha`` (evidence of safety)."""
     p_value: float = NAN
     """Family-adjusted permutation p value of "this group lost more than the rest"."""
+    draws: int = 0
+    """Random relabellings behind it (of whole clusters, signs): it can be no less than ``1 / (1 + draws)``."""
     margin: float
     """The tolerated excess."""
     n: int
@@ -223,9 +225,14 @@ class Verdict(_Frozen):
     """How many groups that nobody named ``--discover`` looked at; ``None`` where it was not asked to."""
     models: tuple[ModelInfo, ...] = ()
     """Dense, then pruned."""
+    expected_by_margin: bool = False
+    """Whether the rows' dense margins are known, so that expected flips are those of rows as near the boundary."""
     noise: tuple[Noise, ...] = ()
     confirmed_flips: int | None = None
-    """Harmful flips that most of the seeds make too; ``None`` without seeds."""
+    """Harmful flips of rows that more than half of the seeds get wrong too; ``None`` without seeds or labels."""
+    confirmed_by_chance: float = NAN
+    """How many that would be if every model's harmful flips fell on the rows of each group (the finest that the
+    features form together) at random, as many as it has there."""
     warnings: tuple[str, ...] = ()
     record: dict[str, Any] = Field(default_factory=dict)
     """What it takes to do this again: hashes, versions, provider, dtype, batch size, seed, command."""

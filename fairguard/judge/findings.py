@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.errors import many
 from fairguard.judge.composition import split_of
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import CountTable, IntArray
@@ -55,6 +56,7 @@ def _finding(
         estimate=float(evidence.excess[i]),
         interval=(float(evidence.lower[i]), float(evidence.upper[i])),
         p_value=float(evidence.p[i]),
+        draws=evidence.draws if evidence.tested[i] else 0,
         margin=float(evidence.margin[i]),
         n=n,
         n_rest=n_rest,
@@ -90,7 +92,7 @@ def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) 
     """Return why a contrast is inconclusive, in a few words."""
     if min(n, n_rest) < policy.min_group:
         where, rows = ("", n) if n < policy.min_group else (" outside the group", n_rest)
-        return f"{rows} row{'s' * (rows != 1)}{where}, fewer than {policy.min_group}" if rows else f"no rows{where}"
+        return f"{many(rows, 'row')}{where}, fewer than {policy.min_group}" if rows else f"no rows{where}"
     if not evidence.tested[i]:
         return "too few rows to show anything among so many findings"
     if evidence.excess[i] >= evidence.margin[i] - ROUNDING:

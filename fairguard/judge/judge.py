@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fairguard.errors import DataError
+from fairguard.errors import DataError, many
 from fairguard.judge.contrasts import Family, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
@@ -124,11 +124,11 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "
     counts = {each: sum(finding.outcome is each for finding in tested) for each in Outcome}
     if outcome is Outcome.PRESERVED:
         open_ = counts[Outcome.INCONCLUSIVE]
-        text = f"{f'{len(tested) - open_} of' if open_ else 'all'} {_many(len(tested), 'finding')} preserved"
+        text = f"{f'{len(tested) - open_} of' if open_ else 'all'} {many(len(tested), 'finding')} preserved"
     else:
         order = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
         parts = [f"{counts[each]} {each}" for each in order if counts[each]]
-        text = f"{', '.join(parts)} of {_many(len(tested), 'finding')}" if parts else "nothing could be tested"
+        text = f"{', '.join(parts)} of {many(len(tested), 'finding')}" if parts else "nothing could be tested"
     asides = [aside, _dominated(findings), _untested(findings)]
     if outcome is Outcome.PRESERVED:
         small = [finding.group for finding in tested if finding.outcome is Outcome.INCONCLUSIVE]
@@ -142,29 +142,25 @@ def _untested(findings: Sequence[Finding]) -> str:
     known = {finding.group for finding in findings if finding.tested or finding.dominated}
     groups = [finding.group for finding in small if finding.group not in known]
     partly = sum(finding.group in known for finding in small)
-    parts = [_named("untested", groups), f"{_many(partly, 'finding')} on too few rows to test" if partly else ""]
+    parts = [_named("untested", groups), f"{many(partly, 'finding')} on too few rows to test" if partly else ""]
     return "; ".join(part for part in parts if part)
 
 
 def _dominated(findings: Sequence[Finding]) -> str:
     """Return how many findings one row or cluster decides alone; nothing where none is so."""
-    many = sum(finding.dominated for finding in findings)
-    return f"{_many(many, 'finding')} outweighed by one row or cluster" if many else ""
+    found = sum(finding.dominated for finding in findings)
+    return f"{many(found, 'finding')} outweighed by one row or cluster" if found else ""
 
 
 def _named(what: str, names: Sequence[str]) -> str:
     groups = list(dict.fromkeys(names))
     more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
-    return f"{_many(len(groups), 'group')} {what}: {', '.join(groups[:3])}{more}" if groups else ""
+    return f"{many(len(groups), 'group')} {what}: {', '.join(groups[:3])}{more}" if groups else ""
 
 
 def _warnings(family: Family, policy: Policy) -> tuple[str, ...]:
     small = family.grouping.unformed
     if not small:
         return ()
-    which = f"{_many(small, 'intersection')} of fewer than {policy.min_group} rows (or with fewer outside)"
+    which = f"{many(small, 'intersection')} of fewer than {policy.min_group} rows (or with fewer outside)"
     return (f"{which} {'is' if small == 1 else 'are'} judged only as part of the wider groups.",)
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"

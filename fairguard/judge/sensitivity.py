@@ -1,7 +1,8 @@
 """How many flips a group would have if its rows flipped like everybody's of the same margin. Knows counts only.
 
 A row near the dense model's decision boundary flips under any perturbation, fair or not. A group with many such rows
-flips more than others without being treated differently.
+flips more than others without being treated differently. Where no margin is known (recorded labels, say) all rows lie
+in one bin, and what is expected is everybody's rate.
 """
 
 from __future__ import annotations
@@ -35,3 +36,8 @@ def expected_flips(table: CountTable, margin: str, policy: Policy, *, groups: Se
     grouping = grouping_of(table, groups, depth=policy.intersections, min_group=policy.min_group)
     sums = grouping.sums(table.counts * rate[bins])
     return {group.name: float(flips) for group, flips in zip(grouping.groups, sums, strict=True)}
+
+
+def by_margin(table: CountTable, margin: str) -> bool:
+    """Return whether rows differ in their bin of the margin, so that :func:`expected_flips` can tell them apart."""
+    return len(np.unique(table.codes(margin))) > 1

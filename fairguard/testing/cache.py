@@ -17,6 +17,7 @@ from fairguard.check import Counted
 from fairguard.files import replacing
 from fairguard.inference import MARGIN, Comparison
 from fairguard.judge.counts import CountTable
+from fairguard.judge.responsibility import Confirmed
 from fairguard.verdict import ModelInfo, Noise
 
 KEPT = 64
@@ -69,7 +70,7 @@ def save(counted: Counted, path: Path) -> None:
         "levels": table.levels,
         "classes": table.classes,
         "ties": counted.comparison.ties,
-        "confirmed": counted.comparison.confirmed,
+        "confirmed": _plain(counted.comparison.confirmed),
         "models": [model.model_dump() for model in counted.models],
         "noise": [noise.model_dump() for noise in counted.noise],
         "warnings": counted.warnings,
@@ -91,13 +92,34 @@ def load(path: Path) -> Counted | None:
 
 
 def _counted(about: dict[str, Any], cells: Any, counts: Any) -> Counted:
-    names = (tuple(about["columns"]), tuple(map(tuple, about["levels"])), tuple(about["classes"]))
-    margins = CountTable(*names, cells, counts)
+    margins = _table(about, cells, counts)
     dense, pruned = (ModelInfo.model_validate(model) for model in about["models"])
     return Counted(
-        Comparison(margins.without(MARGIN), margins, about["ties"], about["confirmed"]),
+        Comparison(margins.without(MARGIN), margins, about["ties"], _confirmed(about["confirmed"])),
         (dense, pruned),
         tuple(Noise.model_validate(noise) for noise in about["noise"]),
         tuple(about["warnings"]),
         about["record"],
     )
+
+
+def _table(names: dict[str, Any], cells: Any, counts: Any) -> CountTable:
+    return CountTable(
+        tuple(names["columns"]), tuple(map(tuple, names["levels"])), tuple(names["classes"]), cells, counts
+    )
+
+
+def _plain(confirmed: Confirmed | None) -> dict[str, Any] | None:
+    """Return what the seeds confirm as values for JSON."""
+    if confirmed is None:
+        return None
+    table = confirmed.counts
+    names = {"columns": table.columns, "levels": table.levels, "classes": table.classes}
+    return {"flips": confirmed.flips, **names, "cells": table.cells.tolist(), "counts": table.counts.tolist()}
+
+
+def _confirmed(plain: dict[str, Any] | None) -> Confirmed | None:
+    if plain is None:
+        return None
+    cells, counts = (np.array(plain[name], dtype=np.int64) for name in ("cells", "counts"))
+    return Confirmed(plain["flips"], _table(plain, cells, counts))

@@ -11,6 +11,7 @@ from html import escape
 from math import isfinite
 from typing import Any
 
+from fairguard.errors import many
 from fairguard.repair.telling.record import Record, Result
 from fairguard.repair.telling.text import (
     CHOSEN,
@@ -70,7 +71,7 @@ def _facts(report: Record, before: Verdict, after: Verdict) -> str:
         (rates, "accuracy, dense &rarr; pruned &rarr; repaired"),
         (
             f"{len(before.regressed)} &rarr; {len(after.regressed)}",
-            f"regressed of {after.family} finding{'s' * (after.family != 1)}",
+            f"regressed of {many(after.family, 'finding')}",
         ),
         (f"{one.harmful_flips:,} &rarr; {other.harmful_flips:,}", "right answers that became wrong"),
         (" &rarr; ".join(map(percent, report.sparsity)), "of the pruned tensors' weights are zero"),

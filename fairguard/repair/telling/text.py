@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
+from fairguard.errors import many
 from fairguard.files import typed
 from fairguard.repair.telling.record import Record, Result, finding_key
 from fairguard.report.wording import bounds, finding_name, percent, points, ruled_out_line
@@ -132,7 +133,7 @@ def _unproven(before: Verdict, after: Verdict) -> str:
     fewer = one.harmful_flips - other.harmful_flips
     bounds_ = (
         "the findings' upper bounds are in sum no nearer to the margin "
-        f"({proven[0]} finding{'s' * (proven[0] != 1)} preserved before, {proven[1]} after)"
+        f"({many(proven[0], 'finding')} preserved before, {proven[1]} after)"
     )
     if fewer <= CLEAR * (one.harmful_flips + other.harmful_flips) ** 0.5 or other.drop >= one.drop:
         return f"no better than pruned on the verify rows: {bounds_}"
@@ -154,12 +155,12 @@ def needed_lines(report: Record) -> list[str]:
     if needed.slowest is not None:
         last = needed.slowest
         lines.append(
-            f"open: {len(report.open)} of {_findings(after.family)}; about {needed.rows:,} rows to verify on "
+            f"open: {len(report.open)} of {many(after.family, 'finding')}; about {needed.rows:,} rows to verify on "
             f"(here {after.overall.n:,}) would decide {'them' if not needed.near and not needed.few else 'most'}, "
             f"last of all {finding_name(last)} (here {last.n:,} rows)"
         )
     else:
-        lines.append(f"open: {len(report.open)} of {_findings(after.family)}")
+        lines.append(f"open: {len(report.open)} of {many(after.family, 'finding')}")
     if needed.near:
         lines.append(
             f"too near the margin for any realistic number of rows: {_some(needed.near)}; "
@@ -193,9 +194,9 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
     return [
         f"overall accuracy: dense {percent(one.accuracy.dense)}, pruned {percent(one.accuracy.pruned)}, "
         f"repaired {percent(other.accuracy.pruned)} · harmful flips {one.harmful_flips:,} -> {other.harmful_flips:,} "
-        f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {_findings(after.family)}",
+        f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {many(after.family, 'finding')}",
         *(table if rows else []),
-        f"{hidden}{kept} finding{'s' * (kept != 1)} preserved or untested on both sides",
+        f"{hidden}{many(kept, 'finding')} preserved or untested on both sides",
         f"repaired: {after.headline}",
     ]
 
@@ -217,10 +218,6 @@ def worse_lines(report: Record) -> list[str]:
         return []
     more = f" and {len(report.worse) - WORST} more" if len(report.worse) > WORST else ""
     return [f"worse than before: {'; '.join(report.worse[:WORST])}{more}"]
-
-
-def _findings(count: int) -> str:
-    return f"{count} finding{'s' * (count != 1)}"
 
 
 def _or_zero(number: float) -> float:
