@@ -12,7 +12,7 @@ from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from, typed_again
 from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import FORMATS, Settings
-from fairguard.errors import OutputError
+from fairguard.errors import OutputError, many
 from fairguard.files import check_writable, refuse_inputs, typed, write_text
 from fairguard.ranks import Ranks
 from fairguard.verdict import Outcome, Verdict
@@ -24,7 +24,12 @@ CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INC
 @click.argument("dense")
 @click.argument("pruned")
 @options(DATA, MODELS, POLICY)
-@click.option("--seeds", multiple=True, metavar="FILE...", help="Five or more models pruned alike: they confirm flips.")
+@click.option(
+    "--seeds",
+    multiple=True,
+    metavar="FILE...",
+    help="Five or more models pruned alike: a harmful flip that most make is confirmed.",
+)
 @click.option(
     "--discover", type=int, is_flag=False, flag_value=3, metavar="[DEPTH]", help="Search groups nobody named."
 )
@@ -108,9 +113,12 @@ def _repair(dense: str, pruned: str) -> str:
 def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) -> str:
     """Return what one would do now: look, repair, find more rows, or keep it so."""
     if verdict.outcome is Outcome.REGRESSED:
+        from fairguard.report.wording import accepting
+
         steps = [] if settings.flips else ["see the samples: add --flips flips.csv"]
         if not any(model.kind == "ONNX" or model.kind.endswith("predictions") for model in verdict.models):
             steps = [_repair(dense, pruned), "with rows to train on: add --train ROWS", *steps]
+        steps += filter(None, [accepting(verdict)])
         return "   |   ".join(steps) or "repair the model from its weights: fairguard repair"
     if verdict.outcome is Outcome.INCONCLUSIVE:
         from fairguard.judge.needed import needed_of
@@ -118,7 +126,8 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
 
         outweighed = sum(finding.dominated for finding in verdict.findings)
         if outweighed:
-            return f"trim the weights, or split the clusters, that outweigh {outweighed} findings; then check again"
+            found = many(outweighed, "finding")
+            return f"trim the weights, or split the clusters, that outweigh {found}; then check again"
         needed, more = needed_of(verdict), "more rows"
         if (last := needed.slowest) is not None:
             those = "most open findings" if needed.near or needed.few else "the open findings"

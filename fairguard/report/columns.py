@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.markup import escape
 
-from fairguard.report.wording import bounds, metric_name, p_value, percent, points, why
+from fairguard.report.wording import bounds, metric_name, outcome_word, p_value, percent, points, why
 from fairguard.verdict import Finding, GroupRow, Outcome
 
 STYLES = {Outcome.REGRESSED: "bold red", Outcome.INCONCLUSIVE: "yellow", Outcome.PRESERVED: "green"}
-WORDS = {Outcome.REGRESSED: "REGRESSED", Outcome.INCONCLUSIVE: "inconclusive", Outcome.PRESERVED: "preserved"}
 _LEAST = {"harmed", "p adj"}
 LEFT_OUT: tuple[set[str], ...] = (
     *(set(), {"harmed"}, _LEAST, _LEAST | {"n"}),
@@ -25,7 +24,9 @@ LEFT_OUT: tuple[set[str], ...] = (
 )
 """Columns that are left out where not all fit: the first set that is enough."""
 GAP = "  "
-RIGHT = {"n", "dense", "pruned", "harmed", "flips", "expected", "harmful", "beneficial", "drop, points", "allowed"}
+WEIGHTED_DROP = "weighted drop, points"
+RIGHT = {"n", "dense", "pruned", "harmed", "flips", "expected", "harmful", "beneficial", "allowed"}
+RIGHT |= {"drop, points", WEIGHTED_DROP}
 """Columns of numbers, which end in one line."""
 INDENT = 4 * " "
 
@@ -42,7 +43,8 @@ def finding_lines(findings: Sequence[Finding], *, width: int, weighted: bool = F
     if len({finding.margin for finding in findings}) < 2:
         unsaid.add("allowed")  # the headline says it
     rows = [{k: v for k, v in _cells(finding).items() if k not in unsaid} for finding in findings]
-    words = [WORDS[finding.outcome] if finding.tested or finding.dominated else "untested" for finding in findings]
+    words = [outcome_word(finding) for finding in findings]
+    words = [word.upper() if word == Outcome.REGRESSED else word for word in words]
     reasons = [why(finding) for finding in findings]
     longest = max(map(len, ["outcome", *words]))
     for left_out in LEFT_OUT:
@@ -60,9 +62,9 @@ def finding_lines(findings: Sequence[Finding], *, width: int, weighted: bool = F
     return said
 
 
-def flip_lines(groups: Sequence[GroupRow]) -> list[str]:
-    """Return a heading and a line for each group: its flips, and how many rows as near the boundary have."""
-    heading, *lines = _aligned([_flips(row) for row in groups])
+def flip_lines(groups: Sequence[GroupRow], *, weighted: bool = False) -> list[str]:
+    """Return a heading and a line for each group: its flips, how many are expected, and its (weighted) drop."""
+    heading, *lines = _aligned([_flips(row, weighted=weighted) for row in groups])
     return [f"[bold]{escape(heading.rstrip())}[/]", *map(escape, lines)]
 
 
@@ -76,11 +78,11 @@ def _cells(finding: Finding) -> dict[str, str]:
         "harmed": percent(finding.harmed / finding.n) if finding.n else "-",
         "excess [bounds], points": f"{points(finding.estimate)} {bounds(finding)}",
         "allowed": points(finding.margin, signed=False),
-        "p adj": p_value(finding.p_value),
+        "p adj": p_value(finding),
     }
 
 
-def _flips(row: GroupRow) -> dict[str, str]:
+def _flips(row: GroupRow, *, weighted: bool) -> dict[str, str]:
     flips = row.harmful_flips + row.beneficial_flips + row.other_flips
     return {
         "group": row.group,
@@ -89,7 +91,7 @@ def _flips(row: GroupRow) -> dict[str, str]:
         "expected": "-" if math.isnan(row.expected_flips) else f"{row.expected_flips:,.1f}",
         "harmful": f"{row.harmful_flips:,}",
         "beneficial": f"{row.beneficial_flips:,}",
-        "drop, points": points(row.drop),
+        WEIGHTED_DROP if weighted else "drop, points": points(row.drop),
     }
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from fairguard.report.declared import Declared
-from fairguard.report.wording import bounds, finding_line, metric_name, overall_line, percent, points, why
+from fairguard.report.wording import (
+    accepting,
+    bounds,
+    finding_line,
+    metric_name,
+    outcome_word,
+    overall_line,
+    percent,
+    points,
+    why,
+)
 from fairguard.verdict import Finding, Outcome, Verdict
 
 KEPT = 10
@@ -30,8 +41,10 @@ def commands(checks: Iterable[Declared]) -> str:
         ]
         shown = found if len(found) <= KEPT else found[: KEPT - 1]
         lines += [_annotation(level, check, finding) for check, finding in shown]
-        if len(found) > len(shown):
-            lines.append(f"::{level} title=fairguard::and {len(found) - len(shown)} more {outcome}")
+        hidden = Counter(outcome_word(finding) for _, finding in found[len(shown) :])
+        if hidden:
+            rest = " and ".join(f"{count} more {word}" for word, count in hidden.items())
+            lines.append(f"::{level} title=fairguard::and {rest}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -41,7 +54,9 @@ def summary(checks: Iterable[Declared]) -> str:
 
 
 def _annotation(level: str, check: Declared, finding: Finding) -> str:
-    place = f"file={_property(check.file)},line={check.line},title={_property(f'{finding.group} {finding.outcome}')}"
+    place = (
+        f"file={_property(check.file)},line={check.line},title={_property(f'{finding.group} {outcome_word(finding)}')}"
+    )
     reason = why(finding)
     return f"::{level} {place}::{_data(finding_line(finding) + (f'; {reason}' if reason else ''))}"
 
@@ -63,6 +78,7 @@ def _section(check: Declared) -> str:
         f"{_cell(overall_line(verdict))}",
         "",
         *_table([f for f in verdict.findings if f.outcome is not Outcome.PRESERVED]),
+        *([f"{_cell(line)}\n"] if (line := accepting(verdict)) else []),
         *(f"> {_cell(warning)}" for warning in verdict.warnings),
     ]
     return "\n".join(lines) + "\n"
@@ -92,7 +108,7 @@ def _row(finding: Finding) -> str:
         percent(finding.rate.pruned),
         f"{points(finding.estimate)} {bounds(finding)}",
         points(finding.margin, signed=False),
-        f"{MARKS[finding.outcome]} {finding.outcome}" + (f": {reason}" if reason else ""),
+        f"{MARKS[finding.outcome]} {outcome_word(finding)}" + (f": {reason}" if reason else ""),
     )
     return "| " + " | ".join(map(_cell, cells)) + " |"
 

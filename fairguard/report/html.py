@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairguard.errors import many
+from fairguard.metrics import METRICS
 from fairguard.report import wording
 from fairguard.report.declared import Declared, model_name
 from fairguard.verdict import Finding, GroupRow, Outcome, Verdict
@@ -26,6 +28,8 @@ CHART = 480
 """Pixels of a line in the chart of accuracies at the top."""
 CHART_ROWS = 12
 """Groups in that chart: those that lost most."""
+NAMED = 3
+"""Groups that the sentence at the top names."""
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Accuracies between the lines of that chart: the smallest that needs no more than seven."""
 
@@ -136,21 +140,20 @@ def _worst(verdict: Verdict, row: GroupRow) -> str:
 
 
 def _plain_words(verdict: Verdict) -> str:
-    """Return the verdict as a sentence for somebody who has never seen a confidence bound."""
-    groups = list(dict.fromkeys(f.group for f in verdict.regressed))
+    """Return the verdict as a sentence or two for somebody who has never seen a confidence bound."""
     if verdict.outcome is Outcome.REGRESSED:
-        named = ", ".join(groups[:3]) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
-        return (
-            f"The compressed model treats {named} worse than everybody else: by more than chance, and by an estimate "
-            "over what is allowed."
-        )
+        return _what_regressed(verdict)
     if verdict.outcome is Outcome.INCONCLUSIVE:
         return (
-            "These rows can neither prove nor rule out that compression harmed a group: more rows, or a wider margin."
+            "These rows can neither prove nor rule out that compression harmed a group more than the others: more "
+            "rows, or a wider margin."
         )
     known = [f for f in verdict.findings if f.accepted is not None]
     if known:
-        return f"No group lost more than allowed, except for {len(known)} losses that the project accepts for now."
+        return (
+            f"No group lost more than allowed, except for {many(len(known), 'finding')} that the project accepts for "
+            "now."
+        )
     small = {f.group for f in verdict.findings if f.outcome is not Outcome.PRESERVED}
     if small:
         return (
@@ -158,6 +161,50 @@ def _plain_words(verdict: Verdict) -> str:
             f"group{'s have' if len(small) > 1 else ' has'} too few rows to tell in every respect."
         )
     return "No group lost more than the allowed margin over everybody else, and the rows are enough to say so."
+
+
+def _what_regressed(verdict: Verdict) -> str:
+    """Return which groups regressed in which respect: those that lost, and those that others only left behind."""
+    lost = _by_group((f for f in verdict.regressed if not wording.gained_less(f)), _harm)
+    behind = _by_group((f for f in verdict.regressed if wording.gained_less(f)), wording.metric_name)
+    sentences = []
+    if lost:
+        who, them, what = _who(lost)
+        sentences.append(
+            f"Compression hit {who} harder than everybody outside {them}, by more than chance and by an estimate over "
+            f"what is allowed: {what}."
+        )
+    if behind:
+        who, them, what = _who(behind)
+        sentences.append(
+            f"Compression left {who} no worse off than before, but everybody outside {them} gained more, by more than "
+            f"chance and by an estimate over what is allowed: {what}. If that is fine, the project can accept these "
+            "findings by name, with a reason and a date (docs/verdict.md)."
+        )
+    return " ".join(sentences)
+
+
+def _who(groups: dict[str, list[str]]) -> tuple[str, str, str]:
+    """Return who some groups are, the pronoun for them, and in which respects each is meant."""
+    if len(groups) == 1:
+        ((group, respects),) = groups.items()
+        return group, "it", ", ".join(respects)
+    named = [f"{group} ({', '.join(respects)})" for group, respects in list(groups.items())[:NAMED]]
+    more = len(groups) - len(named)
+    return "these groups", "each", "; ".join([*named, *([f"and {many(more, 'more group')}"] if more else [])])
+
+
+def _by_group(findings: Iterable[Finding], respect: Callable[[Finding], str]) -> dict[str, list[str]]:
+    """Return the respects in which each group is found, by group."""
+    groups: dict[str, list[str]] = {}
+    for finding in findings:
+        groups.setdefault(finding.group, []).append(respect(finding))
+    return groups
+
+
+def _harm(finding: Finding) -> str:
+    """Return what a finding's group lost, for somebody who knows no metric."""
+    return METRICS[finding.metric].harm.format(label=finding.label)
 
 
 def _row(finding: Finding, scale: Scale, *, several: bool = False) -> dict[str, Any]:
@@ -169,6 +216,7 @@ def _row(finding: Finding, scale: Scale, *, several: bool = False) -> dict[str, 
         "finding": finding,
         "metric": wording.metric_name(finding) + allowed,
         "bounds": wording.bounds(finding),
+        "outcome": wording.outcome_word(finding),
         "why": wording.why(finding),
         "drawn": drawn,
         "low": scale.at(lower) if drawn else 0,

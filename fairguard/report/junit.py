@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from xml.etree import ElementTree as ET
 
 from fairguard.report.declared import Declared
-from fairguard.report.wording import finding_line, metric_name, why
+from fairguard.report.wording import finding_line, metric_name, outcome_word, why
 from fairguard.verdict import Finding, Outcome, Verdict
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -45,7 +45,7 @@ def _case(suite: ET.Element, check: Declared, finding: Finding) -> None:
     case = ET.SubElement(suite, "testcase", classname=_clean(check.name), name=_clean(name))
     line = _clean(finding_line(finding))
     if _undecided(finding):
-        ET.SubElement(case, "skipped", message=_clean(f"{finding.outcome}: {why(finding)}")).text = line
+        ET.SubElement(case, "skipped", message=_clean(f"{outcome_word(finding)}: {why(finding)}")).text = line
     elif finding.outcome is Outcome.REGRESSED:
         line += _clean(f"; {said}" if (said := why(finding)) else "")
         ET.SubElement(case, "failure", message=line, type=finding.rule).text = f"{check.file}:{check.line}: {line}"

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fairguard.report.declared import Declared, model_name
-from fairguard.report.wording import RULES, finding_line, why
+from fairguard.report.wording import RULES, finding_line, outcome_word, why
 from fairguard.verdict import Finding, Outcome, Verdict
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -58,7 +58,7 @@ def _result(check: Declared, finding: Finding, rules: list[str]) -> dict[str, An
         "ruleIndex": rules.index(finding.rule),
         "kind": "fail" if regressed else "open",
         "level": "error" if regressed else "none",
-        "message": {"text": finding_line(finding) + (f"; {finding.outcome}: {reason}" if reason else "")},
+        "message": {"text": finding_line(finding) + (f"; {outcome_word(finding)}: {reason}" if reason else "")},
         "locations": [
             {
                 "physicalLocation": {

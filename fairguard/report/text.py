@@ -27,6 +27,11 @@ ROWS = 12
 EXPLAINED = 3
 """Regressed groups that get a line on where their harm comes from."""
 
+WEIGHTED = (
+    "dense, pruned, excess and bounds are weighted; n counts rows (no share of rows with harm stands beside these)"
+)
+"""Stands under the findings of weighted rows."""
+
 HEADS = {Outcome.REGRESSED: "FAIL", Outcome.INCONCLUSIVE: "UNDECIDED", Outcome.PRESERVED: "PASS"}
 
 
@@ -51,13 +56,15 @@ def render(
     shown = _shown(verdict, verbose=verbose)
     if shown:
         say(finding_lines(shown, width=width, weighted=verdict.weighted))
+        if verdict.weighted:
+            console.print(WEIGHTED, soft_wrap=True)
     if searched := searched_line(verdict):
         console.print(f"\n{searched}", soft_wrap=True)
     if verdict.slices:
         say(finding_lines(verdict.slices, width=width))
     if verbose and verdict.groups:
-        console.print("\nflips by group, and how many rows as near the boundary have over the whole data:")
-        say(flip_lines(verdict.groups))
+        console.print(f"\n{escape(_flips_heading(verdict))}", soft_wrap=True)
+        say(flip_lines(verdict.groups, weighted=verdict.weighted))
     hidden = len(verdict.findings) - len(shown)
     for line in [*_explanations(verdict), *summary_lines(verdict, verbose=verbose)]:
         console.print(escape(line), soft_wrap=True)
@@ -76,6 +83,13 @@ def _shown(verdict: Verdict, *, verbose: bool) -> list[Finding]:
     if verbose or len(verdict.findings) <= ROWS:
         return list(verdict.findings)
     return list(verdict.findings[: max(ROWS, min(len(verdict.regressed), 3 * ROWS))])
+
+
+def _flips_heading(verdict: Verdict) -> str:
+    rows = " (rows, not weighted)" if verdict.weighted else ""
+    if verdict.expected_by_margin:
+        return f"flips by group{rows}, and how many rows as near the boundary have over the whole data:"
+    return f"flips by group{rows}, and how many are expected at everybody's rate (no margins are known):"
 
 
 def _explanations(verdict: Verdict) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
+from fairguard.errors import many
 from fairguard.metrics import METRICS, Metric
 from fairguard.verdict import Finding, Outcome, Pair, Verdict, columns_in
 
@@ -34,11 +36,13 @@ def bounds(finding: Finding) -> str:
     return "" if math.isnan(lower) or math.isnan(upper) else f"[{points(lower)}, {points(upper)}]"
 
 
-def p_value(p: float) -> str:
-    """Return a p value with four digits at most."""
+def p_value(finding: Finding) -> str:
+    """Return the p value with four digits at most, ``<=0.0037`` where the relabellings behind it can show no less."""
+    p = finding.p_value
     if math.isnan(p):
         return "-"
-    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+    least = "<=" if finding.draws and p <= 1 / (1 + finding.draws) else ""
+    return "<0.0001" if p < 0.0001 else f"{least}{p:.4f}" if p < 0.1 else f"{p:.2f}"
 
 
 def metric_name(finding: Finding) -> str:
@@ -52,11 +56,21 @@ def finding_name(finding: Finding) -> str:
     return f"{finding.group}: {metric_name(finding)}"
 
 
+def outcome_word(finding: Finding) -> str:
+    """Return the outcome, or ``untested``, which is no outcome of the rows but a lack of them."""
+    return str(finding.outcome) if finding.tested or finding.dominated else "untested"
+
+
+def gained_less(finding: Finding) -> bool:
+    """Return whether a group regressed that lost nothing itself: the others gained, and it gained less or nothing."""
+    return finding.outcome is Outcome.REGRESSED and finding.loss <= 0
+
+
 def why(finding: Finding) -> str:
     """Return why a finding is undecided, why its regression is accepted, or what is unusual about it."""
     if finding.accepted is not None:
         return f"accepted: {finding.accepted}"
-    if finding.outcome is Outcome.REGRESSED and finding.loss <= 0:
+    if gained_less(finding):
         best = "; it could not gain more: its rate is at its best" if _at_best(finding) else ""
         return finding.reason or f"no worse than before, but the rest gained{best}"
     if finding.outcome is Outcome.REGRESSED:
@@ -98,7 +112,7 @@ def groups_line(verdict: Verdict) -> str:
     return (
         f"{verdict.overall.n:,} rows · groups {' '.join(columns)} · {', '.join(names)} · margin "
         f"{(allowed or [points(policy.margin, signed=False)])[0]} points · alpha {policy.alpha:g}{look} over "
-        f"{verdict.family} findings"
+        f"{many(verdict.family, 'finding')}"
     )
 
 
@@ -121,7 +135,11 @@ def overall_line(verdict: Verdict) -> str:
     if len(sparsities) == 2 and not any(math.isnan(s) for s in sparsities):
         parts.append(f"zeros in all weights {percent(sparsities[0])} -> {percent(sparsities[1])}")
     if verdict.confirmed_flips is not None:
-        parts.append(f"{verdict.confirmed_flips:,} harmful flips confirmed by other seeds")
+        chance = verdict.confirmed_by_chance
+        beside = "" if math.isnan(chance) else f"; {chance:,.1f} expected by chance"
+        parts.append(
+            f"{many(verdict.confirmed_flips, 'harmful flip')} confirmed (most seeds get the row wrong too{beside})"
+        )
     if verdict.noise:
         parts.append(f"noise floor {percent(max(n.changed / n.rows for n in verdict.noise), 2)}")
     return "overall · " + " · ".join(parts)
@@ -159,8 +177,7 @@ def searched_line(verdict: Verdict) -> str:
     if not verdict.searched:
         return "searched no group: every intersection is named already, or has too few rows"
     found = f"{len(verdict.slices)} found" if verdict.slices else "nothing found"
-    many = f"{verdict.searched:,} group{'s' * (verdict.searched != 1)}"
-    return f"searched {many} that nobody named (a family of their own; not gated): {found}"
+    return f"searched {many(verdict.searched, 'group')} that nobody named (a family of their own; not gated): {found}"
 
 
 def explanation(verdict: Verdict, group: str) -> str:
@@ -170,9 +187,9 @@ def explanation(verdict: Verdict, group: str) -> str:
     one_class = _of_one_class(group, verdict.classes)
     if row is not None:
         flips = row.harmful_flips + row.beneficial_flips + row.other_flips
-        line = f"{flips:,} flips ({row.harmful_flips:,} harmful, {row.beneficial_flips:,} beneficial)"
+        line = f"{many(flips, 'flip')} ({row.harmful_flips:,} harmful, {row.beneficial_flips:,} beneficial)"
         if not math.isnan(row.expected_flips):
-            line += f", where rows as near the boundary flip {row.expected_flips:,.0f} times"
+            line += f", {_expected(row.expected_flips, verdict)}"
         parts.append(line)
         if row.worst_class is not None and not one_class:
             parts.append(f"worst class {row.worst_class} (recall {points(-row.worst_class_drop)})")
@@ -184,6 +201,27 @@ def explanation(verdict: Verdict, group: str) -> str:
                 f"{points(finding.specific)} because of how they were treated"
             )
     return f"{group}: {'; '.join(parts)}"
+
+
+def _expected(flips: float, verdict: Verdict) -> str:
+    """Return how many flips a group would have, whatever is known of its rows."""
+    if verdict.expected_by_margin:
+        return f"where rows as near the boundary flip {flips:,.0f} times"
+    return f"at everybody's rate it would be {flips:,.0f}"
+
+
+def accepting(verdict: Verdict) -> str:
+    """Return what to do where others' gains alone made a group regress and that is fine; empty where none did."""
+    findings = [finding for finding in verdict.regressed if gained_less(finding)]
+    if not findings:
+        return ""
+    rest = "" if len(findings) == 1 else ", and so for the others like it"
+    first = findings[0]
+    entry = f'{{group = {json.dumps(first.group, ensure_ascii=False)}, metric = "{first.metric}"'
+    return (
+        f"where it is fine that others gained more: accept = [{entry}, until = DATE, why = REASON}}] in "
+        f"fairguard.toml{rest} (docs/verdict.md)"
+    )
 
 
 def summary_lines(verdict: Verdict, *, verbose: bool) -> list[str]:

@@ -53,5 +53,23 @@ function wire(section) {
   });
 }
 
-if (typeof document !== "undefined") document.querySelectorAll(".check").forEach(wire);
-if (typeof module !== "undefined") module.exports = { outcomeAt };
+// Details (files, settings, record) are open in the page, so that whatever prints it, script or not, prints them; on
+// screen they are closed until somebody asks.
+function fold(page, screen) {
+  const all = [...page.querySelectorAll("details")];
+  let asked = [];
+  for (const each of all) each.open = false;
+  screen.addEventListener("beforeprint", () => {
+    asked = all.filter((each) => each.open);
+    for (const each of all) each.open = true;
+  });
+  screen.addEventListener("afterprint", () => {
+    for (const each of all) each.open = asked.includes(each);
+  });
+}
+
+if (typeof document !== "undefined") {
+  document.querySelectorAll(".check").forEach(wire);
+  fold(document, window);
+}
+if (typeof module !== "undefined") module.exports = { fold, outcomeAt };
