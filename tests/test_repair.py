@@ -260,6 +260,21 @@ def test_bad_input_is_one_line(
     assert text in said.err
 
 
+def test_a_model_without_any_weight_left_is_refused_before_training_unless_it_may_get_some(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({n: t * 0 if t.dim() > 1 else t for n, t in loaded("pruned.pt").items()}, "empty.pt")
+    command = ["repair", "dense.pt", "empty.pt", "--train", "train.parquet", "--budget", "2epochs", "-o", "e.pt"]
+    assert run(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fairguard: error: pruned has no weight left")
+    assert said.count("\n") == 1
+    assert "--sparsity 0.9" in said
+    assert run([*command, "--sparsity", "0.9", "--keep-best"]) in (0, 1, 3)
+    share = zeros(loaded("e.pt")) / sum(t.numel() for t in loaded("e.pt").values() if t.dim() > 1)
+    assert share == pytest.approx(0.9, abs=0.001)
+
+
 def test_a_report_that_cannot_be_written_costs_no_repair(inside: Path) -> None:
     in_the_way = Path("told.pt.report.html")
 

@@ -51,7 +51,7 @@ from fairguard.repair.publishing import (
     rehearse,
     report_of,
 )
-from fairguard.repair.starting import resized
+from fairguard.repair.starting import need_weights, resized
 from fairguard.repair.task import Candidate, Status, Task
 from fairguard.repair.telling.record import Files, Result
 from fairguard.repair.telling.report import RepairReport
@@ -205,7 +205,7 @@ def _repaired(work: _Work, report: RepairReport, started: float) -> RepairReport
         report = replace(
             report,
             files=replace(report.files, output=str(files.output)),
-            notes=(*idle, *_notes(task, work), *work.listener.notes, *report.notes),
+            notes=tuple(dict.fromkeys((*idle, *_notes(task, work), *work.listener.notes, *report.notes))),
             settings=purpose | {"options": purpose["options"] | found.change, "device": str(task.device)},
             seconds=time.monotonic() - started,
         )
@@ -257,7 +257,10 @@ def _task(work: _Work) -> Task:
     options = options_for(settings, plan, compile=plan.compile)
     how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
     task = task_for(net, pruned, work.parts, settings, classes=work.check.classes, **how)
-    return task if plan.sparsity is None else replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
+    if plan.sparsity is None:
+        need_weights(task.masks, task.net, task.pruned)
+        return task
+    return replace(task, masks=resized(task.masks, task.dense, plan.sparsity))
 
 
 def _notes(task: Task, work: _Work) -> tuple[str, ...]:

@@ -100,6 +100,17 @@ def _is_unknown(name: str) -> bool:
     return not any(word in called for word in ("weight", "bias", "embed")) and not POSITIONS.search(called.lower())
 
 
+def need_weights(masks: Masks, net: nn.Module, pruned: Weights) -> None:
+    """Raise :class:`ModelError` if pruning left no weight in any layer: under such masks nothing can be learned."""
+    layers = prunable(net).keys()
+    if masks.kept or not layers or any(bool(pruned[name].any()) for name in layers):
+        return
+    raise ModelError(
+        f"pruned has no weight left: all {masks.total:,} in its {len(masks.keep)} pruned tensors are zero, and nothing "
+        "can be learned at this sparsity. Ask for a lower one: --sparsity 0.9."
+    )
+
+
 def masked(net: nn.Module, masks: Masks) -> Weights:
     """Return the net's state dict with the masked entries zero, under every name that a tied weight has."""
     before = copied(net.state_dict())
