@@ -16,7 +16,7 @@ from torch import nn
 
 from fairguard.cli import run
 from fairguard.demo import digits
-from fairguard.errors import ModelError
+from fairguard.errors import ConfigError, ModelError
 from fairguard.repair.methods import METHODS
 from fairguard.repair.prune import ONE_SHOT, prune
 from fairguard.repair.starting import starting_masks
@@ -381,6 +381,11 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
     assert text in said.err
     assert said.out == ""
     assert [p for p in sorted(bare.iterdir()) if p.name != "__pycache__"] == before
+
+
+def test_the_sparsity_has_to_be_said(inside: Path) -> None:
+    with pytest.raises(ConfigError, match="no sparsity: "):
+        prune("dense.pt", "x.pt", method="one-shot")
 
 
 def test_models_without_weights_cannot_be_pruned(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:

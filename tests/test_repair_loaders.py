@@ -157,6 +157,19 @@ def test_pruning_on_a_random_loader_is_repeatable_and_told() -> None:
 
 
 @pytest.mark.usefixtures("inside")
+def test_a_sampler_that_training_does_not_follow_is_told_once() -> None:
+    data = Digits("train.parquet", lambda: 0.0)
+    balanced = DataLoader(data, 64, sampler=WeightedRandomSampler(1.0 / np.bincount(data.y)[data.y], len(data)))
+    told = "WeightedRandomSampler of the data repeats rows or leaves rows out: it was not followed"
+    given: list[dict[str, Any]] = [{"train": balanced}, {"data": balanced, "train": None}]
+    for rows in given:
+        report = repair("dense.pt", "pruned.pt", "b.pt", **HOW | {"method": "bias-shift"} | rows)
+        assert len([note for note in report.notes if told in note]) == 1
+    how = {key: value for key, value in HOW.items() if key != "data"} | {"sparsity": 0.5, "method": "magnitude"}
+    assert told in " ".join(prune("dense.pt", "p.pt", train=balanced, data="test.parquet", **how).notes)
+
+
+@pytest.mark.usefixtures("inside")
 def test_a_check_on_random_rows_warns_and_is_repeatable() -> None:
     how = {key: value for key, value in HOW.items() if key not in ("data", "label", "budget")}
     rows = Digits("test.parquet", DRAWS["torch"])

@@ -13,7 +13,7 @@ from fairguard.check import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.inputs.limits import clean
-from fairguard.inputs.loaders import random_rows
+from fairguard.inputs.loaders import random_rows, resampling
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import tensors_of
 from fairguard.repair.rows import Rows, read_rows
@@ -249,13 +249,18 @@ def _in_three(source: Source, classes: tuple[str, ...], seed: int) -> Parts:
 
 
 def _at_random(rows: Source, use: str) -> tuple[str, ...]:
-    """Return a sentence if a loader's rows are not the same in every reading: training sees one of them alone."""
+    """Return sentences on a loader's rows that training sees otherwise than the loader gives them.
+
+    Of rows that are not the same in every reading it sees one, and of a sampler that repeats rows each of them once.
+    """
+    notes = tuple(filter(None, [resampling(rows)]))
     how = random_rows(rows)
     if not how:
-        return ()
+        return notes
     meaning = "the proof is on one draw" if use == "verify on" else "they were read once, and every epoch sees one draw"
     again = "" if how == "by seed" else ", from a generator of its own: no run can be repeated or resumed"
     return (
+        *notes,
         f"the loader of the rows to {use} changes them at random (crops?){again}; {meaning}. Give rows without random "
         "changes, or accept it",
     )

@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 
-from fairguard.check import count, decide, modes_kept, open_models, open_source
+from fairguard.check import count, decide, modes_kept, open_models, open_source, opened, opened_pruned
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.files import replacing, write_text
@@ -79,6 +79,17 @@ class Plan(CommonPlan):
     reference: Reference = "dense"
 
     written = "OUT"
+
+    @classmethod
+    def taken_from(cls, options: dict[str, Any]) -> Self:
+        """Return the plan that options ask for, and take its own out of them.
+
+        Raises:
+            ConfigError: no sparsity is among them, or what they ask for is impossible.
+        """
+        if options.get("sparsity") is None:
+            raise ConfigError("no sparsity: say which share of the weights is to be zero; 0.9 zeroes nine of ten.")
+        return super().taken_from(options)
 
     def __post_init__(self) -> None:
         """Refuse what is impossible before anything is opened."""
@@ -226,7 +237,7 @@ def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named
     Raises:
         FairguardError: the model, the rows or the kind of file make it impossible.
     """
-    model = open_models(dense, dense, merged(settings, {"per_row": False, "model_pruned": None}))[0]
+    model = opened(dense, merged(settings, {"per_row": False}), settings.model)
     net = float_copy(model, "dense")
     masks = starting_masks(net, plan.sparsity, plan.scope)
     start = masked(net, masks)
@@ -306,9 +317,8 @@ def _write(found: Candidate, work: _Work, files: Places, settings: Settings, pla
     """Write the pruned model, and return the zeros among the stored entries of its pruned tensors, a fraction."""
     with replacing(files.output) as temporary:
         write_like(files.like, temporary, found.weights, found.masks)
-        file = opened_as(files.like, temporary)
-        opened = open_models(file, file, _as_written(work, files, settings))[1]
-        zeros, total = count_zeros(float_weights(opened, "pruned"), work.masks)
+        file = opened_pruned(opened_as(files.like, temporary), _as_written(work, files, settings))
+        zeros, total = count_zeros(float_weights(file, "pruned"), work.masks)
         if zeros < work.masks.total - work.masks.kept:
             raise ModelError(f"internal: the written file has {zeros} of {total} weights zero, too few. Report it.")
     if plan.export is not None and work.rows is not None:
@@ -326,7 +336,7 @@ def _export(work: _Work, weights: Weights, path: Path) -> None:
 def _as_written(work: _Work, files: Places, settings: Settings) -> Settings:
     """Return the settings with which the written file opens: a model in memory is its own factory."""
     factory = settings.model if files.like is not None else lambda: copy.deepcopy(work.net)
-    return merged(settings, {"per_row": False, "model": factory, "model_pruned": factory})
+    return merged(settings, {"per_row": False, "model_pruned": factory})
 
 
 def _verdict(dense: Any, work: _Work, files: Places, settings: Settings) -> Verdict:
