@@ -93,6 +93,9 @@ def test_what_a_report_says_to_accept_is_accepted(tmp_path, monkeypatch, capsys,
         pd.DataFrame({"prediction": answers}).to_csv(f"{name}.csv", index=False)
     words = ["check", "dense.csv", "pruned.csv", "--data", "rows.parquet", "--label", "y", "--group", "g"]
     assert run([*words, "--metric", "accuracy"]) == 1
+    assert "gate harm alone (--metric harmful_flips)" in capsys.readouterr().out
+    assert run([*words, "--metric", "harmful_flips"]) == 0
+    assert run([*words, "--metric", "accuracy"]) == 1
     (entry,) = re.findall(r"accept = \[.*\]", capsys.readouterr().out)
     entry = entry.replace("DATE", "2999-01-01").replace("REASON", '"B caught up"')
     (tmp_path / "fairguard.toml").write_text(f"{entry}\n")

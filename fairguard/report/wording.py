@@ -219,8 +219,8 @@ def accepting(verdict: Verdict) -> str:
     first = findings[0]
     entry = f'{{group = {json.dumps(first.group, ensure_ascii=False)}, metric = "{first.metric}"'
     return (
-        f"where it is fine that others gained more: accept = [{entry}, until = DATE, why = REASON}}] in "
-        f"fairguard.toml{rest} (docs/verdict.md)"
+        f"where it is fine that others gained more: gate harm alone (--metric {Metric.HARMFUL_FLIPS}), or accept = "
+        f"[{entry}, until = DATE, why = REASON}}] in fairguard.toml{rest} (docs/verdict.md)"
     )
 
 

@@ -189,7 +189,7 @@ def _plot(marks: str, found: Sequence[tuple[float, Any, str]], across: str, up: 
 
 def _record(report: Record) -> str:
     rows = [(key, str(value)) for key, value in report.settings.items()]
-    return f"<details><summary>How to do it again</summary>{_table(('', ''), rows)}</details>" if rows else ""
+    return f"<details open><summary>How to do it again</summary>{_table(('', ''), rows)}</details>" if rows else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, markup: Sequence[int] = ()) -> str:
