@@ -1,7 +1,11 @@
-"""``@fairness_preserved``, the typed name of ``pytest.mark.fairness_preserved``. Imports pytest and nothing else."""
+"""``@fairness_preserved``: the typed name of ``pytest.mark.fairness_preserved``, which passes nothing unjudged.
+
+Imports pytest and nothing else.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, overload
@@ -9,6 +13,13 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 import pytest
 
 Test = TypeVar("Test", bound=Callable[..., Any])
+
+PLUGIN = "pytest_fairguard"
+"""Module of the pytest plugin, without which the marker means nothing to pytest."""
+MISSING = (
+    "not judged: the fairguard plugin is not loaded. It comes with `pip install pytest-fairguard` and loads itself; "
+    f"under PYTEST_DISABLE_PLUGIN_AUTOLOAD add `-p {PLUGIN}`, and leave out `-p no:fairguard`."
+)
 
 
 class Options(TypedDict, total=False):
@@ -67,7 +78,45 @@ def fairness_preserved(test: Any = None, /, **options: Any) -> Any:
 
     A test that asks for the fixture ``fairness`` calls it with its own models; any other is declared by the options
     alone, and pytest makes an item of it for each group. What is not given comes from ``[tool.fairguard]``. A wrong
-    option is an error when the test is set up.
+    option is an error when the test is set up, and so is a run without the plugin. Called by hand, a test is a plain
+    function, and judges nothing.
     """
-    mark = pytest.mark.fairness_preserved
-    return mark(**options) if test is None else mark(test)
+    marker = _Marks([pytest.mark.fairness_preserved.with_args(**options), pytest.mark.skipif(_loaded, reason="")])
+    return marker if test is None else marker(test)
+
+
+class _Marks(list[pytest.MarkDecorator]):
+    """The marker, and what keeps its tests from passing where no plugin reads it: a decorator, or marks to hand on.
+
+    pytest takes it as ``marks`` of a parameter and as ``pytestmark``; in a list of others it is the marker alone.
+    """
+
+    def __call__(self, test: Test) -> Test:
+        for mark in self:
+            mark(test)
+        return test
+
+    @property
+    def mark(self) -> pytest.Mark:
+        """Return the marker, as pytest asks for it in a list of others."""
+        return self[0].mark
+
+    @property
+    def name(self) -> str:
+        """Return the marker's name, as pytest asks for it there."""
+        return self.mark.name
+
+
+class _Loaded:
+    """A reason to skip that never holds: pytest asks for it before any kind of test, and it fails without the plugin.
+
+    A fixture of the plugin's would be missed too, in words that tell of fixtures and not of what to do.
+    """
+
+    def __bool__(self) -> bool:
+        if PLUGIN not in sys.modules:
+            pytest.fail(MISSING, pytrace=False)
+        return False
+
+
+_loaded: Any = _Loaded()
