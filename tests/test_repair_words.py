@@ -20,6 +20,7 @@ from fairguard.demo import digits
 from fairguard.errors import ConfigError
 from fairguard.repair.budget import parsed
 from fairguard.repair.frontier import rounded
+from fairguard.repair.methods import chita, mask_only, votes
 from fairguard.repair.proof import worsened
 from fairguard.repair.prune import prune
 from fairguard.repair.repair import repair
@@ -147,8 +148,81 @@ def test_a_budget_that_a_method_rounds_is_told() -> None:
     assert "cost of 2.4 plain epochs" in report.to_text()
     (note,) = [note for note in report.notes if note.startswith("--budget 3epochs")]
     assert "is 3 plain epochs, and 2.4 were spent, less than asked: method ballot" in note
-    assert rounded("3epochs", 3.0, 3.1, method="x") == rounded("10min", 3.0, 2.0, method="x") == []
-    assert "more than asked" in rounded("1.5x", 3.0, 3.6, method="x")[0]
+    assert rounded("3epochs", 3.0, 3.1, method="lth") == rounded("10min", 3.0, 2.0, method="lth") == []
+    assert "more than asked" in rounded("1.5x", 3.0, 3.6, method="lth")[0]
+
+
+def step(report: RepairReport) -> str:
+    """Return the next steps of a repair, as they are where its proof fails."""
+    failed = replace(report, result=Result.NOT_REPAIRED, broken=report.broken or ("class=1 lost 9.0 points",))
+    (line,) = [line for line in failed.to_text().splitlines() if line.startswith("next: ")]
+    return line
+
+
+VOTES = f"casts {len(mask_only.ETAS)} votes for its mask, each for {100 * votes.COST:g} % of the budget at most"
+GRADIENTS = f"takes {chita.GRADIENTS} gradients of {chita.ROWS} rows each at most and trains nothing"
+
+
+@pytest.mark.parametrize(("method", "why"), [("mask-only", VOTES), ("chita", GRADIENTS)])
+@pytest.mark.usefixtures("inside")
+def test_a_method_that_stops_early_says_why_and_is_not_sent_on_with_more_of_the_same(method: str, why: str) -> None:
+    report = repair("dense.pt", "pruned.pt", "early.pt", **HOW | {"method": method})
+    (note,) = [note for note in report.notes if note.startswith("--budget 1.5x is 60 plain epochs")]
+    assert f"less than asked: method {method} {why}" in note
+    assert step(report).startswith(f"next: leave out --method {method}")
+    assert "--frontier" not in step(report), "it trains alike whatever the trade-off"
+    assert ("a larger --budget" in step(report)) == (method == "mask-only")
+
+
+@pytest.mark.usefixtures("inside")
+def test_the_next_steps_are_none_that_was_taken() -> None:
+    quick = HOW | {"budget": "2epochs"}
+    plain = repair("dense.pt", "pruned.pt", "n.pt", **quick | {"lr": 1e-9, "method": "fairscratch"})
+    assert step(plain).startswith("next: leave out --lr 1e-09   |   leave out --method fairscratch   |   ")
+    assert plain.after is not None
+    worst = plain.after.regressed[0].group
+    assert f"--for {worst!r}" in step(plain)
+    how = quick | {"method": "fairscratch"}
+    narrow = repair("dense.pt", "pruned.pt", "n.pt", **how | {"only": (worst,)})
+    assert narrow.after is not None
+    assert "leave out --for   |   " in step(narrow), "what a guard protects is not among these groups"
+    assert "--for '" not in step(narrow)
+    alone = replace(narrow, broken=(), after=narrow.after.model_copy(update={"findings": narrow.after.regressed[:1]}))
+    assert alone.after is not None
+    told = replace(alone, settings={"plan": {"only": (alone.after.regressed[0].group,)}}).to_text()
+    assert "--for" not in told, "these are what it is about"
+    kept = repair("dense.pt", "pruned.pt", "n.pt", **quick, keep_mask=True)
+    assert step(kept).startswith("next: leave out --keep-mask   |   ")
+    denser = repair("dense.pt", "pruned.pt", "n.pt", **quick, sparsity=0.99)
+    assert step(denser).startswith("next: leave out --sparsity 0.99   |   ")
+    assert "a lower --sparsity" not in step(denser)
+    assert "leave out" not in step(repair("dense.pt", "pruned.pt", "n.pt", **quick, sparsity=0.5))
+
+
+def test_where_others_only_gained_more_no_harder_training_is_asked_for() -> None:
+    group, y, row = np.repeat(["a", "b"], 1000), np.tile([0, 1], 1000), np.arange(2000) % 1000
+    dense = np.where(row < 400, 1 - y, y)
+    fair = np.where((row < 400) & ((group == "b") | (row < 100)), 1 - y, y)
+    after = check_predictions(y, dense, fair, {"group": group}, metrics=("accuracy",))
+    assert [(f.group, f.loss) for f in after.regressed] == [("group=b", 0.0)]
+    report = RepairReport(Result.NOT_REPAIRED, after, before=after, after=after, epochs=9)
+    (said,) = [line for line in report.to_text().splitlines() if line.startswith("next: ")]
+    assert said.startswith("next: nobody in group=b lost, the others gained more: see the trade-offs (--frontier)")
+    assert 'accept = [{group = "group=b", metric = "accuracy"' in said
+    assert "--budget" not in said
+    assert "--for" not in said
+    assert "a larger --budget" in step(report), "where a guard is broken too"
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_model_of_an_earlier_run_is_named_in_the_last_line() -> None:
+    failing = HOW | {"method": "fairscratch", "budget": "2epochs"}
+    first = repair("dense.pt", "pruned.pt", "old.pt", **failing)
+    assert first.result is Result.NOT_REPAIRED
+    assert "earlier run" not in first.to_text()
+    Path("old.pt").write_bytes(b"of yesterday")
+    last = repair("dense.pt", "pruned.pt", "old.pt", **failing).to_text().splitlines()[-1]
+    assert "no model was written (old.pt there is of an earlier run)" in last
 
 
 @pytest.mark.usefixtures("inside")

@@ -1,4 +1,4 @@
-"""Several trade-offs between accuracy and fairness, to choose from. Knows methods only by what they give."""
+"""Several trade-offs between accuracy and fairness, to choose from. Knows methods by what they give and are said to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fairguard.repair.budget import parsed
+from fairguard.repair.methods.names import METHODS
 from fairguard.repair.task import Candidate, Options, Task
 
 TRADE_OFFS: dict[str, dict[str, float]] = {
@@ -59,5 +60,5 @@ def rounded(budget: str, asked: float, spent: float, *, method: str) -> list[str
     told = "less" if spent < asked else "more"
     return [
         f"--budget {budget} is {asked:.3g} plain epochs, and {spent:.3g} were spent, {told} than asked: method "
-        f"{method} trains whole epochs, each at its own cost"
+        f"{method} {METHODS[method].spends}"
     ]

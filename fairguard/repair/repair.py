@@ -55,7 +55,7 @@ from fairguard.repair.starting import need_weights, resized
 from fairguard.repair.task import Candidate, Status, Task
 from fairguard.repair.telling.record import Files, Result
 from fairguard.repair.telling.report import RepairReport
-from fairguard.repair.telling.text import SAME
+from fairguard.repair.telling.text import EARLIER, SAME
 from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
@@ -107,6 +107,13 @@ class Plan(CommonPlan):
     def work(self) -> str:
         """Return the name of the method that runs."""
         return "keep-mask" if self.keep_mask else self.method
+
+    def unusual(self, sparsity: float) -> tuple[str, ...]:
+        """Return the options, as typed, that train otherwise than usual, or for more zeros than PRUNED's share."""
+        other = [] if self.method == Plan.method else [f"--method {self.method}"]
+        asked = [] if self.sparsity is None or self.sparsity <= sparsity else [f"--sparsity {self.sparsity:g}"]
+        rate = [] if self.lr == Plan.lr else [f"--lr {self.lr:g}"]
+        return (*rate, *(["--keep-mask"] if self.keep_mask else other), *asked)
 
 
 def repair(
@@ -327,7 +334,7 @@ def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> R
     exported, unlike = _published(file, proof, task, candidate, work) if written else (None, [])
     notes += unlike
     if not written and files.output.exists():
-        notes.append(f"{files.output} was there before and is not of this repair")
+        notes.append(f"{files.output} {EARLIER}")
     points = publish_points(found.candidates, files)
     zeros, total = count_zeros(task.pruned, task.masks)
     own = Masks({name: task.pruned[name] != 0 for name in task.masks.keep}, {})
@@ -345,6 +352,8 @@ def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> R
         sparsity=(zeros / total, proof.sparsity),
         moved=1.0 - candidate.masks.overlap(own),
         fixed=task.masks.fixed is not None,
+        unusual=plan.unusual(zeros / total),
+        heeds=METHODS[plan.work].heeds,
         epochs=candidate.epochs,
         trials=tuple(t | {"file": points[t["letter"]]} if "letter" in t else t for t in candidate.trials),
         notes=tuple(notes),

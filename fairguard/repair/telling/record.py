@@ -59,6 +59,8 @@ class Record:
         notes: what the user should know of the way there, one sentence each.
         options: those typed that a check takes as well, for the command that comes next.
         fixed: the pattern of PRUNED's zeros (N:M, whole filters or units) fixes the sparsity.
+        unusual: options typed that trained otherwise than usual, what is likeliest to blame first.
+        heeds: ``--budget`` and ``--frontier``, if with more of it the method could have found something else.
     """
 
     result: Result
@@ -81,6 +83,8 @@ class Record:
     notes: tuple[str, ...] = ()
     options: str = ""
     fixed: bool = False
+    unusual: tuple[str, ...] = ()
+    heeds: tuple[str, ...] = ("--budget", "--frontier")
 
     @property
     def exit_code(self) -> int:

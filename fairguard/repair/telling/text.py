@@ -10,8 +10,9 @@ from math import isfinite, isnan
 
 from fairguard.errors import many
 from fairguard.files import typed
+from fairguard.inputs.limits import group_meant
 from fairguard.repair.telling.record import Record, Result, finding_key
-from fairguard.report.wording import bounds, finding_name, percent, points, ruled_out_line
+from fairguard.report.wording import accepting, bounds, finding_name, gained_less, percent, points, ruled_out_line
 from fairguard.verdict import Finding, Outcome, Verdict
 
 SHOWN = 12
@@ -25,6 +26,8 @@ UNSEEN = "(--tune FILE)"
 NOTHING = "preserved already: nothing was changed and nothing written"
 SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothing to repair"
 """The note on one model given twice."""
+EARLIER = "was there before and is not of this repair"
+"""In the note on a file where FAIR would have been written."""
 CLEAR = 2.0
 """Standard errors by which harmful flips must have become fewer to be called so."""
 WORST = 5
@@ -74,7 +77,9 @@ def last_line(report: Record) -> str:
     elif points_of:
         done = f"{report.files.output} was not written, its trade-offs were: {', '.join(points_of)}; all of it: {pages}"
     else:
-        done = f"no model was written; all that was tried: {pages}"
+        earlier = any(EARLIER in note for note in report.notes)
+        old = f" ({report.files.output} there is of an earlier run)" if earlier else ""
+        done = f"no model was written{old}; all that was tried: {pages}"
     reasons = why_not(report)
     return f"{WORDS[report.result]}: {done}" + (f" ({reasons[0]})" if reasons else "")
 
@@ -99,19 +104,36 @@ def next_step(report: Record) -> str:
         wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
         again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
         return f"more rows: {' '.join(filter(None, [again, report.options]))}   |   {wider}"
-    budget = f"a larger --budget than {report.settings.get('plan', {}).get('budget', '1.5x')}"
-    by_heart = any(UNSEEN in note for note in report.notes)
-    steps = [
-        *(["rows that dense never saw, to choose by: --tune FILE"] if by_heart else []),
-        *([budget] if report.epochs else []),
-        *([] if report.frontier else ["see the trade-offs: --frontier"]),
-    ]
+    return "   |   ".join([*_steps(report), *([] if report.output else ["look at the best candidate: --keep-best"])])
+
+
+def _steps(report: Record) -> list[str]:
+    """Return what could be tried where nothing is repaired, the likeliest to help first."""
+    plan = report.settings.get("plan", {})
+    regressed = report.after.regressed if report.after is not None else ()
+    lost = [finding for finding in regressed if not gained_less(finding)]
+    only = plan.get("only") or ()
+    spared = [finding for finding in lost if not any(group_meant(n, (finding.group,)) == finding.group for n in only)]
+    narrow = ["--for"] if only and (spared or report.broken) else []
+    steps = [f"leave out {option}" for option in (*report.unusual, *narrow)]
+    trades = "--frontier" in report.heeds and not report.frontier
+    if report.after is not None and regressed and not lost and not report.broken:
+        who = ", ".join(dict.fromkeys(finding.group for finding in regressed[:3]))
+        gained = f"nobody in {who} lost, the others gained more"
+        return [*steps, f"{gained}: see the trade-offs (--frontier)" if trades else gained, accepting(report.after)]
+    if any(UNSEEN in note for note in report.notes):
+        steps.append("rows that dense never saw, to choose by: --tune FILE")
+    if report.epochs and "--budget" in report.heeds:
+        steps.append(f"a larger --budget than {plan.get('budget', '1.5x')}")
+    if trades:
+        steps.append("see the trade-offs: --frontier")
     if any("overall" in sentence for sentence in report.broken):
         steps.append("--accuracy-floor, if the loss is worth it")
-    worst = next(iter(report.after.regressed), None) if report.after is not None else None
-    if worst is not None:
-        steps += [f"--for {worst.group!r}", *([] if report.fixed else ["a lower --sparsity"])]
-    return "   |   ".join([*steps, *([] if report.output else ["look at the best candidate: --keep-best"])])
+    if lost and not only:
+        steps.append(f"--for {lost[0].group!r}")
+    if regressed and not report.fixed and not any(option.startswith("--sparsity") for option in report.unusual):
+        steps.append("a lower --sparsity")
+    return steps
 
 
 def why_not(report: Record) -> list[str]:
