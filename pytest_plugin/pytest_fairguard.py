@@ -256,12 +256,13 @@ class FairguardSession:
         item.stash.setdefault(NOTES, []).append({**note, "verdict": packed(judged.verdict)})
 
     def _settle(self, item: pytest.Item, judged: Judged, group: str) -> None:
-        if group == OVERALL:
-            for sentence in judged.verdict.warnings:
-                self._warn(item, sentence)
         outcome = judged.outcome(group)
-        if outcome == "regressed" or judged.worse(group):
-            pytest.fail(judged.message(group), pytrace=False)
+        try:
+            for sentence in judged.verdict.warnings if group == OVERALL else ():
+                self._warn(item, sentence)
+        finally:  # a regression is told first, also where the project makes warnings errors
+            if outcome == "regressed" or judged.worse(group):
+                pytest.fail(judged.message(group), pytrace=False)
         if outcome != "inconclusive":
             return
         doubt = judged.doubt(group)

@@ -1,5 +1,6 @@
 """The three outcomes on clear tables, what is said about small groups, and what the policy changes."""
 
+import re
 import time
 
 import numpy as np
@@ -90,6 +91,26 @@ def test_a_broken_model_is_told_of_beside_a_regression_too() -> None:
     assert verdict.outcome is Outcome.REGRESSED
     assert "the pruned model is broken" in verdict.warnings[0]
     assert "no group lost more" not in verdict.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("harmed", "margin", "outcome", "told"),
+    [
+        ((3000, 600), 0.02, Outcome.REGRESSED, "some groups lost more than the others, and much was lost over all."),
+        ((615, 600), 0.002, Outcome.INCONCLUSIVE, "whether some group lost more than the others is open, but much "),
+    ],
+)
+def test_a_fall_is_told_whatever_the_outcome(
+    harmed: tuple[int, int], margin: float, outcome: Outcome, told: str
+) -> None:
+    """The one who reads that all is open, or that one group suffers, hears as well that the model lost much."""
+    table = flips(a=(5000, harmed[0], 0), b=(5000, harmed[1], 0))
+    verdict = judge(table, Policy.of(metrics="accuracy", margin=margin))
+    assert verdict.outcome is outcome
+    fall = rf"overall accuracy fell from \d+\.\d % to \d+\.\d %: {told}"
+    (sentence,) = [warning for warning in verdict.warnings if re.match(fall, warning)]
+    assert sentence.endswith(" Compress it less, or train it again.")
+    assert "everybody" not in verdict.headline
 
 
 def test_clustered_rows_tell_of_a_collapse_too() -> None:

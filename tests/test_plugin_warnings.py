@@ -1,5 +1,6 @@
 """What a verdict warns of beside its outcome reaches those who see no report: a collapse that spares no group."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,12 @@ def answers(folder: Path) -> None:
     pd.DataFrame({"prediction": np.full(N, "no")}).to_csv(folder / "pruned.csv", index=False)
 
 
+def labels_are_groups() -> None:
+    """Let all women be labelled yes and all men no: who always says no harms women alone."""
+    rows = pd.read_csv("rows.csv")
+    rows.assign(sex=np.where(rows["label"] == "yes", "F", "M")).to_csv("rows.csv", index=False)
+
+
 ROWS = {"data": "rows.csv", "label": "label", "groups": "sex", "margin": 0.06}
 
 
@@ -56,10 +63,20 @@ def test_a_regression_is_still_one_and_the_collapse_is_told_too(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     answers(tmp_path)
-    rows = pd.read_csv("rows.csv")
-    rows.assign(sex=np.where(rows["label"] == "yes", "F", "M")).to_csv("rows.csv", index=False)
+    labels_are_groups()
     with pytest.warns(FairguardWarning, match="it has collapsed"), pytest.raises(AssertionError, match="sex=F"):
         assert_fairness_preserved("dense.csv", "pruned.csv", **ROWS, metrics="accuracy")
+
+
+def test_where_warnings_are_errors_a_regression_is_told_first(pytester: pytest.Pytester) -> None:
+    answers(pytester.path)
+    labels_are_groups()
+    with warnings.catch_warnings(action="error"), pytest.raises(AssertionError, match=r"regressed: .*\n.*sex=F"):
+        assert_fairness_preserved("dense.csv", "pruned.csv", **ROWS, metrics="accuracy")
+    pytester.makepyfile(test_fair=CHECKED)
+    result = pytester.runpytest_inprocess("-W", "error::fairguard.FairguardWarning", "-k", "overall")
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines(["regressed: .*"])
 
 
 def test_the_plugin_warns_once_on_the_whole_and_not_on_each_group(pytester: pytest.Pytester) -> None:

@@ -1,6 +1,7 @@
-"""What happened to everybody alike: no group lost more than the others, and yet the model may be broken.
+"""What happened to everybody: whether or not some group lost more than the others, the model may be broken.
 
-Fairness compares groups, so a collapse that spares nobody is rightly no regression. The reader has to hear of it.
+Fairness compares groups, so a collapse that spares nobody is rightly no regression. The reader has to hear of it, and
+also where a group is named, or none can be: who lost more is another question than how much was lost.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ UNLABELLED = "only disagreement was judged, for no label is named"
 LARGE = 0.05
 """A fall of the overall accuracy by more than this is told beside the verdict."""
 REMEDY = "Compress it less, or train it again."
+GROUPS = {
+    Outcome.PRESERVED: ("no group lost more than the others beyond the margin, but", "everybody lost"),
+    Outcome.INCONCLUSIVE: ("whether some group lost more than the others is open, but", "much was lost over all"),
+    Outcome.REGRESSED: ("some groups lost more than the others, and", "much was lost over all"),
+}
+"""What an outcome says of the groups, and what a fall of all rows' accuracy then means if the model is not broken."""
 
 
 class Fall(NamedTuple):
@@ -35,7 +42,7 @@ def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Poli
     Args:
         table: the counts, weighted where rows have weights.
         overall: everybody's row.
-        outcome: of the verdict. Where it is no all-clear anyway, only a model that is broken is told of.
+        outcome: of the verdict; an all-clear says it beside its headline too.
         policy: its ``alpha`` says what is chance.
         effect: how many rows are worth one independent row.
     """
@@ -48,13 +55,10 @@ def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Poli
     if not overall.drop > max(LARGE, z * np.sqrt(churn / n)):
         return Fall()
     useless = _no_better(table, overall, z=z, n=n)
-    fate = f"the pruned model is broken: {useless}" if useless else "everybody lost"
-    if outcome is Outcome.PRESERVED:
-        aside = f"but accuracy fell from {_change(overall)} for everybody"
-        return Fall(
-            aside, (f"{fell(overall)}: no group lost more than the others beyond the margin, but {fate}. {REMEDY}",)
-        )
-    return Fall(warnings=(f"{fell(overall)}: {fate}. {REMEDY}",)) if useless else Fall()
+    aside = f"but accuracy fell from {_change(overall)} for everybody" if outcome is Outcome.PRESERVED else ""
+    groups, lost = GROUPS[outcome]
+    fate = f"the pruned model is broken: {useless}" if useless else lost
+    return Fall(aside, (f"{fell(overall)}: {groups} {fate}. {REMEDY}",))
 
 
 def fell(overall: GroupRow) -> str:

@@ -31,10 +31,12 @@ def assert_fairness_preserved(dense: Any, pruned: Any, data: Any = None, **optio
     __tracebackhide__ = True  # pytest shows the line that asks, not this function
     given = {"dense": dense, "pruned": pruned} | ({} if data is None else {"data": data})
     judged = Checks(root=Path.cwd()).judged("assert_fairness_preserved", {**options, **given})
-    for sentence in judged.verdict.warnings:
-        warnings.warn(sentence, FairguardWarning, stacklevel=2)
-    if judged.verdict.outcome is Outcome.REGRESSED:
-        raise AssertionError(judged.message(OVERALL))
+    try:
+        for sentence in judged.verdict.warnings:
+            warnings.warn(sentence, FairguardWarning, stacklevel=2)
+    finally:  # a regression is told first, also where warnings are errors
+        if judged.verdict.outcome is Outcome.REGRESSED:
+            raise AssertionError(judged.message(OVERALL))
     if judged.verdict.outcome is Outcome.INCONCLUSIVE:
         warnings.warn(judged.doubt(OVERALL), FairnessInconclusive, stacklevel=2)
     return judged.verdict
