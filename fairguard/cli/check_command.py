@@ -10,7 +10,7 @@ import click
 
 from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from, typed_again
-from fairguard.cli.screen import progress_bar, screen
+from fairguard.cli.screen import progress_bar, screen, warn
 from fairguard.config import FORMATS, Settings
 from fairguard.errors import OutputError, many
 from fairguard.files import check_writable, refuse_inputs, typed, write_text
@@ -41,7 +41,7 @@ CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INC
 @click.option("--allow-inconclusive", is_flag=True, help="Leave with 0 where the rows cannot decide.")
 @options(CONFIG)
 @click.option("-v", "--verbose", is_flag=True, help="Show every finding and summary.")
-@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the last line.")
+@click.option("-q", "--quiet", is_flag=True, help="Show the last line; warnings go to stderr.")
 def command(
     dense: str, pruned: str, dry_run: bool, verbose: bool, quiet: bool, config: Path | None, **typed: Any
 ) -> int:
@@ -82,6 +82,7 @@ def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool
     if settings.format != "text":
         text = import_module(f"fairguard.report.{settings.format}").render(verdict)
     elif quiet:
+        warn(verdict.warnings)
         text = f"{verdict.outcome}: {verdict.headline}\n"
     else:
         from fairguard.report.text import render as render_text

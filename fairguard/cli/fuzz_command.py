@@ -10,7 +10,7 @@ import click
 
 from fairguard.cli import PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, options, settings_from
-from fairguard.cli.screen import progress_bar
+from fairguard.cli.screen import progress_bar, warn
 from fairguard.files import check_writable, refuse_inputs, write_text
 
 
@@ -47,8 +47,7 @@ def command(
     models = open_both(dense, pruned, schema, settings=settings)
     with progress_bar("pairs") as progress:
         found = hunt(models, swap, max_examples=max_examples, seed=settings.seed, progress=progress)
-    for warning in found.warnings:
-        click.echo(f"fairguard: warning: {warning}", err=True)
+    warn(found.warnings)
     name = re.sub(r"\W+", "_", swap)
     hint = f"pytest {save}" if save else f"keep it as a test: add --save tests/test_fuzz_{name}.py"
     click.echo(render(found, data=schema.name, hint=hint), nl=False)

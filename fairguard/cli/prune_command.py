@@ -10,7 +10,7 @@ import click
 
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
 from fairguard.cli.repair_command import budget_known
-from fairguard.cli.screen import epochs_shown, screen
+from fairguard.cli.screen import epochs_shown, screen, warn
 from fairguard.repair.methods.names import METHODS, ONE_SHOT
 
 PRUNE = (
@@ -48,7 +48,7 @@ PRUNE = (
 @options(PRUNE, DATA, MODELS, POLICY, CONFIG)
 @click.option("--format", type=click.Choice(["text", "json"]), default="text", help="How the report on stdout looks.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every finding and summary.")
-@click.option("-q", "--quiet", is_flag=True, help="Show nothing but the last line.")
+@click.option("-q", "--quiet", is_flag=True, help="Show the last line; warnings go to stderr.")
 def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | None, **typed: Any) -> int:
     """Make a sparse model of DENSE, and check it on rows that nothing saw.
 
@@ -86,6 +86,7 @@ def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | 
     if format == "json":
         click.echo(report.to_json())
     elif quiet:
+        warn(() if report.verdict is None else report.verdict.warnings)
         click.echo(report.last_line())
     else:
         click.echo(report.to_text(verbose=verbose, **screen()), nl=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,15 @@ def screen(*, to_file: bool = False) -> dict[str, Any]:
     terminal = sys.stdout.isatty() and not to_file
     colour = not os.environ.get("NO_COLOR") and (terminal or bool(os.environ.get("FORCE_COLOR")))
     return {"colour": colour, "width": shutil.get_terminal_size().columns if terminal else LOG_WIDTH}
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Say warnings on stderr, for those who see no report that has them.
+
+    Every one of them says why the result may not mean what it seems to, so what is quiet leaves none out.
+    """
+    for sentence in sentences:
+        click.echo(f"fairguard: warning: {sentence}", err=True)
 
 
 @contextmanager
