@@ -1,6 +1,8 @@
 """The commands beside `check`, and its less usual options: run as a user types them, on the synthetic applicants."""
 
 import re
+import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,58 @@ def test_init_replaces_nothing_unasked(tmp_path: Path, said) -> None:
     assert "--force" in err
     assert target.read_text() == "margin = 0.07\n"
     assert said("init", "applicants.parquet", "--output", str(target), "--force")[0] == 0
+
+
+OLD = """
+model = "model.py:build"
+margin = 0.03
+label = "sex"
+classes = ["no \\"x\\"", "yes"]
+per_row = true
+accept = [{ group = "origin=D", metric = "recall", why = "data come in May", until = 2031-05-01 }]
+
+[margins]
+recall = 0.04
+
+[repair]
+train = "train.parquet"
+"""
+
+
+def test_init_keeps_what_rows_cannot_tell(tmp_path: Path, said) -> None:
+    target = tmp_path / "fairguard.toml"
+    target.write_text(OLD)
+    code, out, _ = said("init", "applicants.parquet", "--output", str(target), "--force")
+    assert code == 0
+    assert "(kept model, margin, classes, per_row, accept, margins, repair; data, label, groups and id are new)" in out
+    assert "set `model`" not in out
+    before, after = tomllib.loads(OLD), tomllib.loads(target.read_text())
+    assert after == {**before, **{name: after[name] for name in ("data", "label", "groups", "id", "alpha")}}
+    assert after["label"] == "hired"
+    load_settings(target)
+    again = target.read_text()
+    assert said("init", "applicants.parquet", "--output", str(target), "--force")[0] == 0
+    assert target.read_text() == again, "and a second time nothing moves"
+
+
+def test_init_replaces_what_is_no_configuration_and_never_a_project(tmp_path: Path, said) -> None:
+    target = tmp_path / "fairguard.toml"
+    target.write_text("= no TOML")
+    assert said("init", "applicants.parquet", "--output", str(target), "--force")[0] == 0
+    load_settings(target)
+    project = tmp_path / "pyproject.toml"
+    project.write_text("[project]\nname = 'mine'\n")
+    code, _, err = said("init", "applicants.parquet", "--output", str(project), "--force")
+    assert code == 2
+    assert "holds more than this" in err
+    assert project.read_text() == "[project]\nname = 'mine'\n"
+
+
+def test_a_check_in_the_demo_runs_after_init(applicants_dir: Path, tmp_path: Path, said, monkeypatch) -> None:
+    shutil.copytree(applicants_dir, tmp_path / "demo")
+    monkeypatch.chdir(tmp_path / "demo")
+    assert said("init", "applicants.parquet", "--force")[0] == 0
+    assert said("check", "dense.pt", "pruned_regressed.pt", "-q")[0] == 1
 
 
 def test_inspect_says_what_a_file_is(said) -> None:
@@ -171,6 +225,21 @@ def test_init_without_a_label_names_what_is_missing(tmp_path: Path, said, monkey
     assert "name the true label with `label`" in out
     pd.DataFrame({"sex": ["F", "M"] * 50, "label": [0, 1] * 50}).to_csv("rows.csv", index=False)
     assert "name the true label" not in said("init", "rows.csv", "--force")[1]
+
+
+def test_quiet_leaves_no_warning_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said) -> None:
+    """Classes that look swapped make any verdict worthless: who sees the last line alone has to hear of it."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 4000)
+    pd.DataFrame({"sex": ["F", "M"] * 2000, "y": np.array(["female", "male"])[y]}).to_csv("rows.csv", index=False)
+    wrong = np.where(rng.random(4000) < 0.86, 1 - y, y)
+    np.savez("dense.npz", probs=np.eye(2)[wrong])
+    rows = ["--data", "rows.csv", "--label", "y", "--group", "sex"]
+    code, out, err = said("check", "dense.npz", "dense.npz", *rows, "-q")
+    assert (code, out) == (0, "preserved: all 6 findings preserved\n")
+    assert re.fullmatch(r"fairguard: warning: dense is right on 13.* name them so: --classes male,female\n", err)
+    assert said("check", "dense.npz", "dense.npz", *rows)[2] == "", "the report has it"
 
 
 def test_quiet_says_that_no_label_is_named(tmp_path: Path, said, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,17 +15,23 @@ from fairguard.files import refuse_inputs, write_text
 @click.argument("data")
 @click.option("--label", metavar="COL", help="Column of the true label, where the guess would be wrong.")
 @click.option("--output", metavar="FILE", default="fairguard.toml", show_default=True, help="Configuration to write.")
-@click.option("--force", is_flag=True, help="Replace a configuration that is there.")
+@click.option("--force", is_flag=True, help="Replace a configuration that is there; it keeps what DATA cannot tell.")
 def command(data: str, label: str | None, output: str, force: bool) -> None:
     """Write a commented fairguard.toml that guesses label and sensitive features from the columns of DATA."""
     refuse_inputs(output, {"data": data})
-    if Path(output).exists() and not force:
+    there = Path(output)
+    if there.name == "pyproject.toml":
+        raise OutputError(f"{output} holds more than this: name another file with --output.")
+    if there.exists() and not force:
         raise OutputError(f"{output} is there already; replace it with --force or name another with --output.")
-    from fairguard.inputs.starter import init_text
+    from fairguard.inputs.starter import init_text, kept_of
 
-    text = init_text(data, label=label, folder=Path(output).parent)
+    kept = kept_of(there.read_text(encoding="utf-8", errors="replace")) if there.is_file() else {}
+    text = init_text(data, label=label, folder=there.parent, kept=kept)
     write_text(output, text)
-    todo = "set `model`"
+    todo = [] if "model" in kept else ["set `model`"]
     if "label" not in tomllib.loads(text):  # without, a check could only say that answers differ
-        todo = "name the true label with `label` (no column looks like one), set `model`"
-    click.echo(f"wrote {output}: read it, {todo}, then run: fairguard check dense.pt pruned.pt")
+        todo.insert(0, "name the true label with `label` (no column looks like one)")
+    told = f" (kept {', '.join(kept)}; data, label, groups and id are new)" if kept else ""
+    steps = ", ".join(["read it", *todo])
+    click.echo(f"wrote {output}{told}: {steps}, then run: fairguard check dense.pt pruned.pt")

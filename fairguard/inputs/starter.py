@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -51,13 +53,16 @@ class _Column:
         return GroupSpec(self.name, self.edges).text
 
 
-def init_text(data: str | Path, *, label: str | None = None, folder: Path | None = None) -> str:
+def init_text(
+    data: str | Path, *, label: str | None = None, folder: Path | None = None, kept: Mapping[str, Any] | None = None
+) -> str:
     """Return a commented configuration for ``data`` with guesses of label and sensitive features.
 
     Args:
         data: the file of rows.
         label: column of labels, where the guess would be wrong.
         folder: where the configuration will lie; it names the data as seen from there. Default: the current folder.
+        kept: options of the configuration that this one replaces, as :func:`kept_of` gives them.
 
     Raises:
         DataError: the file cannot be read, or has no column ``label``.
@@ -73,7 +78,50 @@ def init_text(data: str | Path, *, label: str | None = None, folder: Path | None
     row_id = _row_id([column for column in columns if column.name != chosen])
     others = [c for c in columns if c.name not in (chosen, row_id) and c.group not in groups]
     lines = _data_lines(_seen_from(folder, path), chosen, groups, row_id)
-    return "\n".join([*lines, *([] if is_array else _feature_lines(others)), *_REST])
+    lines += [*([] if is_array else _feature_lines(others)), *_REST]
+    return "\n".join(_with(lines, kept or {}))
+
+
+def kept_of(text: str) -> dict[str, Any]:
+    """Return the options of a configuration that columns say nothing of, such as ``model``; none if it is not TOML."""
+    try:
+        return {name: value for name, value in tomllib.loads(text).items() if name not in _GUESSED}
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+_GUESSED = ("data", "label", "groups", "id")
+
+
+def _with(lines: Sequence[str], kept: Mapping[str, Any]) -> list[str]:
+    """Return the lines with options that were kept: each in its place, if it has one, else at the end, tables last."""
+    left = dict(kept)
+    written = []
+    for line in lines:
+        name = line.removeprefix("# ").partition(" = ")[0]
+        written.append(f"{name} = {_toml(left.pop(name))}" if name in left else line)
+    tables = {name: left.pop(name) for name, value in kept.items() if isinstance(value, Mapping) and name in left}
+    more = [f"{_key(name)} = {_toml(value)}" for name, value in left.items()]
+    at = written.index(_TABLES)
+    written[at:at] = [*more, ""] if more else []
+    for name, table in tables.items():
+        written += [f"[{_key(name)}]", *(f"{_key(key)} = {_toml(value)}" for key, value in table.items()), ""]
+    return written
+
+
+def _toml(value: Any) -> str:
+    """Return a value that a TOML file gave as one would write it there, on one line."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_key(key)} = {_toml(part)}' for key, part in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _quoted(value) if isinstance(value, str) else str(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
 
 
 def _seen_from(folder: Path | None, path: Path) -> Path:
@@ -111,6 +159,7 @@ def _feature_lines(columns: Sequence[_Column]) -> list[str]:
     return [*lines, f"# features = [{', '.join(map(_quoted, fine))}]"]
 
 
+_TABLES = "# What only fairguard repair takes; fairguard prune has a table of its own."
 _REST = (
     "",
     "# Builds the network that a state dict belongs to; ONNX files and recorded predictions need none.",
@@ -121,7 +170,7 @@ _REST = (
     "# Chance of a false alarm over all groups together: 0.01 for every pull request, 0.05 for a release.",
     "alpha = 0.05",
     "",
-    "# What only fairguard repair takes; fairguard prune has a table of its own.",
+    _TABLES,
     "# [repair]",
     '# train = "train.parquet"',
     "",
