@@ -1,10 +1,12 @@
 """Rows from the user's own code: Datasets, DataLoaders, iterables, and callables by name."""
 
+from collections import UserDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import (
@@ -86,6 +88,52 @@ def test_everything_gives_all_rows_in_order(data: Any) -> None:
     assert source.n_rows == N
     assert source.classes is None
     assert source.labelled
+
+
+class Encoding(UserDict[str, Any]):
+    """What a tokenizer gives: a mapping that is no dict."""
+
+
+def encoded(numbers: Any) -> Encoding:
+    tokens = torch.tensor(np.array(numbers))[:, None]
+    return Encoding({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
+
+
+Y = np.arange(N) % 3
+SEX = {"sex": ["FM"[i % 2] for i in range(N)]}
+TABLE = pd.DataFrame({"text": range(N), "y": Y, **SEX})
+
+
+@pytest.mark.parametrize(
+    ("data", "how"),
+    [
+        ((encoded(np.arange(N)), Y, SEX), {}),
+        ({"X": encoded(np.arange(N)), "y": Y, **SEX}, {}),
+        ((TABLE[["text"]], Y, SEX), {"transform": lambda t: encoded(t["text"])}),
+        (TABLE, {"label": "y", "transform": lambda t: encoded(t["text"])}),
+        (
+            DataLoader(
+                TABLE.to_dict("records"),  # type: ignore[arg-type]
+                batch_size=7,
+                collate_fn=lambda rows: (
+                    encoded([row["text"] for row in rows]),
+                    torch.tensor([row["y"] for row in rows]),
+                    {"sex": [row["sex"] for row in rows]},
+                ),
+            ),
+            {},
+        ),
+    ],
+    ids=["tuple", "arrays", "tuple and transform", "transform", "loader"],
+)
+def test_a_tokenizers_output_is_a_dict_of_inputs(data: Any, how: dict[str, Any]) -> None:
+    class Net(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(input_ids[:, 0] % 3, 3) * attention_mask
+
+    for batch in open_data(data, groups=["sex"], **how).batches(16):
+        assert type(batch.x) is dict
+    assert check(Net(), Net(), data, groups=["sex"], **how).overall.accuracy.dense == 1.0
 
 
 RESAMPLING = {
