@@ -19,6 +19,7 @@ from fairguard.flips import FlipsFile
 from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data
 from fairguard.inputs.groups import look_alike
+from fairguard.inputs.joining import orders_of, require_one_order
 from fairguard.inputs.limits import DEFAULT, raised_to
 from fairguard.inputs.loaders import LoaderRows, random_rows, resampling, sown
 from fairguard.inputs.models import Factory, load_model
@@ -140,14 +141,21 @@ def opened(model: Any, settings: Settings, factory: Factory | None) -> Predictor
     return load_model(model, factory=factory, limits=limits, **how)
 
 
-def open_source(data: Any, settings: Settings, *, models: Sequence[Predictor] = ()) -> Source:
-    """Return the labelled rows, opened as the settings say; without features where all models are recorded answers."""
+def open_source(
+    data: Any, settings: Settings, *, models: Sequence[Predictor] = (), needs_features: bool = False
+) -> Source:
+    """Return the labelled rows, opened as the settings say; recorded answers need none of their features."""
     recorded = [model for model in models if isinstance(model, RecordedPredictor)]
-    joined = any(model.ids is not None for model in recorded)
-    return _open(data, settings, needs_features=not models or len(recorded) < len(models), find_id=joined)
+    return _open(
+        data,
+        settings,
+        needs_features=needs_features or not models or len(recorded) < len(models),
+        find_id=any(model.ids is not None for model in recorded),
+        orders=orders_of(models),
+    )
 
 
-def _open(data: Any, settings: Settings, *, needs_features: bool, find_id: bool = False) -> Source:
+def _open(data: Any, settings: Settings, **known: Any) -> Source:
     if data is None:
         raise DataError(
             "no rows to judge on: name a file with --data, or set `data` in fairguard.toml (fairguard init)."
@@ -163,7 +171,7 @@ def _open(data: Any, settings: Settings, *, needs_features: bool, find_id: bool 
         )
     groups = (*settings.groups, *settings.discover_columns)
     with sown(settings.seed):  # the user's function may choose rows at random
-        source = open_data(data, groups=groups, needs_features=needs_features, find_id=find_id, **how)
+        source = open_data(data, groups=groups, **known, **how)
     if isinstance(source, LoaderRows):
         source.seed = settings.seed
     return source
@@ -185,6 +193,8 @@ def count(
 
     With ``stand_in`` another model stands in dense's place, and may be worth nothing.
     """
+    if settings.classes is None:
+        require_one_order((dense, pruned, *seeds))
     batch_size = settings.batch_size
     how: dict[str, Any] = {"threshold": settings.threshold, "stand_in": stand_in}
     ready = preflight(dense, pruned, source, batch_size=batch_size, seeds=seeds, **how)

@@ -49,7 +49,9 @@ the same scores as the model that the file was made from, within 0.00001; or rou
 - Graphs and programs that were exported for one batch size are fed in blocks of it.
 - A model may give scores (rows, classes), one score a row (a logit, or a probability if all are between 0 and 1), or
   whole numbers: the answers themselves, as after an argmax. Of several outputs, `--output-key` names one.
-- Several inputs are matched by name or by order: rows that are a dict or a tuple.
+- Several inputs are matched by name or by order: rows that are a dict (or what a tokenizer gives) or a tuple.
+- What outputs mean: without `--classes` the sorted labels, but where the `id2label` of a transformers model's own
+  configuration holds exactly the labels, its order. Two models whose orders differ are not compared.
 - A structurally pruned model has other shapes, so it needs its own factory: `--model-pruned`.
 - Recorded answers are joined by `id` where the file has such a column or array, else by the number of the row. Answers
   stand in `prediction` (or `label`), in one `score`, or in `score_<class>` for every class; in an npz in `labels`,

@@ -13,6 +13,7 @@ import pytest
 import torch
 from model_files import HERE, expected, rows, trained
 
+from fairguard.check import check
 from fairguard.errors import ModelError
 from fairguard.inputs.floors import require
 from fairguard.inputs.inspect import inspect_file
@@ -71,6 +72,25 @@ def test_folders_that_are_refused(folder: Path, tmp_path: Path, change: dict[str
         load_model(place)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "canary").exists()
+
+
+@needs_transformers
+def test_a_folder_says_what_its_outputs_are(folder: Path, tmp_path: Path) -> None:
+    dense = Path(shutil.copytree(folder, tmp_path / "dense"))
+    config = json.loads((dense / "config.json").read_text())
+    names = ["ok", "spam", "hate"]
+    (dense / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(names))}))
+    ids = np.random.default_rng(0).integers(0, 50, (400, 8))
+    answers = load_model(dense).scores(rows(400, x={"input_ids": ids})).argmax(axis=1)
+    label = np.array(names)[np.where(np.arange(400) < 3, np.arange(400), answers)]
+    data: Any = ({"input_ids": ids}, label, {"sex": ["F", "M"] * 200})
+    verdict = check(dense, dense, data)
+    assert verdict.classes == tuple(names)
+    assert verdict.overall.accuracy.dense > 0.98
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    (other / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(names[::-1]))}))
+    with pytest.raises(ModelError, match=r"other names its outputs hate, spam, ok .*dense names them ok, spam, hate"):
+        check(dense, other, data)
 
 
 @needs_transformers

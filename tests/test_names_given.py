@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 from fairguard import Outcome, check, check_predictions, lock
 from fairguard.check import open_source
 from fairguard.config import Settings
-from fairguard.errors import ConfigError, DataError
+from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import Layout
 from fairguard.inputs.limits import clean
@@ -199,3 +200,57 @@ def test_a_loader_with_other_groups_in_another_reading(later: tuple[str, ...]) -
             return iter(batches(*next(readings)))
 
     assert random_rows(open_source(Changing(), Settings())) == "by seed"
+
+
+def configured(order: tuple[str, ...]) -> tuple[nn.Module, nn.Module]:
+    """The nets as transformers has them: their first output means the first of ``order``."""
+    pair = nets()
+    for net in pair:
+        net.config = SimpleNamespace(id2label=dict(enumerate(order)))  # type: ignore[assignment]
+    return pair
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), ("yes", "no"), ("yes\r", "no")])
+def test_classes_are_in_the_order_of_the_models_configuration(labels: tuple[str, str]) -> None:
+    first, second = labels
+    rows = frame("x", "A").assign(y=lambda t: np.where(t["y"] == "x", second, first))
+    verdict = check(*configured(labels), rows, **columns())
+    assert verdict.classes == tuple(map(clean, labels))
+    assert verdict.overall.accuracy.dense == 1.0
+    told = [line for line in verdict.warnings if "id2label" in line]
+    assert told == ([] if first == "no" else [line for line in told if f"id2label: {clean(first)}, no;" in line][:1])
+    assert bool(told) == (first != "no")
+
+
+@pytest.mark.parametrize("names", [("LABEL_0", "LABEL_1"), ("hate", "ok"), ("no", "yes", "maybe"), ("yes", "yes"), ()])
+def test_names_that_are_not_the_labels_mean_nothing(names: tuple[str, ...]) -> None:
+    verdict = check(*configured(names), frame("yes"), **columns())
+    assert verdict.classes == ("no", "yes")
+    assert not any("id2label" in line for line in verdict.warnings)
+
+
+def test_the_users_order_is_stronger_than_the_models() -> None:
+    models = configured(("yes", "no"))
+    verdict = check(*models, frame("yes"), **columns(classes=("no", "yes")))
+    assert verdict.classes == ("no", "yes")
+    assert verdict.overall.accuracy.dense == 1.0
+    assert not any("id2label" in line for line in verdict.warnings)
+
+
+def test_models_of_two_orders_are_not_compared() -> None:
+    dense, pruned = configured(("yes", "no"))[0], configured(("no", "yes"))[1]
+    with pytest.raises(ModelError, match=r"names its outputs no, yes \(id2label\), and .* yes, no: .* --classes"):
+        check(dense, pruned, frame("yes"), **columns())
+    assert check(dense, pruned, frame("yes"), **columns(classes=("no", "yes"))).overall.accuracy.dense == 1.0
+
+
+def test_a_repair_and_its_other_rows_have_the_models_order(tmp_path: Path) -> None:
+    dense, pruned = configured(("yes", "no"))
+    pruned.weight.data = torch.tensor([[0.0, 0.0], [0.0, 5.0]])
+    rows = frame("x").assign(y=lambda t: np.where(t["y"] == "x", "no", "yes"))
+    how: dict[str, Any] = columns(groups=["class"], budget="1epochs", metrics=["accuracy"])
+    report = repair(dense, pruned, tmp_path / "fair.pt", data=rows[:3000], verify=rows[3000:], **how)
+    for verdict in (report.check, report.before, report.after):
+        assert verdict is not None
+        assert verdict.classes == ("yes", "no")
+        assert verdict.overall.accuracy.dense == 1.0

@@ -40,6 +40,7 @@ def open_data(
     cluster: str | None = None,
     needs_features: bool = True,
     find_id: bool = False,
+    orders: Sequence[Sequence[str]] = (),
 ) -> Source:
     """Return the labelled rows of ``data``, with all errors of labels and groups met already.
 
@@ -62,6 +63,8 @@ def open_data(
         needs_features: false where both models are recorded predictions: only labels, groups and ids are read then.
         find_id: whether a column called ``id`` identifies the rows where ``id`` names none, because answers are joined
             by it.
+        orders: what the models themselves call their classes, each in its order: the first that holds exactly the
+            label's values is the order where ``classes`` names none. A loader gives numbers, or needs ``classes``.
 
     Raises:
         DataError: the file or a column is not there or not readable, it has no rows, labels are missing, of mixed types
@@ -70,7 +73,9 @@ def open_data(
     """
     if data is None:
         raise DataError(f"no rows to judge on; name labelled rows with --data: {_KINDS}, or pkg.module:callable.")
-    layout = Layout(label, parse_groups(groups), id, _names(features), weight, cluster, find_id)
+    layout = Layout(
+        label, parse_groups(groups), id, _names(features), weight, cluster, find_id, tuple(map(tuple, orders))
+    )
     options = {
         "classes": _names(classes),
         "transform": _called(transform),

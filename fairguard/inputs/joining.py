@@ -41,6 +41,31 @@ def require_ids(models: Sequence[Predictor], source: Source) -> None:
     )
 
 
+def orders_of(models: Sequence[Predictor]) -> tuple[tuple[str, ...], ...]:
+    """Return what the models themselves call their outputs, in their order, of those that say."""
+    return tuple(order for model in models if (order := getattr(model, "order", None)))
+
+
+def require_one_order(models: Sequence[Predictor]) -> None:
+    """Refuse models that name the same classes in different orders: one output would be two classes.
+
+    Raises:
+        ModelError: two orders differ.
+    """
+    known: dict[frozenset[str], tuple[str, tuple[str, ...]]] = {}
+    for model in models:
+        order, name = getattr(model, "order", None), model.info.path or "a model"
+        if not order:
+            continue
+        other, theirs = known.setdefault(frozenset(order), (name, order))
+        if order != theirs:
+            raise ModelError(
+                f"{name} names its outputs {listed(list(order), most=6)} (id2label), and {other} names them "
+                f"{listed(list(theirs), most=6)}: correct one, or name the order that both were trained in with "
+                f"--classes."
+            )
+
+
 def joined(model: RecordedPredictor, rows: int) -> list[str]:
     """Return a warning if answers were left over.
 

@@ -42,6 +42,7 @@ class Layout:
         weight: column of row weights.
         cluster: column that says which rows belong together (several rows of a person).
         find_id: whether a column called ``id`` identifies rows unasked: recorded answers are joined by it.
+        orders: what the models themselves call their classes, in their order; see :class:`Labels`.
     """
 
     label: str | None = None
@@ -51,6 +52,7 @@ class Layout:
     weight: str | None = None
     cluster: str | None = None
     find_id: bool = False
+    orders: tuple[tuple[str, ...], ...] = ()
 
     def completed(self, columns: Iterable[str]) -> Layout:
         """Return the layout with the columns' own names, and the one that identifies rows, where it was not named."""
@@ -156,7 +158,7 @@ class LabelledRows:
         self._levels = {g.column: Levels(g) for g in layout.groups if not layout.is_label(g, table.schema.names)}
         self._labels: Labels | None = None
         if layout.label is not None:
-            self._labels = Labels(f"{table.name}: label column {layout.label!r}", classes=classes)
+            self._labels = Labels(f"{table.name}: label column {layout.label!r}", classes=classes, orders=layout.orders)
         self._given_classes = tuple(map(named, classes)) if classes else None
         wanted = {*layout.named(table.schema.names), *feed.columns}
         self._read = [name for name in table.schema.names if name in wanted]
@@ -194,11 +196,22 @@ class LabelledRows:
         """Return whether rows have labels."""
         return self._labels is not None
 
+    @property
+    def reordered(self) -> bool:
+        """Return whether the classes are in the order of a model, and not in that of the values themselves."""
+        return self._labels is not None and self._labels.reordered
+
+    @property
+    def note(self) -> str:
+        """Return what the reader of a verdict should know of how the rows were opened; mostly nothing."""
+        order = f"the classes are in the order of the model's own id2label: {', '.join(self.classes or ())}"
+        return f"{order}; --classes names another" if self.reordered else ""
+
     @cached_property
     def record(self) -> DataRecord:
         """Return where the rows come from."""
         path = self._table.path
-        named = {**asdict(self._layout), "groups": tuple(group.text for group in self._layout.groups)}
+        named = {**asdict(self._layout), "groups": tuple(group.text for group in self._layout.groups), "orders": ()}
         return DataRecord(
             path=None if path is None else str(path),
             sha256=None if path is None else sha256_of(path),

@@ -25,14 +25,25 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 class Labels:
     """The classes of a label column: first :meth:`observe` every row, then :meth:`settle`, then :meth:`encode`."""
 
-    def __init__(self, what: str, *, classes: Sequence[str] | None = None) -> None:
-        """Start without any class; ``what`` names the column in errors, ``classes`` fixes names and order."""
+    def __init__(
+        self, what: str, *, classes: Sequence[str] | None = None, orders: Sequence[Sequence[str]] = ()
+    ) -> None:
+        """Start without any class.
+
+        Args:
+            what: names the column in errors.
+            classes: fixes names and order.
+            orders: where no classes are given, the first of these that holds exactly the values found is their order.
+        """
         self.what = what
+        self.reordered = False
+        """Whether one of ``orders`` made the order another than that of the values themselves."""
         self.classes: tuple[str, ...] = tuple(map(named, classes or ()))
         self._as_given = tuple(classes or ())
         self._texts: dict[str, str] = {}
         self.seen: dict[str, int] = {}
         self._given = classes is not None
+        self._orders = orders
         self._rows = 0
         self._missing = 0
         self._codes: dict[str, int] = {}
@@ -72,9 +83,11 @@ class Labels:
         if self._given:
             self.classes = tuple(clean(c) if clean(c) in self.seen else named(c) for c in self._as_given)
             self._codes = self._given_codes()
-        else:
-            self.classes = self._found_classes()
-            self._codes = {name: code for code, name in enumerate(self.classes)}
+            return
+        ordered = next((names for names in self._orders if set(map(clean, names)) == set(self.seen)), None)
+        self.classes = self._found_classes() if ordered is None else tuple(map(clean, ordered))
+        self.reordered = ordered is not None and list(self.classes) != sorted_names(list(self.seen), self._texts)
+        self._codes = {name: code for code, name in enumerate(self.classes)}
 
     def encode(self, column: Column) -> IntArray:
         """Return each row's place in ``classes``, shape (n,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class TorchPredictor:
     rows: int | None = None
     block: int | None = None
     """How many rows the module takes at once, no more and no less; ``None``: any number."""
+    order: tuple[str, ...] | None = None
+    """What the module's own configuration calls its outputs, in their order, where it has one."""
 
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return the module's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""
@@ -83,7 +85,19 @@ def predictor_of(
         "provider": f"torch {where}",
     }
     info = info.model_copy(update=known)
-    return TorchPredictor(module, info, where, float_dtype(module), output_key, block=_fixed_rows(module))
+    of_module: dict[str, Any] = {"block": _fixed_rows(module), "order": output_names(module)}
+    return TorchPredictor(module, info, where, float_dtype(module), output_key, **of_module)
+
+
+def output_names(module: nn.Module) -> tuple[str, ...] | None:
+    """Return the classes that a module of transformers was trained on, in its order, as its ``id2label`` says."""
+    held = getattr(getattr(module, "config", None), "id2label", None)
+    if not isinstance(held, Mapping):
+        return None
+    names = {str(place): name for place, name in held.items()}
+    found = tuple(names.get(str(place)) for place in range(len(names)))
+    whole = all(isinstance(name, str) for name in found) and len(set(found)) == len(found)
+    return tuple(map(str, found)) if whole else None
 
 
 def device_of(name: str) -> torch.device:

@@ -114,7 +114,7 @@ def _kept_apart(left_out: int, named: int, by_chance: int, who: str) -> str:
 
 
 def _opened_like(source: Source, data: Any, settings: Settings) -> Source:
-    """Return the rows of ``data``, its features the columns that are ``source``'s, found by name.
+    """Return the rows of ``data``, its features found by name as ``source``'s, its classes in that order.
 
     Without names they would be the columns that are nothing else, in the order of this file: in another order, or
     beside a column that the other file has not, a net would take one feature for another.
@@ -122,6 +122,8 @@ def _opened_like(source: Source, data: Any, settings: Settings) -> Source:
     Raises:
         DataError: a column of ``source`` is missing.
     """
+    if getattr(source, "reordered", False):  # the model says in which order its classes are
+        settings = settings.model_copy(update={"classes": source.classes})
     other = open_source(data, settings)
     wanted, found = (getattr(rows, "features", ()) for rows in (source, other))
     if settings.features is None and wanted and found and wanted != found:

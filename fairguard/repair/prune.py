@@ -259,7 +259,7 @@ def _rows(
     """Return the rows divided, those for the verdict, and the classes' names."""
     if plan.method == ONE_SHOT:
         proof = data if verify is None else verify
-        rows = None if proof is None else _with_groups(open_source(proof, settings))
+        rows = None if proof is None else _with_groups(open_source(proof, settings, models=[model]))
         return None, rows, () if rows is None else _classes(model, rows, settings)
     taught = data if train is None else train
     if taught is None:
@@ -268,7 +268,7 @@ def _rows(
             f"--method {ONE_SHOT} needs none."
         )
     proof = data if verify is None and train is not None else verify
-    source = _with_groups(open_source(taught, settings))
+    source = _with_groups(open_source(taught, settings, models=[model]))
     classes = _classes(model, source, settings)
     parts = divided(source, settings, train=None, verify=proof, classes=classes, seed=settings.seed)
     return parts, parts.verify, classes

@@ -161,7 +161,7 @@ def repair(
 
     with modes_kept(dense, pruned):
         models = open_models(dense, pruned, settings)
-        source = open_source(settings.data, settings)
+        source = open_source(settings.data, settings, models=models, needs_features=True)
         check = decide(count(*models, source, settings=settings), settings)
         if check.outcome is Outcome.PRESERVED:
             return RepairReport(Result.NOTHING_TO_DO, check, files=named, notes=(SAME,) if _same(*models) else ())
