@@ -10,6 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from fairguard.lazily import function_of
+
 if TYPE_CHECKING:
     from fairguard.check import check, check_predictions
     from fairguard.errors import FairguardError, FairguardWarning, FairnessInconclusive
@@ -52,7 +54,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, importing its home on first use."""
+    """Return a public name, imported on first use."""
+    if name == "repair":  # a package of its own, with functions of its own
+        return import_module("fairguard.repair")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fairguard' has no attribute {name!r}")
@@ -63,14 +67,7 @@ def __getattr__(name: str) -> Any:
 class _Package(ModuleType):
     """The package, whose attribute ``check`` is the function also where ``fairguard.check`` was imported before."""
 
-    @property
-    def check(self) -> Any:
-        """Return the function; imports its module on first use."""
-        return import_module("fairguard.check").check
-
-    @check.setter
-    def check(self, module: ModuleType) -> None:
-        """Take note of nothing: importing a module binds it to its name in the package."""
+    check = function_of("fairguard.check")
 
 
 sys.modules[__name__].__class__ = _Package

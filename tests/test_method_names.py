@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from fairguard.cli import cli
-from fairguard.repair import methods, prune
+from fairguard.repair import methods
 from fairguard.repair.methods.names import METHODS, ONE_SHOT
+from fairguard.repair.prune import HEEDING
 
 ROOT = Path(__file__).parent.parent
 SHARED = {"names", "gates", "votes"}
@@ -44,4 +45,4 @@ def test_the_readme_names_every_method() -> None:
 
 
 def test_those_that_heed_the_reference_are_told_of_in_words() -> None:
-    assert all(name in prune.HEEDING for name, traits in METHODS.items() if traits.heeds_reference)
+    assert all(name in HEEDING for name, traits in METHODS.items() if traits.heeds_reference)

@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 from fairguard.check import check
 from fairguard.demo import digits
-from fairguard.repair.repair import repair
+from fairguard.repair import repair
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else mkdtemp())
 folder.mkdir(exist_ok=True)
