@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from fairguard.check import check
 from fairguard.cli import run
 from fairguard.demo import digits
+from fairguard.demo.making import train
 from fairguard.errors import ConfigError, FairguardError, ModelError, OutputError
 from fairguard.policy import Metric, Policy
 from fairguard.repair.cells import Cells, cells_of
@@ -131,6 +132,29 @@ def test_the_next_command_that_a_check_names_runs_as_it_stands(
 def test_rows_to_tune_on_alone_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--train"):
         repair("none.pt", "none.pt", tmp_path / "fair.pt", data="none.csv", tune="none.csv")
+
+
+def test_what_dense_has_not_learned_yet_is_told_where_the_repaired_model_has(inside: Path) -> None:
+    """Repair holds a net near dense, and to train for accuracy alone may be what such a dense needs."""
+    rows = pd.read_parquet("train.parquet")
+    y = rows.pop("digit").to_numpy()
+    torch.manual_seed(0)
+    young = train(digits.build(), rows.to_numpy(), y, epochs=2, seed=0).state_dict()
+    torch.save(young, "young.pt")
+    torch.save({n: t * (t.abs() > t.abs().median()) if t.dim() > 1 else t for n, t in young.items()}, "sparse.pt")
+    told = "training for accuracy alone may gain more, for some groups more than for others (--frontier shows it)"
+    quick = HOW | {"budget": "10epochs", "method": "ceag"}  # which has the labels alone to learn from
+    report = repair("young.pt", "sparse.pt", "grown.pt", **quick)
+    (note,) = [note for note in report.notes if told in note]
+    assert report.after is not None
+    right = report.after.overall.accuracy
+    assert note.startswith(
+        f"fair is right on {100 * right.pruned:.1f} % of the rows and dense on {100 * right.dense:.1f}"
+    )
+    others: list[dict[str, Any]] = [{"frontier": True, "budget": "2epochs"}, {"method": "magnitude"}]
+    for how in others:
+        assert told not in " ".join(repair("young.pt", "sparse.pt", "grown.pt", **quick | how).notes)
+    assert told not in " ".join(repair("dense.pt", "pruned.pt", "grown.pt", **quick).notes)
 
 
 def test_a_preserved_model_is_left_alone(inside: Path) -> None:

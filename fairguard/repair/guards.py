@@ -96,10 +96,10 @@ def broken_guards(
 def _favoured(against_pruned: Verdict, before: Verdict | None, limit: float) -> set[str]:
     """Return the groups that PRUNED is right about more often than dense is, if the repair gained overall."""
     everybody = against_pruned.overall
-    gained = _beyond(everybody.beneficial_flips, everybody.harmful_flips, limit)
+    gained = beyond(everybody.beneficial_flips, everybody.harmful_flips, limit)
     if before is None or not gained:
         return set()
-    return {row.group for row in before.groups if _beyond(row.beneficial_flips, row.harmful_flips, limit)}
+    return {row.group for row in before.groups if beyond(row.beneficial_flips, row.harmful_flips, limit)}
 
 
 def _levelled(row: GroupRow, role: str, to_dense: GroupRow | None, everybody: float) -> str:
@@ -113,10 +113,10 @@ def _levelled(row: GroupRow, role: str, to_dense: GroupRow | None, everybody: fl
 
 def _beyond_noise(row: GroupRow, limit: float, *, allowed: float = 0.0) -> bool:
     """Return whether the group lost more than the share ``allowed`` of its rows beyond noise."""
-    return _beyond(row.harmful_flips, row.beneficial_flips, limit, allowed=allowed * row.n)
+    return beyond(row.harmful_flips, row.beneficial_flips, limit, allowed=allowed * row.n)
 
 
-def _beyond(more: int, fewer: int, limit: float, *, allowed: float = 0.0) -> bool:
+def beyond(more: int, fewer: int, limit: float, *, allowed: float = 0.0) -> bool:
     """Return whether ``more`` flips one way exceed ``fewer`` the other way, by McNemar's test, continuity corrected."""
     excess = more - fewer - allowed
     return excess > 0 and (excess - 1) / math.sqrt(more + fewer) > limit

@@ -18,19 +18,19 @@ from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
 from fairguard.metrics import Metric
-from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
+from fairguard.repair.guards import beyond, broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import opened_as
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.telling.record import Result, finding_key
 from fairguard.repair.writing import count_zeros, write_like
-from fairguard.report.wording import finding_name, points
+from fairguard.report.wording import finding_name, percent, points
 from fairguard.verdict import Outcome, Verdict
 
 RATES = (Metric.ACCURACY, Metric.RECALL, Metric.FPR, Metric.SELECTION_RATE)
 """Metrics whose loss against dense is that against PRUNED plus PRUNED's own."""
 WORSE = 0.01
-"""Chance that a finding is said to have become worse where it has not."""
+"""Chance that a finding is said to have become worse where it has not, or FAIR to be the more accurate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +135,21 @@ def worsened(before: Verdict, after: Verdict, change: Verdict) -> tuple[str, ...
 def strange(task: Task, unseen: tuple[float, int]) -> list[str]:
     """Return a sentence if dense is right far less often on the rows to train on than on so many unseen ones."""
     return foreign((float(task.before[0].hits[:, 0].mean()), len(task.train)), unseen)
+
+
+def outdone(proof: Proof) -> list[str]:
+    """Return a sentence if the candidate is right more often than dense, which it is held near, beyond noise.
+
+    What dense lacks is then to be gained, by training that does not hold on to it. Not where PRUNED gave up classes.
+    """
+    rows = proof.after.overall
+    limit = NormalDist().inv_cdf(1 - WORSE)
+    if proof.bought or not beyond(rows.beneficial_flips, rows.harmful_flips, limit):
+        return []
+    return [
+        f"fair is right on {percent(rows.accuracy.pruned)} of the rows and dense on {percent(rows.accuracy.dense)}: "
+        "training for accuracy alone may gain more, for some groups more than for others (--frontier shows it)"
+    ]
 
 
 def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> TorchPredictor:

@@ -40,7 +40,7 @@ from fairguard.repair.preparing import (
     task_for,
     unconstrained,
 )
-from fairguard.repair.proof import Proof, prove, strange
+from fairguard.repair.proof import Proof, outdone, prove, strange
 from fairguard.repair.publishing import (
     differing,
     nothing_to_resume,
@@ -313,9 +313,12 @@ def _bought(proof: Proof) -> list[str]:
     ]
 
 
-def _of_dense(proof: Proof, task: Task, settings: Settings) -> list[str]:
+def _of_dense(proof: Proof, task: Task, work: _Work) -> list[str]:
     """Return what dense's own answers to the rows to learn from and to prove on tell, a sentence each."""
-    notes = []
+    notes, plan, settings = [], work.plan, work.settings
+    near = METHODS[plan.work].trades and not plan.frontier
+    if near and settings.weight is None and settings.cluster is None:  # rows that count alike, each for itself
+        notes += outdone(proof)
     if settings.weight is None:  # or the shares would not be of the same thing
         notes += _by_heart(task, proof.before) if proof.result is not Result.REPAIRED else []
         notes += strange(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
@@ -328,7 +331,7 @@ def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> R
     file = files.journal / f"candidate{files.output.suffix}"
     how: dict[str, Any] = {"models": work.models, "rows": work.parts.verify, "settings": work.settings}
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, like=files.like, named=files.output, **how)
-    notes = _of_dense(proof, task, work.settings)
+    notes = _of_dense(proof, task, work)
     written = proof.result is not Result.NOT_REPAIRED or plan.keep_best
     notes += left_out(files.like) if written or plan.frontier else []
     exported, unlike = _published(file, proof, task, candidate, work) if written else (None, [])
