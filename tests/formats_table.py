@@ -190,6 +190,7 @@ KINDS = (
     Kind("TorchScript", made.MAKERS["script.pt"]),
     Kind("torch.export `.pt2`", made.MAKERS["program.pt2"]),
     Kind("torch.export `.pt2`, fixed batch size", _fixed_program),
+    Kind("torch.export `.pt2`, static int8 of PT2E (extra `torchao`)", made.pt2e, extra="torchao"),
 )  # fmt: skip
 
 

@@ -210,6 +210,22 @@ def _exported(path: Path) -> None:
         torch.export.save(program, path)
 
 
+def pt2e(path: Path) -> None:
+    """Write a program in int8, as torchao quantises what torch.export gives."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    shapes = ({0: torch.export.Dim("rows", max=1_000_000)},)
+    example = (torch.from_numpy(rows().x),)
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(trained(), example, dynamic_shapes=shapes)
+        observed = prepare_pt2e(program.module(), quantizer)
+        observed(*example)
+        torch.export.save(torch.export.export(convert_pt2e(observed), example, dynamic_shapes=shapes), path)
+
+
 def _safetensors(path: Path) -> None:
     from safetensors.torch import save_file
 

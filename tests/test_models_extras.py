@@ -177,6 +177,14 @@ def test_torchao_per_row_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate([parts(i) for i in range(0, 60, 4)]), whole, atol=1e-6)
 
 
+@needs_torchao
+def test_a_program_of_pt2e(tmp_path: Path) -> None:
+    model_files.pt2e(tmp_path / "int8.pt2")
+    scores = load_model(tmp_path / "int8.pt2", trust=True).scores(rows())
+    assert np.abs(scores - expected()).max() < 0.1
+    assert inspect_file(tmp_path / "int8.pt2", trust=True).quantisation == "static int8 (PT2E)"
+
+
 def test_dynamic_int8_per_tensor_depends_on_the_batch() -> None:
     model = load_model(model_files.dynamic_int8(trained()))
     whole = model.scores(rows())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from fairguard.inputs.floors import require
 from fairguard.inputs.limits import Limits, human, listed, shown
 
 Factory = str | Callable[..., Any]
+_SCALE, _ZERO_POINT = (re.compile(rf"_?{name}s?(_\d+)?") for name in ("scale", "zero_point"))
+"""What torch's quantised models call the numbers beside their integers."""
 
 
 def module_from(found: Found, factory: Factory | None, *, limits: Limits, name: str | None = None) -> nn.Module:
@@ -147,9 +150,7 @@ def with_weights(module: nn.Module, state: State, *, name: str, factory: str) ->
     state = fitting(state, names_of(module))
     differences = mismatches(module, state)
     if differences:
-        other = " A model of other shapes (structured pruning) needs its own factory: --model-pruned."
-        hint = other if any(text.startswith("other shape") for text in differences) else ""
-        raise ModelError(f"{name} does not fit {factory}: {'; '.join(differences)}.{hint}")
+        raise ModelError(f"{name} does not fit {factory}: {'; '.join(differences)}.{_hint(differences, module, state)}")
     tensors = tensors_in(state).values()
     subclasses = any(type(tensor) not in (torch.Tensor, nn.Parameter) for tensor in tensors)
     dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
@@ -159,6 +160,18 @@ def with_weights(module: nn.Module, state: State, *, name: str, factory: str) ->
         module.load_state_dict(state, strict=True, assign=subclasses)
     except Exception as error:
         raise ModelError(f"{name} does not fit {factory}: {shown(_details(error), width=300)}") from error
+
+
+def _hint(differences: Sequence[str], module: nn.Module, state: State) -> str:
+    """Return what to do about weights that do not fit."""
+    foreign = {name.rpartition(".")[2] for name in state if name not in module.state_dict()}
+    if any(_SCALE.fullmatch(name) for name in foreign) and any(_ZERO_POINT.fullmatch(name) for name in foreign):
+        return (
+            " It is the state dict of a quantised model: name a function that builds the model and quantises it in the "
+            "same way, for the pruned one with --model-pruned FILE.py:function."
+        )
+    other = " A model of other shapes (structured pruning) needs its own factory: --model-pruned."
+    return other if any(text.startswith("other shape") for text in differences) else ""
 
 
 def _details(error: Exception) -> str:

@@ -17,6 +17,7 @@ from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.factories import load_callable
 from fairguard.inputs.limits import listed, shown
+from fairguard.inputs.programs import open_program
 from fairguard.inputs.state_dicts import Factory, first_line, module_from_held
 
 REMEDY = {
@@ -51,7 +52,7 @@ def open_trusted(found: Found, factory: Factory | None, *, name: str | None = No
     """
     openers: dict[Kind, Callable[[Path], Any]] = {
         Kind.TORCHSCRIPT: _torchscript,
-        Kind.PT2: _exported,
+        Kind.PT2: open_program,
         Kind.MODULE: lambda path: torch.load(path, map_location="cpu", weights_only=False),
     }
     try:
@@ -68,11 +69,6 @@ def open_trusted(found: Found, factory: Factory | None, *, name: str | None = No
 
 def _torchscript(path: Path) -> Any:
     return torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-
-
-def _exported(path: Path) -> Any:
-    with path.open("rb") as stream:  # by its name, torch would insist on one that ends in .pt2
-        return torch.export.load(stream).module()
 
 
 @contextmanager
