@@ -89,7 +89,7 @@ def check(
             sink = flips if settings.flips is not None else None
             how: dict[str, Any] = {"seeds": open_seeds(settings), "flips": sink, "progress": progress, "ranks": ranks}
             counted = count(*models, source, settings=settings, **how)
-            verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
+            verdict = decide(counted, settings)
             flips.write(verdict, counted.comparison.margins)
     return verdict
 
@@ -229,13 +229,13 @@ def _at_random(source: Source) -> Iterator[str]:
 
 
 def decide(counted: Counted, settings: Settings) -> Verdict:
-    """Return the verdict that the settings' policy reaches on the counts."""
+    """Return the verdict that the settings' policy reaches on the counts, today's acceptances in it."""
     policy, counts = settings.policy(), counted.comparison.counts
     dependent = bool({CLUSTER, WEIGHT} & set(counts.columns))
     named = counts.columns[: len(settings.groups)] if settings.groups else None  # the rest is there to be searched
     verdict = (judge_clustered if dependent else judge)(counts, policy, groups=named)
     expected = expected_flips(counted.comparison.margins, MARGIN, policy, groups=verdict.columns)
-    return verdict.model_copy(
+    told = verdict.model_copy(
         update={
             "groups": tuple(r.model_copy(update={"expected_flips": expected[r.group]}) for r in verdict.groups),
             **_discovered(counted, settings, verdict, dependent=dependent),
@@ -252,6 +252,7 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
             "record": counted.record,
         }
     )
+    return with_acceptance(told, settings.accept, today=date.today())
 
 
 def _confirmed(counted: Counted, verdict: Verdict) -> dict[str, Any]:

@@ -3,19 +3,25 @@
 import json
 import math
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch import nn
 
-from fairguard.check import check_predictions
+from fairguard.check import check, check_predictions
+from fairguard.config import Accepted
 from fairguard.errors import ConfigError, OutputError
 from fairguard.repair.budget import parsed
 from fairguard.repair.disk import written
 from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
+from fairguard.repair.repair import repair
 from fairguard.repair.task import Status
 from fairguard.repair.telling.record import Files, Result
 from fairguard.repair.telling.report import RepairReport
@@ -222,3 +228,24 @@ def test_the_frontier_is_a_plane_of_letters() -> None:
     assert plane[-1].split("|")[1].startswith("B")
     assert "fair.B.pt   <- chosen" in report.to_text()
     assert report.to_html().count("<circle cx=") >= 2
+
+
+def test_what_the_project_accepts_is_nothing_to_repair(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"x": rng.normal(size=4_000), "g": np.repeat(["a", "b"], 2_000)})
+    rows["in_a"] = (rows["g"] == "a").astype(float)
+    rows["y"] = ((rows["x"] > 0) ^ (rng.random(4_000) < 0.1)).astype(int)
+    rows.to_parquet("rows.parquet")
+    for name, leaning in (("dense", 0.0), ("pruned", 1.0)):
+        net = nn.Linear(2, 1)
+        net.load_state_dict({"weight": torch.tensor([[4.0, leaning * 6.0]]), "bias": torch.zeros(1)})
+        torch.save(net, f"{name}.pt")
+    how: dict[str, Any] = {"data": "rows.parquet", "label": "y", "groups": ["g"], "features": ["x", "in_a"]}
+    how |= {"trust": True, "metrics": ["accuracy"], "device": "cpu"}
+    found = check("dense.pt", "pruned.pt", **how)
+    assert [(f.group, f.outcome) for f in found.findings] == [("g=a", "regressed"), ("g=b", "preserved")]
+    entry = Accepted(group="g=a", until=date.today(), why="a known loss")
+    report = repair("dense.pt", "pruned.pt", **how, accept=(entry,))
+    assert (report.result, report.exit_code) == (Result.NOTHING_TO_DO, 0)
+    assert "1 accepted for now" in report.to_text()

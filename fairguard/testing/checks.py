@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import chdir
 from dataclasses import replace
-from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fairguard import lock
-from fairguard.acceptance import with_acceptance
 from fairguard.check import Counted, count, decide, open_models, open_seeds, open_source
 from fairguard.config import Settings, load_settings, merged
 from fairguard.errors import ConfigError, FairguardError
@@ -124,7 +122,7 @@ class Checks:
             wider = self._widened(settings)
             key = key_of(wider, root=self._root, run=self._run)
             counted = _own(self._counts.get(key, lambda: _count(wider)), settings, wider)
-            verdict = with_acceptance(decide(counted, settings), settings.accept, today=date.today())
+            verdict = decide(counted, settings)
             differences = self._differences(check, verdict)
         said = {"dense": settings.dense, "pruned": settings.pruned, **asked, **self._options}
         command = command_of(said, test=test or check)

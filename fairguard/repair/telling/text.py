@@ -247,6 +247,8 @@ def _or_zero(number: float) -> float:
 
 
 def _word(finding: Finding) -> str:
+    if finding.accepted is not None:
+        return "accepted"
     return "REGRESSED" if finding.outcome is Outcome.REGRESSED else str(finding.outcome)
 
 
