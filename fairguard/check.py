@@ -136,7 +136,7 @@ def opened_pruned(pruned: Any, settings: Settings) -> Predictor:
 
 def opened(model: Any, settings: Settings, factory: Factory | None) -> Predictor:
     """Return one model, opened as the settings say; ``factory`` builds the architecture of bare weights."""
-    how = {name: getattr(settings, name) for name in ("trust", "device", "provider", "output_key", "per_row")}
+    how = {name: getattr(settings, name) for name in ("trust", "device", "provider", "output_key", "per_row", "id")}
     limits = DEFAULT if settings.limit is None else raised_to(settings.limit)
     return load_model(model, factory=factory, limits=limits, **how)
 

@@ -53,9 +53,9 @@ the same scores as the model that the file was made from, within 0.00001; or rou
 - What outputs mean: without `--classes` the sorted labels, but where the `id2label` of a transformers model's own
   configuration holds exactly the labels, its order. Two models whose orders differ are not compared.
 - A structurally pruned model has other shapes, so it needs its own factory: `--model-pruned`.
-- Recorded answers are joined by `id` where the file has such a column or array, else by the number of the row. Answers
-  stand in `prediction` (or `label`), in one `score`, or in `score_<class>` for every class; in an npz in `labels`,
-  `scores` or `logits`. `file.npz::name` takes one of several models.
+- Recorded answers are joined by `id`, or the column that `--id` names, where the file has such a column or array, else
+  by the number of the row. Answers stand in `prediction` (or `label`), in one `score`, or in `score_<class>` for every
+  class; in an npz in `labels`, `scores` or `logits`. `file.npz::name` takes one of several models.
 - Dynamic int8 with one scale for the whole batch is not a function of the row: who else is in the batch changes the
   answer. `check` says so and stops; use static or per-row quantisation, or judge row by row with `--per-row`.
 - Eight-bit sums of onnxruntime overflow on processors without VNNI, and then the same file gives other answers: check

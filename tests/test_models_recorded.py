@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from model_files import expected, rows
 
+from fairguard.check import check
 from fairguard.errors import ModelError
 from fairguard.inputs.limits import Limits
 from fairguard.inputs.models import load_model
@@ -135,3 +136,28 @@ def test_limits_can_be_raised(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"claims 400.0 kB of rows"):
         load_model(path, limits=strict)
     assert load_model(path).rows == 50_000
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
+def test_answers_are_joined_by_the_column_that_names_the_rows(tmp_path: Path, suffix: str) -> None:
+    truth = pd.DataFrame({"uid": [f"u{i:03}" for i in range(200)], "y": [0, 1] * 100, "sex": ["F", "F", "M", "M"] * 50})
+    mixed = truth.sample(frac=1, random_state=0)
+    answers = {"uid": mixed["uid"].to_numpy().astype(str), "label": mixed["y"].to_numpy()}
+    if suffix == "npz":
+        np.savez(tmp_path / "a.npz", **answers)
+    else:
+        table(tmp_path / f"a.{suffix}", **answers, id=range(200))  # numbers of its own: not those
+    other = table(tmp_path / "b.csv", id=truth["uid"], prediction=truth["y"])
+    how: dict[str, Any] = {"label": "y", "groups": ["sex"], "id": "uid"}
+    verdict = check(tmp_path / f"a.{suffix}", other, truth, **how)
+    assert (verdict.overall.accuracy.dense, verdict.overall.accuracy.pruned) == (1.0, 1.0)
+    nameless = table(tmp_path / "c.csv", prediction=truth["y"])
+    with pytest.raises(ModelError, match=r"no column of ids \(uid, id, ids, row_id, sample_id\) to join by"):
+        check(nameless, nameless, truth, **how)
+
+
+@pytest.mark.parametrize("names", [("ID", "id"), ("id", "ID")])
+def test_the_exact_name_of_an_id_column_of_answers_wins(tmp_path: Path, names: tuple[str, str]) -> None:
+    ids = {name: np.arange(3) + (100 if name == "ID" else 0) for name in names}
+    path = table(tmp_path / "a.csv", **ids, prediction=[0, 1, 2], Prediction=[9, 9, 9])
+    assert load_model(path).scores(rows(3)).tolist() == [0, 1, 2]

@@ -35,8 +35,9 @@ def require_ids(models: Sequence[Predictor], source: Source) -> None:
     why = f"{with_ids.info.path} has one" if with_ids is not None else f"--id {named} asks for one"
     has = f"; it has {listed(list(lacking.columns), most=8)}" if lacking.columns else ""
     either = "take it from the other file too" if with_ids is not None else "leave out --id where rows are in order"
+    known = IDS if named is None or named in IDS else (named, *IDS)
     raise ModelError(
-        f"{lacking.info.path} has no column of ids ({', '.join(IDS)}) to join by, and {why}{has}. Add a column `id`, "
+        f"{lacking.info.path} has no column of ids ({', '.join(known)}) to join by, and {why}{has}. Add a column `id`, "
         f"or {either}."
     )
 

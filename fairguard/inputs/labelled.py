@@ -21,7 +21,7 @@ from fairguard.inputs.features import Feed, Matrix
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.limits import clean, named
-from fairguard.inputs.rows import IDS, Batch, DataRecord, IdCount
+from fairguard.inputs.rows import Batch, DataRecord, IdCount, id_column
 from fairguard.inputs.tables import Table, rechunk
 
 UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
@@ -60,9 +60,7 @@ class Layout:
         layout = self._in_their_words(columns)
         if layout.id is not None or not layout.find_id:
             return replace(layout, find_id=False)
-        in_order = sorted(columns, key=str.islower)  # the last one wins: id before ID
-        lower = {column.lower(): column for column in in_order if column != layout.label}
-        return replace(layout, id=next((lower[name] for name in IDS if name in lower), None), find_id=False)
+        return replace(layout, id=id_column(c for c in columns if c != layout.label), find_id=False)
 
     def _in_their_words(self, columns: Sequence[str]) -> Layout:
         """Return the layout in which columns named as reports show them go by the names that the file gives them."""

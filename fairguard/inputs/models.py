@@ -37,6 +37,7 @@ def load_model(
     output_key: str | None = None,
     per_row: bool = False,
     limits: Limits = DEFAULT,
+    id: str | None = None,
 ) -> Predictor:
     """Return a model as something that gives scores for rows.
 
@@ -51,13 +52,14 @@ def load_model(
         output_key: which output to judge, where the model gives several.
         per_row: ask the model one row at a time, for models whose answers depend on the rest of the batch.
         limits: bounds on what a file may claim.
+        id: the data's column of ids, by which a file of recorded answers that has it too is joined.
 
     Raises:
         ModelError: the file is missing, broken, unknown, needs a factory or trust, or does not fit its factory.
     """
     if isinstance(model, str | Path):
         path, name = split_name(str(model))
-        how = How(factory, name, device, provider, output_key, limits)
+        how = How(factory, name, device, provider, output_key, limits, id)
         predictor = _from_path(str(model), detect(path, limits=limits), how, trust=trust)
     else:
         predictor = _from_object(model, device=device, output_key=output_key)
@@ -76,6 +78,7 @@ class How:
     provider: str | None
     output_key: str | None
     limits: Limits
+    id: str | None
 
 
 def _from_path(text: str, found: Found, how: How, *, trust: bool) -> Predictor:
@@ -90,7 +93,7 @@ def _from_path(text: str, found: Found, how: How, *, trust: bool) -> Predictor:
 def _recorded(found: Found, info: ModelInfo, how: How) -> Predictor:
     from fairguard.inputs.recorded_files import open_recorded
 
-    return open_recorded(found, info, name=how.name, limits=how.limits)
+    return open_recorded(found, info, name=how.name, limits=how.limits, id=how.id)
 
 
 def _onnx(found: Found, info: ModelInfo, how: How) -> Predictor:

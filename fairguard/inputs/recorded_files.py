@@ -17,7 +17,7 @@ from fairguard.inputs.arrays import NpzArrays
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.limits import Limits, human, listed, shown
 from fairguard.inputs.recorded import RecordedPredictor, recorded
-from fairguard.inputs.rows import IDS
+from fairguard.inputs.rows import by_lower, id_column
 from fairguard.inputs.tables import CsvTable, ParquetTable, Table
 from fairguard.verdict import ModelInfo
 
@@ -28,7 +28,9 @@ SCORE_OF_CLASS = re.compile(r"(?:scores?|logits?|prob|proba|probability|p)_(.+)"
 EXPECTED = "a column `prediction`, one `score`, or `score_<class>` for each class; and `id` to join by"
 
 
-def open_recorded(found: Found, info: ModelInfo, *, name: str | None, limits: Limits) -> RecordedPredictor:
+def open_recorded(
+    found: Found, info: ModelInfo, *, name: str | None, limits: Limits, id: str | None = None
+) -> RecordedPredictor:
     """Return the answers in a CSV, Parquet or npz file.
 
     Args:
@@ -36,13 +38,14 @@ def open_recorded(found: Found, info: ModelInfo, *, name: str | None, limits: Li
         info: what is known of it.
         name: which of several models, or which array, of an npz file: what stands after ``::``.
         limits: bounds on what may be read.
+        id: the data's column of ids, by which answers are joined where the file has it too; else :data:`IDS` are.
 
     Raises:
         ModelError: no answers under a known name, duplicate ids, missing answers, object arrays.
     """
     opener = OPENERS[found.kind]
     try:
-        return opener(found, info, name, limits)
+        return opener(found, info, name, id, limits)
     except DataError as error:
         raise ModelError(shown(error, width=400)) from None
     except FairguardError:
@@ -51,19 +54,19 @@ def open_recorded(found: Found, info: ModelInfo, *, name: str | None, limits: Li
         raise ModelError(f"{found.path} cannot be read as {found.kind} ({shown(error)}).") from None
 
 
-def _npz(found: Found, info: ModelInfo, name: str | None, limits: Limits) -> RecordedPredictor:
-    return _from_arrays(NpzArrays(found.path), info, name=name)
+def _npz(found: Found, info: ModelInfo, name: str | None, id: str | None, limits: Limits) -> RecordedPredictor:
+    return _from_arrays(NpzArrays(found.path), info, name=name, id=id)
 
 
-def _csv(found: Found, info: ModelInfo, name: str | None, limits: Limits) -> RecordedPredictor:
+def _csv(found: Found, info: ModelInfo, name: str | None, id: str | None, limits: Limits) -> RecordedPredictor:
     _refuse_name(found, name)
     with found.path.open("rb") as stream:
         header = stream.readline(1 << 20)
     _check_columns(found, 1 + max(header.count(sign) for sign in b",;\t|"), limits)
-    return _from_table(CsvTable(found.path, compressed=False), info)
+    return _from_table(CsvTable(found.path, compressed=False), info, id)
 
 
-def _parquet(found: Found, info: ModelInfo, name: str | None, limits: Limits) -> RecordedPredictor:
+def _parquet(found: Found, info: ModelInfo, name: str | None, id: str | None, limits: Limits) -> RecordedPredictor:
     _refuse_name(found, name)
     with pq.ParquetFile(found.path) as file:
         columns = file.metadata.num_columns
@@ -71,10 +74,10 @@ def _parquet(found: Found, info: ModelInfo, name: str | None, limits: Limits) ->
     _check_columns(found, columns, limits)
     if claimed < 0 or limits.too_much(claimed, found.size):
         raise ModelError(f"{found.path} has {human(found.size)} and claims {human(claimed)} of rows. Save it again.")
-    return _from_table(ParquetTable(found.path), info)
+    return _from_table(ParquetTable(found.path), info, id)
 
 
-OPENERS: dict[Kind, Callable[[Found, ModelInfo, str | None, Limits], RecordedPredictor]] = {
+OPENERS: dict[Kind, Callable[[Found, ModelInfo, str | None, str | None, Limits], RecordedPredictor]] = {
     Kind.NPZ: _npz,
     Kind.CSV: _csv,
     Kind.PARQUET: _parquet,
@@ -91,10 +94,10 @@ def _check_columns(found: Found, columns: int, limits: Limits) -> None:
         raise ModelError(f"{found.path} has {columns} columns, more than the {limits.columns} allowed.")
 
 
-def _from_table(table: Table, info: ModelInfo) -> RecordedPredictor:
+def _from_table(table: Table, info: ModelInfo, id: str | None) -> RecordedPredictor:
     names = table.schema.names
-    lower = {name.lower(): name for name in names}
-    ids = next((lower[name] for name in IDS if name in lower), None)
+    ids = id_column(names, id)
+    lower = by_lower(name for name in names if name != ids)
     single = next((lower[name] for name in SCORES if name in lower), None)
     of_class = {name: match[1] for name in names if name != ids and (match := SCORE_OF_CLASS.fullmatch(name))}
     label = next((lower[name] for name in LABELS if name in lower), None)
@@ -130,7 +133,7 @@ def _numbers(read: pa.Table, column: str, name: str) -> NDArray[Any]:
     return _values(read, column)
 
 
-def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None) -> RecordedPredictor:
+def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None, id: str | None) -> RecordedPredictor:
     key = _key(arrays, info, name)
     values = arrays[key]
     if name is not None and name != key:
@@ -138,10 +141,12 @@ def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None
     elif "models" in arrays and values.ndim and len(values) == len(arrays["models"]) and key != name:
         known = [str(model) for model in arrays["models"]]
         raise ModelError(f"{info.path} holds several models; add one as {info.path}::NAME: {listed(known, most=20)}.")
-    ids = next((arrays[i] for i in IDS if i in arrays), None)
+    ids = id_column(arrays, id)
     classes = _class_names(arrays.get("classes"), values)
     is_scores = key in SCORES or values.ndim == 2
-    answers = recorded(values, info, ids=ids, scores=is_scores or None, classes=classes)
+    answers = recorded(
+        values, info, ids=None if ids is None else arrays[ids], scores=is_scores or None, classes=classes
+    )
     return replace(answers, columns=tuple(arrays))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,20 @@ IDS = ("id", "ids", "row_id", "sample_id")
 """Names under which rows and recorded answers say which row they are."""
 MISSING = "(missing)"
 """Name of the group of rows whose sensitive feature has no value."""
+
+
+def by_lower(columns: Iterable[str]) -> dict[str, str]:
+    """Return columns by their names in lower case; of several alike the one written so: id, not ID."""
+    return {column.lower(): column for column in sorted(columns, key=str.islower)}
+
+
+def id_column(columns: Iterable[str], named: str | None = None) -> str | None:
+    """Return the column that says which row a row or an answer is: the one named, if it is there, else a usual one."""
+    columns = list(columns)
+    if named is not None and named in columns:
+        return named
+    lower = by_lower(columns)
+    return next((lower[name] for name in IDS if name in lower), None)
 
 
 @dataclass(frozen=True, eq=False)
