@@ -17,7 +17,7 @@ from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError
 from fairguard.flips import FlipsFile
 from fairguard.inference import MARGIN, Comparison, FlipSink, compare
-from fairguard.inputs.data import open_data
+from fairguard.inputs.data import open_data, require_file
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.joining import orders_of, require_one_order
 from fairguard.inputs.limits import DEFAULT, raised_to
@@ -81,9 +81,11 @@ def check(
         FairguardError: nothing could be judged; its one line says why and what to do.
     """
     settings = merged(settings or Settings(), options)
+    data = settings.data if data is None else data
+    require_file(data)
     with modes_kept(dense, pruned):
         models = open_models(dense, pruned, settings)
-        source = open_source(data if data is not None else settings.data, settings, models=models)
+        source = open_source(data, settings, models=models)
         written = settings.flips if ranks.first else None
         with FlipsFile.collecting(written, source) as flips:
             sink = flips if settings.flips is not None else None

@@ -1,5 +1,7 @@
 """The check from Python: values in memory, pre-flight, and what one pass counts. Real networks, real rows."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -208,3 +210,16 @@ def test_rows_that_flip_are_known_by_their_numbers() -> None:
         told.append(count(*models, part, settings=Settings()).comparison)
     assert np.array_equal(told[0].counts.counts, told[1].counts.counts)
     assert told[0].flipped != told[1].flipped
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [("pictures", "pictures is no file; .* name them in a column"), ("rows.csv", "there is no file rows.csv")],
+)
+def test_rows_that_are_no_file_are_told_before_a_model_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(DataError, match=told):
+        check("dense.pt", "pruned.pt", data, groups=["sex"])

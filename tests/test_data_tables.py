@@ -295,6 +295,7 @@ def test_categories_need_encoding(save: Save) -> None:
     frame = people().assign(city="Rome", day=pd.Timestamp("2020-01-01"))
     told = message(save(frame), label="hired", groups=["sex"], id="key")
     assert "city, day hold no numbers; encode with --transform pkg.module:fn" in told
+    assert "leave them out with --features (what is no label, group or id is one)" in told
     assert "pkg.module:callable" in told
 
 

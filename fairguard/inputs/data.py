@@ -81,7 +81,7 @@ def open_data(
         "transform": _called(transform),
         "needs_features": needs_features,
     }
-    if isinstance(data, Path) or (isinstance(data, str) and (Path(data).exists() or not _CALLABLE.fullmatch(data))):
+    if _is_file(data):
         return _from_file(Path(data), layout, **options)
     if isinstance(data, str):
         from fairguard.inputs.factories import load_callable
@@ -90,6 +90,21 @@ def open_data(
     if inspect.isroutine(data) or isinstance(data, partial):
         return _from_function(data, layout, name=getattr(data, "__qualname__", "the function"), **options)
     return _from_memory(data, layout, name="the data", **options)
+
+
+def require_file(data: Any) -> None:
+    """Refuse a file of rows that is none, before anybody waits for the models.
+
+    Raises:
+        DataError: ``data`` names a file that does not exist, is empty, or is a folder.
+    """
+    if _is_file(data):
+        _first_bytes(Path(data))
+
+
+def _is_file(data: Any) -> bool:
+    """Return whether the rows are given as the name of a file."""
+    return isinstance(data, Path) or (isinstance(data, str) and (Path(data).exists() or not _CALLABLE.fullmatch(data)))
 
 
 def group_values(data: Any, groups: str | Iterable[str], *, label: str | None = None) -> dict[str, tuple[str, ...]]:
@@ -221,7 +236,8 @@ def _first_bytes(path: Path) -> bytes:
         hint = did_you_mean(path.name, (p.name for p in folder.iterdir())) if folder.is_dir() else ""
         raise DataError(f"there is no file {path}.{hint} Give a file, or pkg.module:callable.")
     if not path.is_file():
-        raise DataError(f"{path} is no file; data is {_KINDS}, or pkg.module:callable.")
+        images = " Of files in a folder name them in a column, and read them with --transform." if path.is_dir() else ""
+        raise DataError(f"{path} is no file; data is {_KINDS}, or pkg.module:callable.{images}")
     try:
         with path.open("rb") as stream:
             start = stream.read(4096)

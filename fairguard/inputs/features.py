@@ -55,9 +55,10 @@ class Matrix:
         """
         wrong = [name for name in columns if not fits_matrix(schema.field(name).type)]
         if wrong:
+            hold, them = ("holds", "it") if len(wrong) == 1 else ("hold", "them")
             raise DataError(
-                f"{table}: {', '.join(wrong)} {'holds' if len(wrong) == 1 else 'hold'} no numbers; encode with "
-                f"--transform pkg.module:fn, choose others with --features, or give the data as pkg.module:callable."
+                f"{table}: {', '.join(wrong)} {hold} no numbers; encode with --transform pkg.module:fn, leave {them} "
+                f"out with --features (what is no label, group or id is one), or give the data as pkg.module:callable."
             )
         self.columns: Sequence[str] = tuple(columns)
         self._table = table
