@@ -1,6 +1,8 @@
 """What all tests share: the place of the real data, and a folder of small models that show every outcome."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -31,6 +33,16 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide from a test, and from what it starts, where the suite itself runs: pytest cuts no summary line in CI."""
     for name in SURROUNDINGS:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the modules that a test loaded from its own files: the next one's ``model.py`` is another."""
+    yield
+    base = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        if str(vars(module).get("__file__")).startswith(base):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
