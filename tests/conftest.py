@@ -41,7 +41,7 @@ def _no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     base = str(tmp_path_factory.getbasetemp())
     for name, module in list(sys.modules.items()):
-        if str(vars(module).get("__file__")).startswith(base):
+        if str(getattr(module, "__dict__", {}).get("__file__")).startswith(base):
             del sys.modules[name]
 
 
