@@ -196,7 +196,7 @@ def count(
     With ``stand_in`` another model stands in dense's place, and may be worth nothing.
     """
     if settings.classes is None:
-        require_one_order((dense, pruned, *seeds))
+        require_one_order(["dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds)))], (dense, pruned, *seeds))
     batch_size = settings.batch_size
     how: dict[str, Any] = {"threshold": settings.threshold, "stand_in": stand_in}
     ready = preflight(dense, pruned, source, batch_size=batch_size, seeds=seeds, **how)

@@ -157,14 +157,10 @@ def test_a_full_disk_is_no_bug_of_ours(inside: Path) -> None:
     assert done.stderr.splitlines()[0].startswith("fairguard: error: cannot write the report to stdout: No space left")
 
 
-def test_a_reader_that_leaves_is_no_error(inside: Path) -> None:
-    command = [sys.executable, "-m", "fairguard", "plan", "--data", "applicants.parquet", "--label", "hired"]
-    running = subprocess.Popen(
-        [*command, "--group", "sex"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
+@pytest.mark.parametrize("typed", ["--help", "plan --data applicants.parquet --label hired --group sex"])
+def test_a_reader_that_leaves_is_no_error(typed: str, inside: Path) -> None:
+    command = [sys.executable, "-u", "-m", "fairguard", *typed.split()]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     running.stdout.close()
     assert running.stderr.read() == b""
     assert running.wait() == 2

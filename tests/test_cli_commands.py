@@ -80,10 +80,19 @@ def test_init_keeps_what_rows_cannot_tell(tmp_path: Path, said) -> None:
     assert target.read_text() == again, "and a second time nothing moves"
 
 
+def test_init_keeps_text_that_json_and_toml_write_otherwise(tmp_path: Path, said) -> None:
+    target = tmp_path / "fairguard.toml"
+    target.write_text('classes = ["a\\u007fb", "\\u0001\\n"]\n')
+    assert said("init", "applicants.parquet", "--output", str(target), "--force")[0] == 0
+    assert tomllib.loads(target.read_text())["classes"] == ["a\x7fb", "\x01\n"]
+
+
 def test_init_replaces_what_is_no_configuration_and_never_a_project(tmp_path: Path, said) -> None:
     target = tmp_path / "fairguard.toml"
     target.write_text("= no TOML")
-    assert said("init", "applicants.parquet", "--output", str(target), "--force")[0] == 0
+    code, out, _ = said("init", "applicants.parquet", "--output", str(target), "--force")
+    assert code == 0
+    assert "nothing of the file before could be kept: it was no TOML" in out
     load_settings(target)
     project = tmp_path / "pyproject.toml"
     project.write_text("[project]\nname = 'mine'\n")

@@ -187,3 +187,12 @@ def test_a_column_called_class_is_a_column() -> None:
 def test_class_needs_a_label() -> None:
     with pytest.raises(DataError, match="group 'class' is the label itself; name its column with --label"):
         open_data(pd.DataFrame({"x": [1.0, 2.0]}), groups=["class"])
+
+
+def test_classes_that_are_fractions_are_named_as_they_were_written() -> None:
+    given = np.array([0.1, 0.3, 0.2], dtype=np.float32)
+    rows = pd.DataFrame({"rating": given, "g": ["a", "b", "a"], "x": [0.0, 1.0, 2.0]})
+    source = open_data(rows, label="rating", groups="g", classes=["0.1", "0.2", "0.3"])
+    assert [batch.y.tolist() for batch in source.batches(8)] == [[0, 2, 1]]
+    with pytest.raises(DataError, match=r"holds 0\.1 in row 0"):
+        open_data(rows, label="rating", groups="g")

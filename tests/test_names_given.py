@@ -239,7 +239,9 @@ def test_the_users_order_is_stronger_than_the_models() -> None:
 
 def test_models_of_two_orders_are_not_compared() -> None:
     dense, pruned = configured(("yes", "no"))[0], configured(("no", "yes"))[1]
-    with pytest.raises(ModelError, match=r"names its outputs no, yes \(id2label\), and .* yes, no: .* --classes"):
+    with pytest.raises(
+        ModelError, match=r"pruned names its outputs no, yes \(id2label\), and dense .* yes, no: .* --classes"
+    ):
         check(dense, pruned, frame("yes"), **columns())
     assert check(dense, pruned, frame("yes"), **columns(classes=("no", "yes"))).overall.accuracy.dense == 1.0
 

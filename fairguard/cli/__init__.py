@@ -7,7 +7,8 @@ import os
 import sys
 import time
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from typing import Any
 
@@ -34,6 +35,23 @@ COMMANDS = {
 }
 
 
+class UnreadError(Exception):
+    """The reader of our output left, as ``| head`` does."""
+
+
+@contextmanager
+def _unread() -> Iterator[None]:
+    """Tell a reader that left from code that leaves Python: click, and rich in its way, make a ``SystemExit`` of it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise UnreadError from None
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            raise UnreadError from None
+        raise
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported only when they run, so that ``--help`` stays quick."""
 
@@ -57,16 +75,15 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"no command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Return the context of a run; ``--help`` and ``--version`` write here."""
+        with _unread():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Return what the command returns; end in silence where the reader of its output left, as `| head` does."""
-        try:
+        """Return what the command returns."""
+        with _unread():
             return super().invoke(ctx)
-        except BrokenPipeError:
-            return _unread()
-        except SystemExit as error:
-            if isinstance(error.__context__, BrokenPipeError):  # rich's way to say so
-                return _unread()
-            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from their names alone."""
@@ -123,16 +140,13 @@ def _run(arguments: list[str] | None) -> int:
         return _refused(error)
     except SystemExit as error:  # from the user's own code: leaving with its 0 would say "preserved"
         return _complain(f"code that was called left Python with exit code {error.code}; let it return", NOT_JUDGED)
+    except UnreadError:
+        sys.stderr.close()  # Python itself would tell of it at its end
+        return NOT_JUDGED
     except Exception as error:  # our own bug must never look like a verdict
         _write_traceback()
         return _complain(f"internal error, please report it: {type(error).__name__}: {error}", NOT_JUDGED)
     return code if isinstance(code, int) else PRESERVED
-
-
-def _unread() -> int:
-    """Return the exit code for output that nobody reads, and say nothing more at Python's own end."""
-    sys.stderr.close()
-    return NOT_JUDGED
 
 
 def _refused(error: click.ClickException | FairguardError) -> int:

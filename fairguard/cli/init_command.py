@@ -27,11 +27,13 @@ def command(data: str, label: str | None, output: str, force: bool) -> None:
     from fairguard.inputs.starter import init_text, kept_of
 
     kept = kept_of(there.read_text(encoding="utf-8", errors="replace")) if there.is_file() else {}
-    text = init_text(data, label=label, folder=there.parent, kept=kept)
+    text = init_text(data, label=label, folder=there.parent, kept=kept or {})
+    options = tomllib.loads(text)
     write_text(output, text)
-    todo = [] if "model" in kept else ["set `model`"]
-    if "label" not in tomllib.loads(text):  # without, a check could only say that answers differ
+    todo = [] if "model" in options else ["set `model`"]
+    if "label" not in options:  # without, a check could only say that answers differ
         todo.insert(0, "name the true label with `label` (no column looks like one)")
     told = f" (kept {', '.join(kept)}; data, label, groups and id are new)" if kept else ""
+    told = " (nothing of the file before could be kept: it was no TOML)" if kept is None else told
     steps = ", ".join(["read it", *todo])
     click.echo(f"wrote {output}{told}: {steps}, then run: fairguard check dense.pt pruned.pt")

@@ -54,7 +54,7 @@ def _rows(pair: TippedPair) -> list[tuple[str, ...]]:
     first, second = pair.first, pair.second
     rest = [name for name in first if name != pair.swap and name not in pair.changed]
     rows = [("", "first", "second", ""), _row(pair.swap, first, second, "swapped")]
-    rows += [_row(name, first, second, f"was {name_of(was)}") for name, was in pair.changed.items()]
+    rows += [_row(name, first, second, f"was {_value(was)}") for name, was in pair.changed.items()]
     rows += [_row(name, first, second, "") for name in rest[:SHOWN]]
     if len(rest) > SHOWN:
         rows.append((f"... and {len(rest) - SHOWN} more columns, alike in both", "", "", ""))
@@ -62,7 +62,12 @@ def _rows(pair: TippedPair) -> list[tuple[str, ...]]:
 
 
 def _row(name: str, first: dict[str, Any], second: dict[str, Any], remark: str) -> tuple[str, ...]:
-    return name, name_of(first[name]), name_of(second[name]), remark
+    return name, _value(first[name]), _value(second[name]), remark
+
+
+def _value(value: Any) -> str:
+    """Return a value to read; the file of rows holds all its digits."""
+    return f"{value:.7g}" if isinstance(value, float) else name_of(value)
 
 
 def _said(who: str, said: Said, answers: Answers) -> list[tuple[str, ...]]:

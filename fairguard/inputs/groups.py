@@ -144,6 +144,13 @@ def distinct(column: Column) -> Iterable[tuple[IntArray, Any]]:
         yield places, values.dictionary
 
 
+def as_written(values: Any, place: int) -> Any:
+    """Return one of an Arrow array's values: the float32 of 0.1 as 0.1, not as 0.10000000149011612."""
+    value = values[place].as_py()
+    narrow = _NARROW.get(values.type)
+    return value if narrow is None or value is None else float(str(narrow(value)))
+
+
 class Levels:
     """The groups of one sensitive feature: their names, and codes for rows. Names are only ever added."""
 
@@ -224,9 +231,7 @@ class Levels:
 
 def _name_at(values: Any, place: int) -> tuple[str, str]:
     """Return the name of a value, in quotes where it would be taken for something else, and what it is sorted by."""
-    value = values[place].as_py()
-    if (narrow := _NARROW.get(values.type)) and value is not None:
-        value = float(str(narrow(value)))  # 0.1 as it was written, not 0.10000000149011612
+    value = as_written(values, place)
     name = name_of(value)
     quoted = len(name) > 1 and name[0] == name[-1] == '"'
     unclear = name == value == MISSING or name != name.strip() or _LIKE_TWO.search(name) or quoted

@@ -47,15 +47,19 @@ def orders_of(models: Sequence[Predictor]) -> tuple[tuple[str, ...], ...]:
     return tuple(order for model in models if (order := getattr(model, "order", None)))
 
 
-def require_one_order(models: Sequence[Predictor]) -> None:
+def require_one_order(roles: Sequence[str], models: Sequence[Predictor]) -> None:
     """Refuse models that name the same classes in different orders: one output would be two classes.
+
+    Args:
+        roles: what each model is called.
+        models: the models.
 
     Raises:
         ModelError: two orders differ.
     """
     known: dict[frozenset[str], tuple[str, tuple[str, ...]]] = {}
-    for model in models:
-        order, name = getattr(model, "order", None), model.info.path or "a model"
+    for role, model in zip(roles, models, strict=True):
+        order, name = getattr(model, "order", None), f"{role}{_in_brackets(model)}"
         if not order:
             continue
         other, theirs = known.setdefault(frozenset(order), (name, order))

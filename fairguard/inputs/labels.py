@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
-from fairguard.inputs.groups import Column, distinct, name_of, sorted_names, text_of
+from fairguard.inputs.groups import Column, as_written, distinct, name_of, sorted_names, text_of
 from fairguard.inputs.limits import clean, named
 from fairguard.inputs.rows import MISSING
 
@@ -58,7 +58,7 @@ class Labels:
             used, first = np.unique(places, return_index=True)
             self._bound(len(used))
             for at, row in zip(used.tolist(), first.tolist(), strict=True):
-                value = None if at < 0 else values[at].as_py()
+                value = None if at < 0 else as_written(values, at)
                 name = name_of(value)
                 self._texts.setdefault(name, text_of(value))
                 self.seen[name] = min(self.seen.get(name, self._rows + row), self._rows + row)
@@ -93,7 +93,7 @@ class Labels:
         """Return each row's place in ``classes``, shape (n,)."""
         parts = [np.empty(0, dtype=np.int64)]
         for places, values in distinct(column):
-            names = [name_of(value.as_py()) for value in values]
+            names = [name_of(as_written(values, at)) for at in range(len(values))]
             codes = np.array([self._codes.get(name, -1) for name in names] + [-1], dtype=np.int64)
             parts.append(codes[places])
         y = np.concatenate(parts)

@@ -82,12 +82,12 @@ def init_text(
     return "\n".join(_with(lines, kept or {}))
 
 
-def kept_of(text: str) -> dict[str, Any]:
-    """Return the options of a configuration that columns say nothing of, such as ``model``; none if it is not TOML."""
+def kept_of(text: str) -> dict[str, Any] | None:
+    """Return the options of a configuration that columns say nothing of, such as ``model``; ``None``: it is no TOML."""
     try:
         return {name: value for name, value in tomllib.loads(text).items() if name not in _GUESSED}
     except tomllib.TOMLDecodeError:
-        return {}
+        return None
 
 
 _GUESSED = ("data", "label", "groups", "id")
@@ -229,4 +229,4 @@ def _sense(name: str) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # which JSON allows as it is, TOML not
