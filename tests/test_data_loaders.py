@@ -13,13 +13,10 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
-    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
-    SubsetRandomSampler,
     TensorDataset,
-    WeightedRandomSampler,
 )
 
 from fairguard.check import check
@@ -136,60 +133,6 @@ def test_a_tokenizers_output_is_a_dict_of_inputs(data: Any, how: dict[str, Any])
     assert check(Net(), Net(), data, groups=["sex"], **how).overall.accuracy.dense == 1.0
 
 
-RESAMPLING = {
-    "weights": WeightedRandomSampler([0.9, 0.1] * (N // 2), N),
-    "replacement": RandomSampler(People(), replacement=True),
-    "a few": RandomSampler(People(), num_samples=10),
-    "a share": DistributedSampler(People(), num_replicas=4, rank=1),
-}
-
-
-@pytest.mark.parametrize("sampler", RESAMPLING.values(), ids=RESAMPLING)
-@pytest.mark.parametrize("batched", [False, True])
-def test_rows_that_a_sampler_repeats_or_leaves_out_are_judged_once(sampler: Any, batched: bool) -> None:
-    how: Any = {"batch_sampler": BatchSampler(sampler, 8, True)} if batched else {"batch_size": 8, "sampler": sampler}
-    loader = DataLoader(People(), **how)
-    x, _, groups = rows(open_data(loader, groups=["sex"]))
-    np.testing.assert_array_equal(x[:, 0], np.arange(N))
-    assert groups == SEXES
-    verdict = check(scores, scores, loader, groups=["sex"])
-    assert verdict.overall.n == N
-    said = f"the {type(sampler).__name__} of the data repeats rows or leaves rows out: it was not followed"
-    assert any(warning.startswith(said) and f"each of the {N} rows" in warning for warning in verdict.warnings)
-
-
-def scores(x: torch.Tensor) -> torch.Tensor:
-    """Answers every row with its label."""
-    return -((x % 3 - torch.arange(3.0)) ** 2) + x / 100
-
-
-@pytest.mark.parametrize(
-    ("sampler", "expected"),
-    [
-        (SubsetRandomSampler([9, 3, 4]), [3, 4, 9]),
-        (SubsetRandomSampler(torch.tensor([9, 3, 4])), [3, 4, 9]),  # type: ignore[arg-type]
-        (WeightedRandomSampler([0, 0, 1, 2, 3] + [0] * (N - 5), N), [2, 3, 4]),
-        (RandomSampler(range(4)), [0, 1, 2, 3]),
-        ([5, 2, 8], [5, 2, 8]),
-    ],
-    ids=["subset", "tensor", "weights", "source", "own"],
-)
-def test_a_sampler_that_chooses_rows_is_obeyed(sampler: Any, expected: list[int]) -> None:
-    source = open_data(DataLoader(People(), batch_size=2, sampler=sampler, drop_last=True), groups=["sex"])
-    for _ in range(2):
-        assert rows(source)[0][:, 0].tolist() == expected
-    verdict = check(scores, scores, DataLoader(People(), batch_size=2, sampler=SubsetRandomSampler([9, 3, 4])))
-    assert not any("sampler" in warning.lower() for warning in verdict.warnings)
-
-
-def test_a_sampler_of_ones_own_that_repeats_rows_is_refused() -> None:
-    line = "the sampler of the data gives row 3 of the data set twice, and a row counts once; give the data set itself"
-    assert line in told(DataLoader(People(), batch_size=2, sampler=[1, 3, 4, 3]))
-    assert line in told(DataLoader(People(), batch_sampler=[[1, 3], [4, 3]]))
-    assert line in told(DataLoader(People(), batch_sampler=torch.tensor([[1, 3], [4, 3]])))  # type: ignore[arg-type]
-    assert line in told(DataLoader(People(), batch_size=2, sampler=[1, 3, 4, 3], num_workers=1))
-
-
 def test_data_sets_without_a_length() -> None:
     class Endless(Dataset[Any]):
         def __getitem__(self, i: int) -> Any:
@@ -215,7 +158,8 @@ def test_no_id_and_no_cluster_may_be_missing() -> None:
 def test_batches_without_rows_are_passed_over(classes: list[str] | None) -> None:
     empty = batch(x=np.zeros((0, 2)), y=[], groups={"sex": [], "age": []})
     full = batch(groups={"sex": list("FMFM"), "age": [1, 2, 3, 4]})
-    for given in ([full, empty, full], [empty, full, full]):
+    listed: list[Any] = [batch(x=x, y=[], groups={"sex": [], "age": []}) for x in ([], (), {})]
+    for given in ([full, empty, full], [empty, full, full], [full, *listed, full], [*listed, full, full]):
         assert rows(open_data(given, groups=["sex", "age:3"], classes=classes))[1] == [0, 1] * 4
     assert "gives no rows" in told([empty, empty], classes=classes)
 
@@ -227,6 +171,12 @@ def test_all_groups_where_none_is_named() -> None:
     assert list(first.ids) == ["p0", "p1", "p2", "p3", "p4"]
     assert first.weight is not None
     np.testing.assert_allclose(first.weight, [0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_groups_may_be_numbered() -> None:
+    source = open_data([batch(groups={0: list("FMFM"), 1: list("aabb")})])
+    assert source.columns == ("0", "1")
+    assert rows(open_data([batch(groups={0: list("FMFM")})], groups=["0"]))[2] == SEXES[:4]
 
 
 def test_bins_and_the_class() -> None:

@@ -140,7 +140,9 @@ class LoaderRows:
         x, y, groups = given if len(given) == 3 else (*given, {})
         if not isinstance(groups, Mapping):
             raise DataError(f"{self._name} gives groups as {_told(groups)}; {SHAPE}.")
-        return (tuple(x) if isinstance(x, list) else x), y, groups
+        if isinstance(x, tuple | list | Mapping) and not x:
+            x = np.empty(0)  # not a model without inputs: no rows
+        return (tuple(x) if isinstance(x, list) else x), y, {str(key): column for key, column in groups.items()}
 
     def _completed(self, layout: Layout, y: Any, found: Mapping[str, Any]) -> Layout:
         """Return the layout with its groups, all that were given if none was named, and its label."""

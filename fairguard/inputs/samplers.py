@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from fairguard.errors import DataError
 
@@ -59,9 +62,10 @@ def read_in_order(loader: Any, *, name: str) -> Reading:
     if isinstance(loader.dataset, IterableDataset):
         return Reading(lambda _: _like(loader, drop_last=False))
     place = "sampler" if loader.batch_sampler is None else "batch_sampler"
-    sampler, size = getattr(loader, place), None
-    if _draws_as(sampler, BatchSampler):
-        sampler, size = sampler.sampler, sampler.batch_size
+    given, size = getattr(loader, place), None
+    sampler = given
+    if _draws_as(given, BatchSampler):
+        sampler, size = given.sampler, given.batch_size
     drawn = _drawn(sampler)
 
     def make(_: int) -> Iterable[Any]:
@@ -69,8 +73,8 @@ def read_in_order(loader: Any, *, name: str) -> Reading:
         if size is not None:
             chosen = BatchSampler(chosen, size, drop_last=False)
         if drawn is None:
-            chosen = _each_once(chosen, name)
-        return _like(loader, drop_last=False, **{place: chosen})
+            chosen = _Once(chosen, loader.dataset, name, batched=place == "batch_sampler")
+        return _like(loader, drop_last=False, **{place: _Instead(chosen, given)})
 
     if drawn is None:
         return Reading(make)
@@ -122,25 +126,84 @@ def _like(loader: Any, **changes: Any) -> Iterable[Any]:
     return made
 
 
-def _each_once(chosen: Iterable[Any], name: str) -> Iterator[Any]:
-    """Yield what a sampler chooses, rows or batches of rows.
+class _Instead:
+    """What is drawn instead of a sampler; all else that a loader of the user's own asks of it, the sampler answers."""
 
-    Raises:
-        DataError: a row comes twice.
+    def __init__(self, chosen: Any, sampler: Any) -> None:
+        self._chosen, self._sampler = chosen, sampler
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._chosen)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_chosen", "_sampler"):  # a copy asks before it has any
+            raise AttributeError(name)
+        return getattr(self._sampler, name)
+
+
+@dataclass(frozen=True)
+class _Once:
+    """What a sampler of the user's own chooses, rows or batches of rows.
+
+    Attributes:
+        chosen: gives it.
+        dataset: has the rows.
+        name: of the loader, for errors.
+        batched: whether all that it gives are batches; else a tuple is the key of one row.
     """
-    seen = set[Any]()
-    for given in chosen:
-        several = isinstance(given, list) or getattr(given, "ndim", 0) > 0
-        for row in map(_plain, given if several else [given]):
-            if row in seen:
-                raise DataError(
-                    f"the sampler of {name} gives row {row} of the data set twice, and a row counts once; give the "
-                    f"data set itself, or a sampler that repeats no row."
-                )
-            seen.add(row)
-        yield given
+
+    chosen: Any
+    dataset: Any
+    name: str
+    batched: bool
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield what is chosen.
+
+        Raises:
+            DataError: a row comes twice. Of what cannot be hashed nobody knows, and it is followed.
+        """
+        seen = set[Any]()
+        for drawn in self.chosen:
+            given = list(drawn) if self.batched and isinstance(drawn, Iterator) else drawn  # it is read twice
+            for row in filter(_hashes, self._rows(given)):
+                if row in seen:
+                    raise DataError(
+                        f"the sampler of {self.name} gives row {row} of the data set twice, and a row counts once; "
+                        f"give the data set itself, or a sampler that repeats no row."
+                    )
+                seen.add(row)
+            yield given
+
+    def _rows(self, given: Any) -> Iterator[Any]:
+        """Yield each row that is meant."""
+        if not self.batched and str(getattr(given, "dtype", "")).endswith("bool"):
+            given = np.flatnonzero(given)
+        kinds = Iterable if self.batched else list | range
+        several = isinstance(given, kinds) or getattr(given, "ndim", 0) > 0
+        for row in given if several else [given]:
+            if isinstance(row, slice):
+                with suppress(TypeError):  # a data set without a length, or a slice of other things than numbers
+                    yield from range(*row.indices(len(self.dataset)))
+            else:
+                yield _plain(row)
+
+
+def _hashes(row: Any) -> bool:
+    """Return whether equal rows can be found in a set."""
+    try:
+        hash(row)
+    except TypeError:
+        return False
+    return True
 
 
 def _plain(row: Any) -> Any:
     """Return a row's number as Python's own, by which equal ones are found."""
-    return row.item() if hasattr(row, "item") else row
+    return row.item() if getattr(row, "ndim", None) == 0 else row
