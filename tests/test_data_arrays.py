@@ -168,6 +168,31 @@ def test_a_group_called_like_the_label() -> None:
     assert told_of in told((x, y, {"hired": list("abab"), "sex": list("FFMM")}), label="hired", groups=["sex"])
     table = pd.DataFrame({"hired": y, "sex": list("FFMM")})
     assert open_data((x, y, table), label="hired", groups=["sex"]).columns == ("sex",)
+    for same in (np.array([0.0, 1, 0, 1]), [False, True, False, True], torch.tensor([0, 1, 0, 1], dtype=torch.int8)):
+        source = open_data((x, y, {"hired": same, "sex": list("FFMM")}), label="hired")
+        assert source.columns == ("hired", "sex")
+        assert column(source, "hired") == labels(source) == list("0101")
+    assert told_of in told((x, y, {"hired": [0.0, 1, 0, 0.5]}), label="hired")
+    assert told_of in told((x, y, {"hired": [0, 1, 0]}), label="hired")
+
+
+@pytest.mark.parametrize("beside", ["classes", "y_names"])
+def test_names_of_classes_may_lie_beside_the_groups_of_a_tuple(beside: str) -> None:
+    x, y, groups = np.zeros((4, 2)), [0, 1, 1, 0], {"sex": list("FFMM"), beside: ["no", "yes"]}
+    source = open_data((x, y, groups), groups=["sex", "class"])
+    assert source.columns == ("sex", "class")
+    assert source.classes == ("no", "yes")
+    assert labels(source) == column(source, "class") == ["no", "yes", "yes", "no"]
+    group = {**groups, beside: list("abab")}
+    for options in ({"groups": ["sex"]}, {"groups": ["sex"], "cluster": beside}, {"groups": [beside]}):
+        assert open_data((x, y, group), **options).classes == ("0", "1")  # type: ignore[arg-type]
+
+
+def test_groups_of_a_tuple_need_names() -> None:
+    x, y = np.zeros((4, 2)), [0, 1, 0, 1]
+    for groups in (["sex"], "sex", np.array(list("FFMM")), pd.Series(list("FFMM"), name="sex"), 3):
+        line = told((x, y, groups))
+        assert f"groups are of type {type(groups).__name__}; give (X, y, groups), groups a dict" in line
 
 
 def test_features_of_a_tuple_are_chosen_by_name_where_they_have_names() -> None:

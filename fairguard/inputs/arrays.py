@@ -141,28 +141,57 @@ def tuple_rows(
     Raises:
         DataError: see :func:`fairguard.inputs.data.open_data`.
     """
-    columns = {} if groups is None else {str(key): groups[key] for key in groups}
+    columns = _groups_of(groups, name)
     layout = layout.completed(columns)
     taken = {layout.id, layout.weight, layout.cluster}
     specs = layout.groups or tuple(GroupSpec(key) for key in columns if key not in taken)
     label = None if y is None else _label_beside(columns, y, layout.label, name)
     layout = replace(layout, label=label, groups=specs)
+    names = None if label is None else _names_beside(columns, layout)
     if label is not None:
         columns[label] = y
     _check_there(columns, layout, name)
     feed: Feed = NoFeatures()
     if needs_features:
         feed = Arrays(x if layout.features is None else _part(x, layout.features, name), transform)
-    return _rows(columns, layout, feed, name=name, classes=classes)
+    return _rows(columns, layout, feed, name=name, classes=classes, names=names)
+
+
+def _groups_of(groups: Any, name: str) -> dict[str, Any]:
+    """Return the groups of a tuple by their names, which may have been numbers."""
+    if groups is None:
+        return {}
+    is_table = hasattr(groups, "columns") and hasattr(groups, "iloc")
+    if not (is_table or isinstance(groups, Mapping)):
+        raise DataError(
+            f"{name}: groups are of type {type(groups).__name__}; give (X, y, groups), groups a dict or a table with "
+            f"one value per row for each sensitive feature."
+        )
+    return {str(key): groups[key] for key in groups}
+
+
+def _names_beside(groups: Mapping[str, Any], layout: Layout) -> tuple[str, ...] | None:
+    """Return the names of the classes that lie beside groups, where what lies there is nothing else.
+
+    What has a value twice are no names, but a group that was not asked for.
+    """
+    named = layout.named(list(groups))
+    names = _names({key: groups[key] for key in groups if key not in named}, str(layout.label), is_label=True)
+    return names if names is not None and len(set(names)) == len(names) else None
 
 
 def _label_beside(groups: Mapping[str, Any], y: Any, named: str | None, name: str) -> str:
     """Return what the label is called beside groups: as the user says, else ``y``, or longer where a group is."""
     if named is None:
         return next(label for n in itertools.count(1) if (label := "y" * n) not in groups)
-    if named in groups and len({str(arrow(values, what=named).to_pylist()) for values in (groups[named], y)}) > 1:
+    if named in groups and not _same(*(arrow(values, what=f"{name}: {named!r}") for values in (groups[named], y))):
         raise DataError(f"{name}: --label and a group with other values are called {named!r}; rename one of them.")
     return named
+
+
+def _same(one: Column, other: Column) -> bool:
+    """Return whether two columns hold equal values, of whatever types: 1 is 1.0."""
+    return bool(one.to_pylist() == other.to_pylist())
 
 
 def _rows(
