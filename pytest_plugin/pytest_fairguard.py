@@ -10,7 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -257,12 +257,12 @@ class FairguardSession:
 
     def _settle(self, item: pytest.Item, judged: Judged, group: str) -> None:
         outcome = judged.outcome(group)
-        try:
-            for sentence in judged.verdict.warnings if group == OVERALL else ():
+        bad = outcome == "regressed" or bool(judged.worse(group))
+        for sentence in judged.verdict.warnings if group == OVERALL else ():
+            with suppress(pytest.fail.Exception) if bad else nullcontext():  # a regression is told alone under -W error
                 self._warn(item, sentence)
-        finally:  # a regression is told first, also where the project makes warnings errors
-            if outcome == "regressed" or judged.worse(group):
-                pytest.fail(judged.message(group), pytrace=False)
+        if bad:
+            pytest.fail(judged.message(group), pytrace=False)
         if outcome != "inconclusive":
             return
         doubt = judged.doubt(group)

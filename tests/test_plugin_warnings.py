@@ -1,5 +1,6 @@
 """What a verdict warns of beside its outcome reaches those who see no report: a collapse that spares no group."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -71,12 +72,15 @@ def test_a_regression_is_still_one_and_the_collapse_is_told_too(
 def test_where_warnings_are_errors_a_regression_is_told_first(pytester: pytest.Pytester) -> None:
     answers(pytester.path)
     labels_are_groups()
-    with warnings.catch_warnings(action="error"), pytest.raises(AssertionError, match=r"regressed: .*\n.*sex=F"):
+    with warnings.catch_warnings(action="error"), pytest.raises(AssertionError) as raised:
         assert_fairness_preserved("dense.csv", "pruned.csv", **ROWS, metrics="accuracy")
+    assert re.match(r"regressed: .*\n.*sex=F", str(raised.value))
+    assert raised.value.__context__ is None, "nothing is told before it"
     pytester.makepyfile(test_fair=CHECKED)
     result = pytester.runpytest_inprocess("-W", "error::fairguard.FairguardWarning", "-k", "overall")
     result.assert_outcomes(failed=1)
-    result.stdout.re_match_lines(["regressed: .*"])
+    result.stdout.re_match_lines([r"_+ .*\[overall\] _+", "regressed: .*"], consecutive=True)
+    assert "another exception occurred" not in result.stdout.str()
 
 
 def test_the_plugin_warns_once_on_the_whole_and_not_on_each_group(pytester: pytest.Pytester) -> None:
