@@ -5,6 +5,7 @@ Imports pytest and nothing else.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def fairness_preserved(test: Test, /) -> Test: ...
 
 
 @overload
-def fairness_preserved(**options: Unpack[Options]) -> Callable[[Test], Test]: ...
+def fairness_preserved(**options: Unpack[Options]) -> pytest.MarkDecorator: ...
 
 
 def fairness_preserved(test: Any = None, /, **options: Any) -> Any:
@@ -81,30 +82,43 @@ def fairness_preserved(test: Any = None, /, **options: Any) -> Any:
     option is an error when the test is set up, and so is a run without the plugin. Called by hand, a test is a plain
     function, and judges nothing.
     """
-    marker = _Marks([pytest.mark.fairness_preserved.with_args(**options), pytest.mark.skipif(_loaded, reason="")])
+    marker = _Marker(pytest.mark.fairness_preserved.with_args(**options))
     return marker if test is None else marker(test)
 
 
-class _Marks(list[pytest.MarkDecorator]):
-    """The marker, and what keeps its tests from passing where no plugin reads it: a decorator, or marks to hand on.
+class _Marker(pytest.MarkDecorator):
+    """The marker, which keeps its tests from passing where no plugin reads it.
 
-    pytest takes it as ``marks`` of a parameter and as ``pytestmark``; in a list of others it is the marker alone.
+    A decorated test fails when it is set up. Where pytest itself asks for the mark, in ``pytestmark``, ``marks`` of a
+    parameter and ``add_marker``, it fails there: only one mark can be handed on.
     """
 
-    def __call__(self, test: Test) -> Test:
-        for mark in self:
-            mark(test)
-        return test
+    def __init__(self, marker: pytest.MarkDecorator) -> None:
+        """Keep pytest's own marker."""
+        self._marker = marker
 
     @property
-    def mark(self) -> pytest.Mark:
-        """Return the marker, as pytest asks for it in a list of others."""
-        return self[0].mark
+    def mark(self) -> pytest.Mark:  # type: ignore[override]
+        """Return the mark, as pytest asks for it."""
+        if "PYTEST_VERSION" in os.environ:  # which pytest sets while it runs
+            bool(_loaded)
+        return self._marker.mark
 
     @property
     def name(self) -> str:
-        """Return the marker's name, as pytest asks for it there."""
-        return self.mark.name
+        """Return the marker's name."""
+        return self._marker.name
+
+    def with_args(self, *args: Any, **options: Any) -> _Marker:
+        """Return the marker with more options."""
+        return _Marker(self._marker.with_args(*args, **options))
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Mark a test, or take more options, as pytest's markers do."""
+        marked = self._marker(*args, **options)
+        if isinstance(marked, pytest.MarkDecorator):
+            return _Marker(marked)
+        return pytest.mark.skipif(_loaded, reason="")(marked)
 
 
 class _Loaded:
