@@ -154,11 +154,13 @@ class FairguardSession:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Find the names under which different things are asked, in every process of the run alike."""
-        asked: dict[str, str] = {}
+        first: dict[str, dict[str, Any]] = {}
         for item in items:
             if isinstance(item, pytest.Function) and _declared(item):
-                question = _question(item)
-                if asked.setdefault(_check(item), question) != question:
+                from fairguard.testing.keys import same_question
+
+                asked = _asked(item)
+                if not same_question(first.setdefault(_check(item), asked), asked):
                     self._ambiguous.add(_check(item))
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -240,7 +242,8 @@ class FairguardSession:
         if check in self._ambiguous:
             raise ConfigError(
                 f"two tests are called {check} and ask different things, and one lock file cannot hold both: give "
-                f"the tests names, or their parameters ids, that tell them apart."
+                f"the tests names, or their parameters ids, that tell them apart; if it is one test, give all its "
+                f"items the same options and the same objects in memory."
             )
 
     def _note(self, item: pytest.Item, judged: Judged, group: str) -> None:

@@ -170,6 +170,53 @@ class TestNames:
         }
 
 
+OBJECTS = """
+    import numpy as np
+    import pytest
+    import torch
+
+    def table(name, group):
+        import pandas as pd
+        return pd.read_csv(f"{name}.csv")["prediction"]
+
+    def array(name, group):
+        return np.loadtxt(f"{name}.csv", skiprows=1)
+
+    def tensor(name, group):
+        return torch.tensor(array(name, group))
+
+    def closure(name, group):
+        return lambda rows: array(name, group)
+
+    def own(name, group):
+        return array("bad" if group == "sex=b" else name, group)
+
+    def pytest_collection_modifyitems(items):
+        for item in items:
+            pruned = {made}("good", item.callspec.params["fairness_group"])
+            item.add_marker(pytest.mark.fairness_preserved(pruned=pruned))
+"""
+ONE_TEST = "@fairness_preserved(**ROWS)\ndef test_models(): ..."
+
+
+class TestObjectsOfEachItem:
+    @pytest.mark.parametrize("made", ["array", "table", "tensor"])
+    def test_what_is_equal_is_one_question(self, project: pytest.Pytester, made: str) -> None:
+        project.makeconftest(OBJECTS.replace("{made}", made))
+        write(project.path, ONE_TEST)
+        assert outcomes(project, "--fairguard-update") == {"test_models": GOOD}
+        project.runpytest_inprocess().assert_outcomes(passed=3)
+
+    @pytest.mark.parametrize("made", ["own", "closure"])
+    def test_what_is_not_is_refused_with_a_way_out(self, project: pytest.Pytester, made: str) -> None:
+        """A closure tells nobody what it holds."""
+        project.makeconftest(OBJECTS.replace("{made}", made))
+        write(project.path, ONE_TEST)
+        result = project.runpytest_inprocess()
+        result.assert_outcomes(errors=3)
+        result.stdout.fnmatch_lines(["not judged: two tests *; if it is one test, give all its items the same *"])
+
+
 class TestOneNameForTwoQuestions:
     def refused(self, project: pytest.Pytester, *options: str, errors: int) -> None:
         result = project.runpytest_inprocess(*options)

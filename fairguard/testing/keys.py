@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -36,21 +38,70 @@ def counting_options(settings: Settings) -> dict[str, Any]:
 
 
 def question_of(asked: Mapping[str, Any]) -> str:
-    """Return a text that two tests share only if they ask the same; an object in memory is like itself alone.
+    """Return a text that two tests share only if they ask the same; an object in memory is itself alone.
 
     Tests with the same text ask the same for as long as their objects stay in memory. Those with other texts may too.
     """
-    return _told(dict(asked))
+    return _told(dict(asked), _itself)
 
 
-def _told(value: Any) -> str:
+def same_question(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two tests ask the same; objects in memory are alike here if their pickles hold the same.
+
+    For what cannot be pickled, it must be one object.
+    """
+    return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or any(_told(one, of) == _told(other, of) for of in (_itself, _held))
+
+
+def _told(value: Any, of: Callable[[Any], str]) -> str:
+    """Return a text of a value; ``of`` gives that of an object whose own says too little."""
     if type(value) in _PLAIN:
         return repr(value)
     if type(value) is dict:
-        return f"{{{', '.join(sorted(f'{_told(name)}: {_told(part)}' for name, part in value.items()))}}}"
+        return f"{{{', '.join(sorted(f'{_told(name, of)}: {_told(part, of)}' for name, part in value.items()))}}}"
     if type(value) in (list, tuple):
-        return f"[{', '.join(map(_told, value))}]"
+        return f"[{', '.join(_told(part, of) for part in value)}]"
+    return of(value)
+
+
+def _itself(value: Any) -> str:
     return f"<object {id(value)}>"
+
+
+def _held(value: Any) -> str:
+    """Return a text of what an object holds; of the object itself where that cannot be pickled."""
+    found = _Hash()
+    try:
+        _Contents(found, protocol=5).dump(value)
+    except Exception:  # a pickle runs code of the project's, which may raise anything
+        return _itself(value)
+    return f"<content {found.sha.hexdigest()}>"
+
+
+class _Hash:
+    """A stream to write to, of which only the hash is kept."""
+
+    def __init__(self) -> None:
+        self.sha = hashlib.sha256()
+
+    def write(self, part: Any) -> None:
+        self.sha.update(part)
+
+
+class _Contents(pickle.Pickler):
+    """Writes what an object holds: tensors as their numbers, for their own pickles name places in memory."""
+
+    def persistent_id(self, value: Any) -> str | None:
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(value, torch.Tensor):
+            return None
+        numbers = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        kind = f"{type(value).__qualname__} {value.dtype} {tuple(value.shape)} {value.requires_grad}"
+        return f"{kind} {hashlib.sha256(numbers).hexdigest()}"
 
 
 _PLAIN = {type(None), bool, int, float, str, date, PosixPath, WindowsPath}
