@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from torch.nn.utils import prune
 
 from fairguard.cli import run
 from fairguard.demo import digits
-from fairguard.errors import ConfigError, DataError, ModelError
+from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import typed, write_text
 from fairguard.repair.journal import Journal
 from fairguard.repair.repair import repair
@@ -155,6 +156,43 @@ def test_a_file_system_without_locks_is_worked_on_all_the_same(
     with Journal(tmp_path / "j", purpose={"a": 1}) as journal:
         journal.save("stage.done", {"x": torch.ones(2)})
         assert journal.load("stage.done") is not None
+
+
+LOCKLESS = """
+import errno, fcntl, os, pathlib, sys, warnings
+from fairguard.repair.journal import Journal
+def flock(*_):
+    raise OSError(getattr(errno, sys.argv[2]), os.strerror(getattr(errno, sys.argv[2])))
+fcntl.flock = flock
+warnings.simplefilter("error")
+with Journal(pathlib.Path(sys.argv[1]), purpose={"a": 1}, resume=sys.argv[3] == "resume") as journal:
+    print(journal.load("x.running") is not None, flush=True)
+    journal.save("x.running", {})
+    os._exit(7)  # as a kill ends it
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks otherwise")
+@pytest.mark.parametrize("error", ["ENOSYS", "EIO"])
+def test_a_run_killed_on_a_file_system_without_locks_is_gone_on_with_or_done_anew(tmp_path: Path, error: str) -> None:
+    def life(how: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-c", LOCKLESS, str(tmp_path / "j"), error, how]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lock = tmp_path / "j" / "lock"  # what a lock tells of its process is judged by whoever runs on its host
+        lock.write_text(lock.read_text().replace(socket.gethostname(), "another-host"))
+        return done.returncode, done.stdout.strip(), done.stderr
+
+    (tmp_path / "j").mkdir()
+    (tmp_path / "j" / "lock").touch()  # as a run of old left it
+    assert [life(how) for how in ("new", "resume", "new")] == [
+        (7, str(gone_on), "") for gone_on in (False, True, False)
+    ]
+
+
+def test_a_folder_that_takes_no_file_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "j" / "lock").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"cannot write .*j: .+\. Name another file with -o"):
+        Journal(tmp_path / "j", purpose={"a": 1})
 
 
 def test_names_are_shown_as_one_would_type_them() -> None:

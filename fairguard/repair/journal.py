@@ -5,7 +5,6 @@ Knows nothing of what a stage does.
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from fairguard.repair.disk import written
 LOCK = "lock"
 """The file that whoever works in a journal's folder holds."""
 PURPOSE = "purpose.json"
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-"""What a file system without locks says; work goes on without one there."""
 
 
 class Journal:
@@ -187,22 +184,20 @@ def _purpose_in(folder: Path) -> dict[str, Any] | None:
 
 
 def _held(folder: Path) -> FileLock:
-    """Return a lock on the folder for this process, where the system knows locks.
+    """Return a lock on the folder for this process, where the system knows locks; work goes on without one elsewhere.
 
     Raises:
         ConfigError: another process holds it: it would lose its checkpoints, and this one its work.
         OSError: there cannot be a file in the folder.
     """
-    lock = FileLock(folder / LOCK, thread_local=False)
+    # A soft lock is a file that a killed run leaves behind, and who looks from another host cannot tell that it died.
+    lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:
         raise ConfigError(f"another run is at work in {folder}: wait for it, or name another file with -o.") from None
-    except NotImplementedError:  # older filelocks, where the system has none
-        pass
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+    except (OSError, NotImplementedError):  # what a system without locks says; or there can be no file, said again here
+        (folder / LOCK).open("a").close()
     return lock
 
 
