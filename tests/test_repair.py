@@ -463,6 +463,14 @@ def test_a_repair_of_other_options_is_not_resumed(inside: Path) -> None:
     assert journal.exists()
     with pytest.raises(ConfigError, match="another run"):
         repair("dense.pt", "pruned.pt", "resumed.pt", resume=True, **how | {"margin": 0.05})
+    made = journal / "purpose.json"
+    whole = made.read_text()
+    unnumbered = {name: value for name, value in json.loads(whole).items() if name != "fairguard"}
+    for of_old in (unnumbered, unnumbered | {"fairguard": "training 0"}):
+        made.write_text(json.dumps(of_old))
+        with pytest.raises(ConfigError, match=r"of another run: another fairguard\. .* leave out --resume"):
+            repair("dense.pt", "pruned.pt", "resumed.pt", resume=True, **how)
+    made.write_text(whole)
     assert repair("dense.pt", "pruned.pt", "resumed.pt", resume=True, **how).output == "resumed.pt"
     assert not journal.exists()
 

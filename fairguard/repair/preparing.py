@@ -32,6 +32,9 @@ from fairguard.repair.rows import Rows, tensors_of
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 from fairguard.repair.writing import sha256_of_tensors
 
+TRAINING = 1
+"""Raise it with every change of what training gives: an interrupted run is not continued over one."""
+
 
 def float_copy(model: Predictor, role: str) -> nn.Module:
     """Return a copy of the model's network in float32, all of it trainable, with a state dict of tensors alone.
@@ -208,7 +211,8 @@ def purpose_of(files: Places, task: Task | None, plan: dict[str, Any], settings:
     told = {"format", "output", "flips", "allow_inconclusive", "accept", "seeds"}
     given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set - told)}
     check = {name: value if _is_plain(value) else _name_of(value) for name, value in given.items()}
-    found: dict[str, Any] = files.hashes() | {"plan": plan, "check": check, "torch": torch.__version__}
+    made_by = {"torch": torch.__version__, "fairguard": f"training {TRAINING}"}
+    found: dict[str, Any] = files.hashes() | {"plan": plan, "check": check} | made_by
     return found if task is None else found | _in_memory(files, task) | {"options": asdict(task.options)}
 
 
