@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fairguard.lazily import function_of
+from fairguard.lazily import FunctionOf
 
 if TYPE_CHECKING:
     from fairguard.check import check, check_predictions
@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Any:
 class _Package(ModuleType):
     """The package, whose attribute ``check`` is the function also where ``fairguard.check`` was imported before."""
 
-    check = function_of("fairguard.check")
+    check = FunctionOf("fairguard.check")
 
 
 sys.modules[__name__].__class__ = _Package

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from importlib import import_module
+from unittest import mock
 
 import pytest
 
@@ -18,19 +20,53 @@ def test_importing_loads_nothing_heavy(package: str) -> None:
     python(f"import {package}; {HEAVY}")
 
 
+FUNCTIONS = [
+    ("fairguard", "check", "check"),
+    ("fairguard.repair", "repair", "repair.repair"),
+    ("fairguard.repair", "prune", "repair.prune"),
+]
+
+
 @pytest.mark.parametrize("before", ["pass", "import fairguard.{home}", "from fairguard.{home} import {name}"])
-@pytest.mark.parametrize(
-    ("package", "name", "home"),
-    [
-        ("fairguard", "check", "check"),
-        ("fairguard.repair", "repair", "repair.repair"),
-        ("fairguard.repair", "prune", "repair.prune"),
-    ],
-)
+@pytest.mark.parametrize(("package", "name", "home"), FUNCTIONS)
 def test_a_name_is_the_function_and_not_its_module(before: str, package: str, name: str, home: str) -> None:
     python(
         f"import fairguard\n{before.format(home=home, name=name)}\n"
         f"from {package} import {name} as imported\n"
         f"from fairguard.{home} import {name} as own\n"
         f"assert imported is own is {package}.{name} and callable(own)"
+    )
+
+
+@pytest.mark.parametrize(("package", "name", "home"), FUNCTIONS)
+def test_a_function_is_faked_and_real_again_afterwards(package: str, name: str, home: str) -> None:
+    at, where = import_module(package), f"{package}.{name}"
+    real = getattr(import_module(f"fairguard.{home}"), name)
+    assert name in dir(at)
+    with mock.patch(where) as fake:
+        import_module(f"fairguard.{home}")
+        assert getattr(at, name) is fake
+    assert getattr(at, name) is real
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(where, len)
+        with mock.patch(where):
+            pass
+        assert getattr(at, name) is len
+    assert getattr(at, name) is real
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(where)
+        assert not hasattr(at, name)
+        with pytest.raises(AttributeError, match=f"'{package}' has no attribute '{name}'"):
+            delattr(at, name)
+    assert getattr(at, name) is real
+
+
+@pytest.mark.parametrize(("package", "name", "home"), FUNCTIONS)
+def test_what_was_put_in_a_functions_place_stays_when_its_module_is_imported(
+    package: str, name: str, home: str
+) -> None:
+    python(
+        f"import fairguard, {package}\n{package}.{name} = len\nimport fairguard.{home}\n"
+        f"from {package} import {name}\nassert {name} is len\n"
+        f"del {package}.{name}\nassert {package}.{name}.__module__ == 'fairguard.{home}'"
     )

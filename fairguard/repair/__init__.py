@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fairguard.lazily import function_of
+from fairguard.lazily import FunctionOf
 
 if TYPE_CHECKING:
     from fairguard.repair.prune import prune
@@ -22,8 +22,13 @@ __all__ = ["prune", "repair"]
 class _Package(ModuleType):
     """The package, whose attributes are the functions also where their modules were imported before."""
 
-    prune = function_of("fairguard.repair.prune")
-    repair = function_of("fairguard.repair.repair")
+    prune = FunctionOf("fairguard.repair.prune")
+    repair = FunctionOf("fairguard.repair.repair")
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted(__all__)
