@@ -136,7 +136,7 @@ class FairguardSession:
         made = yield
         items = [item for item in made if _declared(item)] if isinstance(made, list) else []
         if len(items) > 1 and len({_question(item) for item in items}) > 1:
-            for item in items:
+            for item in made:  # those too that are marked later: of one test, all checks have parameters or none
                 item.stash[CHECK] = _test(item) + _parameters(item)
         return made
 

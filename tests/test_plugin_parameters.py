@@ -268,6 +268,42 @@ class TestLock:
         result = project.runpytest_inprocess()
         result.stdout.fnmatch_lines(["fairness.lock: 0 worse, 0 new, 0 better, 0 gone, 12 same"])
 
+    @pytest.mark.parametrize("selected", [(), ("-k", "bad")], ids=["all", "some"])
+    def test_a_test_whose_parameters_come_into_the_name_takes_its_old_record_along(
+        self, project: pytest.Pytester, selected: tuple[str, ...]
+    ) -> None:
+        """However few of its items run: collected are all."""
+        write(project.path, MARKED.replace("bad.csv", "good.csv"))
+        project.runpytest_inprocess("--fairguard-update")
+        assert set(lock.read(project.path / lock.FILE)) == {"test_fair.py::test_models"}
+        write(project.path, MARKED)
+        old = ["fairness.lock: 0 worse, * new, 0 better, 0 gone, 0 same", "  gone: test_fair.py::test_models"]
+        for options in ((), ("--fairguard-update=improved",), ("--fairguard-update",)):
+            assert "test_fair.py::test_models" in lock.read(project.path / lock.FILE)
+            result = project.runpytest_inprocess(*options, *selected)
+            result.stdout.fnmatch_lines(old, consecutive=True)
+        heard = ("bad",) if selected else ("bad", "good")
+        assert set(lock.read(project.path / lock.FILE)) == {f"test_fair.py::test_models[{m}]" for m in heard}
+        result = project.runpytest_inprocess(*selected)
+        result.stdout.fnmatch_lines([f"fairness.lock: 0 worse, 0 new, 0 better, 0 gone, {6 * len(heard)} same"])
+
+    def test_an_item_that_is_marked_later_has_its_own_record_too(self, project: pytest.Pytester) -> None:
+        project.makeconftest(
+            """
+            import pytest
+
+            def pytest_itemcollected(item):
+                if "neither" in item.name:
+                    options = {"dense": "dense.csv", "data": "rows.csv", "label": "y", "groups": ["sex"]}
+                    item.add_marker(pytest.mark.fairness_preserved(pruned="good.csv", **options))
+            """
+        )
+        write(project.path, MARKED)
+        project.runpytest_inprocess("--fairguard-update")
+        result = project.runpytest_inprocess("-k", "bad")
+        result.stdout.fnmatch_lines(["fairness.lock: 0 worse, 0 new, 0 better, 0 gone, 6 same; not run: 2"])
+        result.stdout.no_fnmatch_line("*gone: *")
+
     def test_a_declared_test_is_not_gone_whatever_its_parameters_are_called(self, project: pytest.Pytester) -> None:
         """Nor is a second call within one test."""
         write(

@@ -78,7 +78,7 @@ def _locked(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
     now = {check.name: lock.record_of(check.verdict) for check in checks}
     alpha = {check.name: check.verdict.policy.alpha for check in checks}
     changes = {name: _changes(then.get(name), record, alpha[name]) for name, record in now.items()}
-    vanished = [name for name in then if name not in now and not _declared(name, wishes.root)]
+    vanished = [name for name in then if name not in now and not _stands(name, now, wishes.root)]
     lines = _said(changes, vanished, not_run=len(then.keys() - now.keys()) - len(vanished))
     if wishes.update is None:
         return lines
@@ -130,14 +130,27 @@ def _recorded(changes: Mapping[str, Sequence[Difference]], wishes: Wishes) -> st
     return f"recorded {recorded} in {wishes.locked.name}{more}"
 
 
-def _declared(check: str, root: Path) -> bool:
-    """Return whether the test that a check is named after still stands in its file."""
-    file, _, test = check.partition("::")
-    name = test.partition("[")[0].partition("#")[0].rpartition("::")[2]  # without parameters and the call's number
+def _stands(check: str, heard: Iterable[str], root: Path) -> bool:
+    """Return whether a check that was not heard may be heard in another run.
+
+    The test that it is named after still stands in its file, and was not ``heard`` with parameters in its name where
+    the check has none: of one test, all checks have them or none. Other parameters may be those of another run.
+    """
+    file, test, parameters = _split(check)
+    if not parameters and any(_split(name)[:2] == (file, test) and _split(name)[2] for name in heard):
+        return False
     try:
-        return f"def {name}(" in (root / file).read_text(encoding="utf-8", errors="replace")
+        text = (root / file).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+    return f"def {test.rpartition('::')[2]}(" in text
+
+
+def _split(check: str) -> tuple[str, str, str]:
+    """Return the file of a check, its test, and the parameters with their bracket; the call's number is left out."""
+    file, _, name = check.partition("::")
+    test, bracket, parameters = name.partition("[")
+    return file, test.partition("#")[0], bracket + parameters
 
 
 def _reported(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
