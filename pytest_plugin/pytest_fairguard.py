@@ -135,9 +135,13 @@ class FairguardSession:
             pytest.mark.usefixtures(GROUP)(obj)
         made = yield
         items = [item for item in made if _declared(item)] if isinstance(made, list) else []
-        if len(items) > 1 and len({_question(item) for item in items}) > 1:
-            for item in made:  # those too that are marked later: of one test, all checks have parameters or none
-                item.stash[CHECK] = _test(item) + _parameters(item)
+        if len(items) > 1:
+            from fairguard.testing.items import parameters_of
+            from fairguard.testing.keys import question_of
+
+            if len({question_of(_asked(item)) for item in items}) > 1:
+                for item in made:  # those too that are marked later: of one test, all checks have parameters or none
+                    item.stash[CHECK] = _test(item) + parameters_of(item, GROUP)
         return made
 
     @pytest.hookimpl(wrapper=True)
@@ -166,9 +170,11 @@ class FairguardSession:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Judge what a test declares; whatever forbids a judgement is an error of the set-up."""
         if isinstance(item, pytest.Function) and _declared(item):
+            from fairguard.testing.items import require_names
+
             check = _check(item)
             with _not_judged(item):
-                _check_positional(item)
+                require_names(item, MARKER)
                 self._check_unambiguous(check)
                 judged = self.checks.declared(check, _asked(item), test=_test(item))
             self._note(item, judged, _group(item))
@@ -217,9 +223,11 @@ class FairguardSession:
 
     def caller(self, item: pytest.Item) -> Callable[..., Verdict]:
         """Return the function behind the fixture ``fairness``."""
+        from fairguard.testing.items import require_names
+
         asked = _asked(item)
         with _not_judged(item):
-            _check_positional(item)
+            require_names(item, MARKER)
             self.checks.validate(asked)
         calls = count(1)
 
@@ -363,12 +371,6 @@ def _asked(node: pytest.Item) -> dict[str, Any]:
     return {name: value for mark in reversed(marks) for name, value in mark.kwargs.items()}
 
 
-def _question(node: pytest.Item) -> str:
-    from fairguard.testing.keys import question_of
-
-    return question_of(_asked(node))
-
-
 def _test(item: pytest.Function) -> str:
     """Return the name of the test function, with its file and its class; parameters are none of it."""
     return "::".join(part for part in (getattr(item.parent, "nodeid", ""), item.originalname) if part)
@@ -377,29 +379,6 @@ def _test(item: pytest.Function) -> str:
 def _check(item: pytest.Function) -> str:
     """Return the name of the check of which an item tells one group."""
     return item.stash.get(CHECK, _test(item))
-
-
-def _parameters(item: pytest.Function) -> str:
-    """Return an item's parameters as pytest writes them, without its group, which comes first: ``[small-int8]``."""
-    callspec = getattr(item, "callspec", None)
-    if callspec is None:
-        return ""
-    name, group = str(callspec.id), str(callspec.params.get(GROUP, ""))
-    for written in {group, group.encode("unicode_escape").decode("ascii")} if GROUP in callspec.params else ():
-        if name == written or name.startswith(f"{written}-"):
-            name = name[len(written) + 1 :]
-            break
-    return f"[{name}]" if name else ""
-
-
-def _check_positional(node: pytest.Item) -> None:
-    from fairguard.errors import ConfigError
-
-    given = [part for mark in node.iter_markers(MARKER) for part in mark.args]
-    if given:
-        raise ConfigError(
-            f"{MARKER} takes names only, and {given[0]!r} has none; write dense=..., pruned=..., data=..."
-        )
 
 
 def _group(item: pytest.Item) -> str:
