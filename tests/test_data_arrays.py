@@ -336,3 +336,14 @@ def test_flipped_bits_never_escape_as_foreign_errors(save: Callable[..., Path], 
     path.write_bytes(bytes(content))
     with suppress(DataError):
         list(open_data(path, groups=["race", "sex"]).batches(64))
+
+
+def test_what_lies_beside_groups_with_a_value_for_each_row_is_no_name_of_a_class() -> None:
+    beside = {"sex": np.array(["F", "M"] * 30), "classes": np.arange(60)}
+    assert open_data((np.zeros((60, 2)), np.arange(60) % 2, beside), groups=["sex"]).classes == ("0", "1")
+    assert open_data((np.zeros((60, 2)), np.arange(60) % 2, []), groups=["class"]).levels == [["0", "1"]]
+
+
+def test_answers_on_record_need_no_features_of_a_loader() -> None:
+    source = open_data([({}, None, {"sex": ["F", "M", "F"]})] * 2, groups=["sex"], needs_features=False)
+    assert [batch.codes[:, 0].tolist() for batch in source.batches(8)] == [[0, 1, 0], [0, 1, 0]]

@@ -177,10 +177,13 @@ class RedOfOnesOwn(Red):
         return iter(list(super().__iter__()))
 
 
+@pytest.mark.parametrize("how", [{}, {"num_workers": 1}, {"shuffle": True, "drop_last": True}])
+def test_a_loader_that_draws_on_its_own_is_refused(how: dict[str, Any]) -> None:
+    assert "draws its rows with an iterator of its own" in told(KeepsWorkers(People(), batch_size=8, **how))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_of_ones_own_finds_its_batch_sampler(workers: int) -> None:
-    source = open_data(KeepsWorkers(People(), batch_size=8, num_workers=workers), groups=["sex"])
-    assert sorted(rows(source)[0][:, 0].tolist()) == list(range(N))
     for kind in (Red, RedOfOnesOwn):
         loader = Counted(People(), batch_sampler=kind(SequentialSampler(People()), 8, False), num_workers=workers)
         assert rows(open_data(loader, groups=["sex"]))[0][:, 0].tolist() == list(range(N))

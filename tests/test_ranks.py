@@ -17,6 +17,7 @@ from fairguard.cli import run
 from fairguard.config import load_settings
 from fairguard.ranks import Ranks
 
+ALONE = [sys.executable, "-m", "fairguard"]
 TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fairguard"]
 TORCHRUNS = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "localhost"}
 
@@ -30,9 +31,9 @@ def project(applicants_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-def started(*words: str) -> subprocess.CompletedProcess[str]:
+def started(how: list[str], *words: str) -> subprocess.CompletedProcess[str]:
     settings = os.environ | {"OMP_NUM_THREADS": "1", "FAIRGUARD_CACHE": "off"}  # the last digits depend on threads
-    return subprocess.run([*TOGETHER, *words], capture_output=True, text=True, env=settings, timeout=300)
+    return subprocess.run([*how, *words], capture_output=True, text=True, env=settings, timeout=300)
 
 
 def test_two_processes_come_to_the_verdict_of_one(project: Path) -> None:
@@ -40,8 +41,9 @@ def test_two_processes_come_to_the_verdict_of_one(project: Path) -> None:
     rows["person"] = np.arange(len(rows)) // 2
     rows.to_parquet("applicants.parquet")
     words = ["check", "dense.pt", "pruned_preserved.pt", "--format", "json", "--margin", "0.05", "--cluster", "person"]
-    done = started(*words, "--output", "two.json", "--flips", "two.csv")
-    assert run([*words, "--output", "one.json", "--flips", "one.csv"]) == done.returncode == 0, done.stderr
+    done = started(TOGETHER, *words, "--output", "two.json", "--flips", "two.csv")
+    alone = started(ALONE, *words, "--output", "one.json", "--flips", "one.csv")
+    assert done.returncode == alone.returncode == 0, done.stderr
     assert done.stderr.count("report: ") == 1, "the first process alone tells the verdict"
     two, one = (json.loads(Path(name).read_text()) for name in ("two.json", "one.json"))
     assert {name for name in one if one[name] != two[name]} == {"record"}
@@ -53,7 +55,7 @@ def test_what_one_process_finds_wrong_is_told_once_and_its_row_is_the_datas(proj
     feature = next(name for name in rows.columns if rows[name].dtype.kind == "f")
     rows.loc[20_001, feature] = np.nan
     rows.to_parquet("applicants.parquet")
-    done = started("check", "dense.pt", "pruned_preserved.pt")
+    done = started(TOGETHER, "check", "dense.pt", "pruned_preserved.pt")
     told = re.findall(r"^fairguard: .*$", done.stderr, re.MULTILINE)
     assert done.returncode != 0
     assert len(told) == 1
@@ -100,8 +102,9 @@ def test_recorded_answers_with_ids_are_joined_by_all_processes(tmp_path: Path, m
         table.sample(frac=1, random_state=0).to_csv(f"{name}.csv", index=False)
     words = ["check", "dense.csv", "pruned.csv", "--data", "rows.csv", "--label", "y", "--group", "sex"]
     words += ["--margin", "0.1", "--format", "json", "--batch-size", "500"]
-    done = started(*words, "--output", "two.json", "--flips", "two.csv")
-    assert run([*words, "--output", "one.json", "--flips", "one.csv"]) == done.returncode == 0, done.stderr
+    for how, name in ((ALONE, "one"), (TOGETHER, "two")):
+        done = started(how, *words, "--output", f"{name}.json", "--flips", f"{name}.csv")
+        assert done.returncode == 0, done.stderr
     one, two = (json.loads(Path(f"{name}.json").read_text()) for name in ("one", "two"))
     assert one["warnings"] == two["warnings"]
     assert "5 answers of pruned.csv are for ids that the data does not have." in two["warnings"]
@@ -126,7 +129,7 @@ def test_code_that_shares_the_rows_out_itself_is_refused(tmp_path: Path, monkeyp
     for seed, name in enumerate(("dense", "pruned")):
         answers = np.random.default_rng(seed).integers(0, 2, 4000)
         pd.DataFrame({"prediction": answers}).to_csv(f"{name}.csv", index=False)
-    done = started("check", "dense.csv", "pruned.csv", "--data", "mine.py:rows")
+    done = started(TOGETHER, "check", "dense.csv", "pruned.csv", "--data", "mine.py:rows")
     told = re.findall(r"^fairguard: .*$", done.stderr, re.MULTILINE)
     assert len(told) == 1, done.stderr
     assert "do not read the same rows" in told[0]

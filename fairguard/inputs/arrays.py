@@ -147,7 +147,7 @@ def tuple_rows(
     specs = layout.groups or tuple(GroupSpec(key) for key in columns if key not in taken)
     label = None if y is None else _label_beside(columns, y, layout.label, name)
     layout = replace(layout, label=label, groups=specs)
-    names = None if label is None else _names_beside(columns, layout)
+    names = None if label is None else _names_beside(columns, layout, len(y))
     if label is not None:
         columns[label] = y
     _check_there(columns, layout, name)
@@ -159,7 +159,7 @@ def tuple_rows(
 
 def _groups_of(groups: Any, name: str) -> dict[str, Any]:
     """Return the groups of a tuple by their names, which may have been numbers."""
-    if groups is None:
+    if groups is None or (isinstance(groups, list | tuple) and not groups):
         return {}
     is_table = hasattr(groups, "columns") and hasattr(groups, "iloc")
     if not (is_table or isinstance(groups, Mapping)):
@@ -170,14 +170,14 @@ def _groups_of(groups: Any, name: str) -> dict[str, Any]:
     return {str(key): groups[key] for key in groups}
 
 
-def _names_beside(groups: Mapping[str, Any], layout: Layout) -> tuple[str, ...] | None:
+def _names_beside(groups: Mapping[str, Any], layout: Layout, rows: int) -> tuple[str, ...] | None:
     """Return the names of the classes that lie beside groups, where what lies there is nothing else.
 
-    What has a value twice are no names, but a group that was not asked for.
+    What has a value twice, or one for each row, are no names, but a group that was not asked for.
     """
     named = layout.named(list(groups))
     names = _names({key: groups[key] for key in groups if key not in named}, str(layout.label), is_label=True)
-    return names if names is not None and len(set(names)) == len(names) else None
+    return names if names is not None and len(set(names)) == len(names) < rows else None
 
 
 def _label_beside(groups: Mapping[str, Any], y: Any, named: str | None, name: str) -> str:

@@ -140,7 +140,7 @@ class LoaderRows:
         x, y, groups = given if len(given) == 3 else (*given, {})
         if not isinstance(groups, Mapping):
             raise DataError(f"{self._name} gives groups as {_told(groups)}; {SHAPE}.")
-        if isinstance(x, tuple | list | Mapping) and not x:
+        if isinstance(x, tuple | list | Mapping) and not x and self._needs_features:
             x = np.empty(0)  # not a model without inputs: no rows
         return (tuple(x) if isinstance(x, list) else x), y, {str(key): column for key, column in groups.items()}
 

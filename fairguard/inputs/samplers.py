@@ -74,7 +74,8 @@ def read_in_order(loader: Any, *, name: str) -> Reading:
             chosen = BatchSampler(chosen, size, drop_last=False)
         if drawn is None:
             chosen = _Once(chosen, loader.dataset, name, batched=place == "batch_sampler")
-        return _like(loader, drop_last=False, **{place: _Instead(chosen, given)})
+        instead = _Instead(chosen, given)
+        return _drawing(_like(loader, drop_last=False, **{place: instead}), instead, name)
 
     if drawn is None:
         return Reading(make)
@@ -126,13 +127,31 @@ def _like(loader: Any, **changes: Any) -> Iterable[Any]:
     return made
 
 
+def _drawing(loader: Iterable[Any], instead: _Instead, name: str) -> Iterator[Any]:
+    """Yield the batches of a loader.
+
+    Raises:
+        DataError: they do not come from the sampler that it was given.
+    """
+    for batch in loader:
+        if not instead.asked:
+            raise DataError(
+                f"{name} draws its rows with an iterator of its own, so that nobody knows which rows come and in what "
+                f"order; give the data set itself, or a plain DataLoader of it."
+            )
+        yield batch
+
+
 class _Instead:
     """What is drawn instead of a sampler; all else that a loader of the user's own asks of it, the sampler answers."""
 
     def __init__(self, chosen: Any, sampler: Any) -> None:
         self._chosen, self._sampler = chosen, sampler
+        self.asked = False
+        """Whether anybody drew from it."""
 
     def __iter__(self) -> Iterator[Any]:
+        self.asked = True
         return iter(self._chosen)
 
     def __len__(self) -> int:
