@@ -150,7 +150,7 @@ def test_no_id_and_no_cluster_may_be_missing() -> None:
             given[1][2]["who"] = values
             if isinstance(values, list) and isinstance(values[0], str):
                 given[0][2]["who"] = list("pqrs")
-            line = f"'who' (--{option}) has no value in 2 rows from 4 to 7, the first is row 5 (from 0)"
+            line = f"'who' (--{option}) has no value in 2 of rows 4 to 7, the first is row 5 (from 0)"
             assert line in told(given, **{option: "who"}, groups=["sex"])
 
 

@@ -299,7 +299,7 @@ def check_complete(column: Column, what: str, start: int) -> None:
     missing = np.flatnonzero(pc.is_null(column, nan_is_null=True))
     if len(missing):
         raise DataError(
-            f"{what} has no value in {len(missing)} rows from {start} to {start + len(column) - 1}, the first is row "
+            f"{what} has no value in {len(missing)} of rows {start} to {start + len(column) - 1}, the first is row "
             f"{start + missing[0]} (from 0); give each row one, or leave those rows out."
         )
 
