@@ -1,4 +1,5 @@
-"""Regressions that a project lives with for now: who says so, until when, and why. Knows verdicts and dates only."""
+"""Regressions that a project lives with for now: who says so, until when, and why. Knows verdicts and dates;
+the judge says what remains."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from datetime import date
 from fairguard.config import Accepted
 from fairguard.errors import did_you_mean
 from fairguard.inputs.limits import group_meant
+from fairguard.judge.findings import standing_of
+from fairguard.judge.judge import outcome_of, uncertified
 from fairguard.verdict import Finding, Outcome, Verdict
 
 
@@ -29,8 +32,10 @@ def with_acceptance(verdict: Verdict, accept: Sequence[Accepted], *, today: date
     known = sum(finding.accepted is not None for finding in findings)
     if not known or changed.regressed or verdict.outcome is not Outcome.REGRESSED:
         return changed
-    text = f"{verdict.headline} ({known} accepted for now)"
-    return changed.model_copy(update={"outcome": _outcome(changed), "headline": text})
+    outcome = _outcome(changed)
+    small = uncertified(findings) if outcome is Outcome.PRESERVED else ""
+    text = f"{verdict.headline} ({known} accepted for now)" + (f" ({small})" if small else "")
+    return changed.model_copy(update={"outcome": outcome, "headline": text})
 
 
 def _marked(finding: Finding, accept: Sequence[Accepted], today: date) -> Finding:
@@ -45,10 +50,9 @@ def _marked(finding: Finding, accept: Sequence[Accepted], today: date) -> Findin
 
 
 def _outcome(verdict: Verdict) -> Outcome:
-    """Return the outcome where every regression is accepted; what else is undecided is never called preserved."""
-    open_ = any(f.outcome is Outcome.INCONCLUSIVE and (f.tested or f.dominated) for f in verdict.findings)
-    shaky = open_ or (verdict.policy.untested == "fail" and bool(verdict.untested))
-    return Outcome.INCONCLUSIVE if shaky else Outcome.PRESERVED
+    """Return the outcome that the judge would give if the accepted findings were none."""
+    others = [finding for finding in verdict.findings if finding.accepted is None]
+    return outcome_of(standing_of(others), verdict.policy)
 
 
 def _unknown(accept: Sequence[Accepted], groups: Sequence[str]) -> list[str]:

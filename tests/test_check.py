@@ -223,3 +223,18 @@ def test_rows_that_are_no_file_are_told_before_a_model_is_opened(
     (tmp_path / "pictures").mkdir()
     with pytest.raises(DataError, match=told):
         check("dense.pt", "pruned.pt", data, groups=["sex"])
+
+
+def test_an_accepted_regression_leaves_tiny_groups_as_they_were() -> None:
+    """A group too small to certify forbids no all-clear: neither of harmless pruning, nor of harm that is accepted."""
+    group = np.repeat(["A", "B", "C"], [6_000, 6_000, 25])
+    y = np.random.default_rng(0).integers(0, 2, len(group))
+    harm = y.copy()
+    harm[6_000:6_600] = 1 - y[6_000:6_600]
+    rows = (y[:, None], y, {"g": group})
+    accept = [{"group": "g=B", "until": "2999-01-01", "why": "known"}]
+    harmless, regressed = (check(y, pruned, rows, metrics="accuracy") for pruned in (y, harm))
+    accepted = check(y, harm, rows, metrics="accuracy", accept=accept)
+    assert [v.outcome for v in (harmless, regressed, accepted)] == ["preserved", "regressed", "preserved"]
+    for verdict in (harmless, accepted):
+        assert "1 group too small to certify: g=C" in verdict.headline

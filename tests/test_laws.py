@@ -1,5 +1,7 @@
 """Laws of the verdict that hold for any table, sought to be broken by hypothesis."""
 
+from dataclasses import fields, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,15 @@ from count_tables import flips, relabelled, tables
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from fairguard.acceptance import with_acceptance
+from fairguard.config import Accepted
 from fairguard.errors import ConfigError
 from fairguard.judge.composition import split_of
 from fairguard.judge.contrasts import family_of
 from fairguard.judge.counts import CountTable
+from fairguard.judge.evidence import evidence_of
 from fairguard.judge.intervals import mover, tango
-from fairguard.judge.judge import judge
+from fairguard.judge.judge import judge, outcome_of
 from fairguard.judge.rates import group_rows, rates_of
 from fairguard.policy import Metric, Policy
 from fairguard.verdict import Finding, Outcome, Verdict
@@ -136,6 +141,29 @@ def test_the_order_of_rows_changes_nothing(table: CountTable, random) -> None:
         counts=table.counts[rows],
     )
     assert judge(table, QUICK).model_dump_json() == judge(again, QUICK).model_dump_json()
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(tables(most=600), policies(), st.data())
+@example(flips(A=(9000, 90, 0), B=(9000, 900, 0), C=(25, 0, 0)), Policy.of(metrics="accuracy"), None)
+@example(flips(A=(25, 0, 0), B=(25, 20, 0)), Policy.of(metrics="accuracy"), None)
+def test_an_accepted_regression_counts_as_if_it_were_none(
+    table: CountTable, policy: Policy, data: st.DataObject | None
+) -> None:
+    verdict = judged(table, policy)
+    assume(verdict.outcome is Outcome.REGRESSED)
+    groups = sorted({finding.group for finding in verdict.regressed})
+    known = groups if data is None else data.draw(st.lists(st.sampled_from(groups), unique=True))
+    accept = [Accepted(group=group, why="known", until=date(2030, 1, 1)) for group in known]
+    accepted = with_acceptance(verdict, accept, today=date(2026, 1, 1))
+    family = family_of(table.canonical(), policy)
+    evidence = evidence_of(family, policy)
+    names = np.array([family.grouping.groups[group].name for group in family.group])
+    others = ~(evidence.regressed & np.isin(names, known))
+    arrays = {field.name: getattr(evidence, field.name) for field in fields(evidence)}
+    left = {name: value[others] for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    assert accepted.outcome is outcome_of(replace(evidence, **left), policy)
+    assert with_acceptance(accepted, accept, today=date(2026, 1, 1)) == accepted
 
 
 BETTER = [Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED]

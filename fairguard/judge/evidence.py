@@ -39,9 +39,9 @@ ROUNDING = 1e-12
 """An estimate this close to the margin counts as at the margin: 0.02 has no exact binary fraction."""
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What is known of each of the m contrasts; every array has shape (m,).
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Standing:
+    """What the outcome of a family is read off, by contrast or by finding; every array has shape (m,).
 
     Attributes:
         tested: whether data of this size could show a regression at all.
@@ -50,14 +50,7 @@ class Evidence:
         regressed: proven harm, at or above the margin.
         preserved: the margin is ruled out.
         excess: the group's loss minus the rest's; ``nan`` where either is undefined.
-        lower: family-corrected lower bound of the excess.
-        upper: single upper bound of the excess.
-        p: family-adjusted p value; ``nan`` where untested.
         margin: tolerated excess.
-        detectable: smallest excess that these rows would show with 80 % power.
-        needed: rows in the denominator that would decide, about; ``nan`` where none can be told.
-        z_family, z_alpha: critical values of ``lower`` and ``upper``.
-        draws: relabellings behind ``p``.
     """
 
     tested: BoolArray
@@ -65,15 +58,7 @@ class Evidence:
     regressed: BoolArray
     preserved: BoolArray
     excess: FloatArray
-    lower: FloatArray
-    upper: FloatArray
-    p: FloatArray
     margin: FloatArray
-    detectable: FloatArray
-    needed: FloatArray
-    z_family: float
-    z_alpha: float
-    draws: int
     dominated: BoolArray | None = None
 
     @property
@@ -87,6 +72,30 @@ class Evidence:
         doubtful = self.certifiable | (self.excess >= self.margin - ROUNDING)
         open_: BoolArray = self.tested & ~self.preserved & ~self.regressed & doubtful
         return open_ if self.dominated is None else open_ | self.dominated
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evidence(Standing):
+    """What is known of each of the m contrasts; every array has shape (m,).
+
+    Attributes:
+        lower: family-corrected lower bound of the excess.
+        upper: single upper bound of the excess.
+        p: family-adjusted p value; ``nan`` where untested.
+        detectable: smallest excess that these rows would show with 80 % power.
+        needed: rows in the denominator that would decide, about; ``nan`` where none can be told.
+        z_family, z_alpha: critical values of ``lower`` and ``upper``.
+        draws: relabellings behind ``p``.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    p: FloatArray
+    detectable: FloatArray
+    needed: FloatArray
+    z_family: float
+    z_alpha: float
+    draws: int
 
 
 def evidence_of(family: Family, policy: Policy) -> Evidence:

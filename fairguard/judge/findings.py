@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from fairguard.judge.composition import split_of
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import OUTSIDE
-from fairguard.judge.evidence import ROUNDING, Evidence
+from fairguard.judge.evidence import ROUNDING, Evidence, Standing, certifiable
 from fairguard.judge.power import rounded_up
 from fairguard.judge.rates import pair
 from fairguard.metrics import METRICS, About, Metric, called
@@ -72,6 +74,30 @@ def _finding(
         detectable=float(evidence.detectable[i]),
         rows_needed=int(needed) if outcome is Outcome.INCONCLUSIVE and np.isfinite(needed) else None,
         reason=None if outcome is not Outcome.INCONCLUSIVE else _open(evidence, i, n=n, n_rest=n_rest, policy=policy),
+    )
+
+
+def standing_of(findings: Sequence[Finding]) -> Standing:
+    """Return what the outcome is read off, from findings as the judge told them, an entry each."""
+    n, n_rest, excess, margin = (
+        np.array([getattr(finding, name) for finding in findings], dtype=np.float64)
+        for name in ("n", "n_rest", "estimate", "margin")
+    )
+    tested, dominated = (
+        np.array([getattr(finding, name) for finding in findings], dtype=bool) for name in ("tested", "dominated")
+    )
+    regressed, preserved = (
+        np.array([finding.outcome is outcome for finding in findings], dtype=bool)
+        for outcome in (Outcome.REGRESSED, Outcome.PRESERVED)
+    )
+    return Standing(
+        tested=tested,
+        certifiable=tested & certifiable(n, n_rest, margin),
+        regressed=regressed,
+        preserved=preserved,
+        excess=excess,
+        margin=margin,
+        dominated=dominated,
     )
 
 

@@ -9,7 +9,7 @@ from fairguard.judge.contrasts import Family, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
 from fairguard.judge.everybody import fall_of
-from fairguard.judge.evidence import Evidence, evidence_of
+from fairguard.judge.evidence import Evidence, Standing, evidence_of
 from fairguard.judge.findings import findings_of
 from fairguard.judge.rates import Rates, group_rows, rates_of
 from fairguard.judge.spending import level_of
@@ -104,7 +104,7 @@ def _rows(table: CountTable, rates: Rates, counted: Rates | None) -> Iterator[Gr
         yield row.model_copy(update={name: getattr(own, name) for name in names})
 
 
-def outcome_of(evidence: Evidence, policy: Policy) -> Outcome:
+def outcome_of(evidence: Standing, policy: Policy) -> Outcome:
     """Return the outcome of the whole family.
 
     Nothing is ``preserved`` where nothing could be certified, nor, if the policy says so, while a group is untested.
@@ -131,9 +131,13 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "
         text = f"{', '.join(parts)} of {many(len(tested), 'finding')}" if parts else "nothing could be tested"
     asides = [aside, _dominated(findings), _untested(findings)]
     if outcome is Outcome.PRESERVED:
-        small = [finding.group for finding in tested if finding.outcome is Outcome.INCONCLUSIVE]
-        asides.append(_named("too small to certify", small))
+        asides.append(uncertified(findings))
     return text + "".join(f" ({aside})" for aside in asides if aside)
+
+
+def uncertified(findings: Sequence[Finding]) -> str:
+    """Return which tested groups an all-clear says nothing of: ``1 group too small to certify: g=C``."""
+    return _named("too small to certify", [f.group for f in findings if f.outcome is Outcome.INCONCLUSIVE and f.tested])
 
 
 def _untested(findings: Sequence[Finding]) -> str:
