@@ -15,7 +15,7 @@ from typing import Any
 from fairguard.acceptance import with_acceptance
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError
-from fairguard.flips import FlipsFile
+from fairguard.flips import FlipsFile, check_flips
 from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data, require_file
 from fairguard.inputs.groups import look_alike
@@ -83,6 +83,8 @@ def check(
     settings = merged(settings or Settings(), options)
     data = settings.data if data is None else data
     require_file(data)
+    if settings.flips is not None:
+        check_flips(settings.flips, settings.inputs | {"dense": dense, "pruned": pruned, "data": data})
     with modes_kept(dense, pruned):
         models = open_models(dense, pruned, settings)
         source = open_source(data, settings, models=models)

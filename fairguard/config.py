@@ -122,7 +122,8 @@ class Settings(Policy):
     def inputs(self) -> dict[str, Any]:
         """Return what is read, by role, for whoever writes a file: none of these may be it."""
         code = {"model": self.model, "model-pruned": self.model_pruned, "transform": self.transform}
-        return {"dense": self.dense, "pruned": self.pruned, "data": self.data, "config": self._file, **code}
+        seeds = {f"seed {i + 1}": seed for i, seed in enumerate(self.seeds)}
+        return {"dense": self.dense, "pruned": self.pruned, "data": self.data, "config": self._file, **seeds, **code}
 
     def policy(self) -> Policy:
         """Return the part of the options that decides what counts as harm."""

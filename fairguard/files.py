@@ -54,6 +54,14 @@ def refuse_inputs(path: str | Path, named: Mapping[str, Any]) -> None:
             raise OutputError(f"{target} is the {role} input, which would be lost; name another file.")
 
 
+def refuse_same(paths: Mapping[str, Any]) -> None:
+    """Raise :class:`OutputError` if two of the files to be written, by option, are one; ``None`` is no file."""
+    known: dict[Path, str] = {}
+    for option, path in paths.items():
+        if path is not None and (first := known.setdefault(Path(path).resolve(), option)) != option:
+            raise OutputError(f"{first} and {option} are both {path}, and one would be lost; name two files.")
+
+
 def _files_in(value: Any) -> list[Path]:
     """Return the files that a value may name and that exist."""
     if not isinstance(value, str | Path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairguard.errors import OutputError
-from fairguard.files import check_writable, replacing
+from fairguard.files import check_writable, refuse_inputs, replacing
 from fairguard.inputs.groups import CLASS
 from fairguard.inputs.rows import Source
 from fairguard.judge.counts import CountTable
@@ -55,12 +55,8 @@ class FlipsFile:
     @classmethod
     @contextmanager
     def collecting(cls, path: str | Path | None, source: Source) -> Iterator[FlipsFile]:
-        """Yield the collector for ``path``; one that forgets everything where no file is wanted.
-
-        Raises:
-            OutputError: the suffix is neither .parquet nor .csv, or the folder is missing or not writable.
-        """
-        target = None if path is None else _checked(Path(path))
+        """Yield the collector for ``path``; one that forgets everything where no file is wanted."""
+        target = None if path is None else Path(path)
         with tempfile.TemporaryDirectory(prefix="fairguard-") as folder:
             collector = cls(target, source, spool=Path(folder) / "flips.parquet")
             try:
@@ -267,9 +263,18 @@ def _escaped(table: pa.Table) -> pa.Table:
     return table.rename_columns([re.sub(r"\A([=+\-@\t\r])", r"'\1", name) for name in table.column_names])
 
 
-def _checked(path: Path) -> Path:
-    """Return ``path`` if a file of flips may be written there."""
-    if path.suffix not in SUFFIXES:
+def check_flips(path: str | Path, read: Mapping[str, Any]) -> None:
+    """Check that a file of flips may be written to ``path``, before any model is opened.
+
+    Args:
+        path: where the file is to be.
+        read: what is read, by role; see :func:`fairguard.files.refuse_inputs`.
+
+    Raises:
+        OutputError: the suffix is neither .parquet nor .csv, the folder is missing or not writable, or what stands
+            there is read.
+    """
+    if Path(path).suffix not in SUFFIXES:
         raise OutputError(f"--flips {path}: end the name in {' or '.join(SUFFIXES)}.")
     check_writable(path)
-    return path
+    refuse_inputs(path, read)

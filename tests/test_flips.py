@@ -151,6 +151,22 @@ def test_a_file_that_cannot_be_written_is_told_before_any_model_runs(tmp_path: P
     assert not ran
 
 
+def test_flips_replace_nothing_that_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    rows().to_csv(file, index=False)
+    before = file.read_bytes()
+    with pytest.raises(OutputError, match=r"rows\.csv is the data input"):
+        check(*dense_and_pruned(), file, **HOW, flips=file)
+    assert file.read_bytes() == before
+
+
+def test_no_model_is_opened_for_flips_that_cannot_be_written(tmp_path: Path) -> None:
+    for model in ("dense.pt", "pruned.pt"):
+        (tmp_path / model).write_bytes(b"no model")
+    with pytest.raises(OutputError, match="end the name in"):
+        check(tmp_path / "dense.pt", tmp_path / "pruned.pt", rows(), **HOW, flips=tmp_path / "flips.txt")
+
+
 def test_a_failed_check_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "flips.csv"
     file.write_text("precious")

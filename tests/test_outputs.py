@@ -33,6 +33,8 @@ REPAIR = ["repair", "dense.pt", "pruned.pt", "--train", "train.parquet"]
         ([*CHECK, "--output", "pruned.pt", "--format", "json"], "pruned.pt", "pruned"),
         ([*CHECK, "--output", "fairguard.toml"], "fairguard.toml", "config"),
         ([*CHECK, "--flips", "test.parquet"], "test.parquet", "data"),
+        ([*CHECK, "--flips", "train.parquet", "--seeds", "pruned.pt", "train.parquet"], "train.parquet", "seed 2"),
+        ([*CHECK, "--output", "train.parquet", "--seeds", "train.parquet"], "train.parquet", "seed 1"),
         ([*REPAIR, "-o", "fairguard.toml"], "fairguard.toml", "config"),
         ([*REPAIR, "-o", "model.py"], "model.py", "model"),
         ([*REPAIR, "-o", "train.parquet"], "train.parquet", "train"),
@@ -48,6 +50,12 @@ def test_nothing_that_is_read_is_written_over(
     assert run(arguments) == 2
     assert f"{kept} is the {role} input, which would be lost" in capsys.readouterr().err
     assert Path(kept).read_bytes() == before
+
+
+def test_report_and_flips_are_two_files(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*CHECK, "--output", "flips.csv", "--flips", "./flips.csv"]) == 2
+    assert "--output and --flips are both ./flips.csv" in capsys.readouterr().err
+    assert not Path("flips.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, optio
 from fairguard.cli.screen import progress_bar, screen, warn
 from fairguard.config import FORMATS, Settings
 from fairguard.errors import OutputError, many
-from fairguard.files import check_writable, refuse_inputs, typed, write_text
+from fairguard.files import check_writable, refuse_inputs, refuse_same, typed, write_text
 from fairguard.ranks import Ranks
 from fairguard.verdict import Outcome, Verdict
 
@@ -58,10 +58,10 @@ def command(
 
         show(plan_of_rows(settings))
         return PRESERVED
-    for path in (settings.output, settings.flips):
-        if path is not None:
-            check_writable(path)
-            refuse_inputs(path, settings.inputs | {"dense": dense, "pruned": pruned})
+    refuse_same({"--output": settings.output, "--flips": settings.flips})
+    if settings.output is not None:
+        check_writable(settings.output)
+        refuse_inputs(settings.output, settings.inputs | {"dense": dense, "pruned": pruned})
     from fairguard.check import check  # torch loads here
     from fairguard.history import with_runs
 
