@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.metrics import Metric
-from fairguard.policy import Policy, validation_line
+from fairguard.policy import Policy, as_name, validation_line
 
 FILES = ("fairguard.toml", "pyproject.toml")
 _IN_PROJECT = ("dense", "pruned", "data", "seeds", "flips", "output")
@@ -29,13 +29,10 @@ TABLES = ("repair", "prune")
 
 
 def _texts(value: Any) -> Any:
-    """Return names as a tuple: a single one may stand alone, and TOML may have them as numbers."""
+    """Return names as a tuple: a single one may stand alone, and TOML or an array may have them as numbers."""
+    value = value.tolist() if hasattr(value, "tolist") else value
     parts = value if isinstance(value, list | tuple) else (value,)
-    return tuple(str(part) if isinstance(part, int) else part for part in parts)
-
-
-def _text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) else value
+    return tuple(map(as_name, parts))
 
 
 def _device(value: str) -> str:
@@ -95,7 +92,7 @@ class Settings(Policy):
     model_pruned: Code | None = None
     """What builds the pruned one, where its shapes differ."""
     threshold: float | None = None
-    output_key: str | int | None = None
+    output_key: Annotated[str | None, BeforeValidator(as_name)] = None
     batch_size: Annotated[int, Field(ge=1)] = 256
     per_row: bool = False
     device: Annotated[str, AfterValidator(_device)] = "auto"
@@ -105,7 +102,6 @@ class Settings(Policy):
     trust: bool = False
     """Open files that run code when opened; never honoured from a file."""
 
-    favourable: Annotated[str | None, BeforeValidator(_text)] = None
     discover: Annotated[int, Field(ge=0)] = 0
     """Search intersections of up to so many columns that nobody named; 0: none."""
     discover_columns: Names = ()
@@ -139,7 +135,7 @@ def merged(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     _check_names(overrides, "")
     own = {name: getattr(settings, name) for name in settings.model_fields_set}
     given = dict(overrides)
-    if "margins" in given:
+    if isinstance(given.get("margins"), Mapping):
         given["margins"] = {**{str(k): v for k, v in settings.margins.items()}, **given["margins"]}
     return _from_file(_valid({**own, **given}, ""), settings._file)
 

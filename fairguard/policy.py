@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,10 +28,14 @@ def _each_once(value: Any) -> Any:
     return value
 
 
-def _name(value: Any) -> Any:
-    """Return a class given as a number by its name."""
-    whole = hasattr(value, "__index__") and not isinstance(value, bool)
-    return str(value.__index__()) if whole else value
+def as_name(value: Any) -> Any:
+    """Return what is named by a whole number or a boolean, of Python or of numpy, as its name; else ``value``."""
+    if str(value) in ("False", "True"):
+        return str(value)
+    try:
+        return str(operator.index(value))
+    except TypeError:
+        return value
 
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
@@ -63,7 +68,7 @@ class Policy(BaseModel):
     """``fail``: no verdict of ``preserved`` while a group is untested."""
     strict: bool = False
     """``regressed`` needs the corrected lower bound itself to exceed the margin."""
-    favourable: Annotated[str | None, BeforeValidator(_name)] = None
+    favourable: Annotated[str | None, BeforeValidator(as_name)] = None
     """The label that is good to receive, by name or number. Default: class ``1`` of binary labels."""
     permutations: Annotated[int, Field(ge=99)] = 9_999
     """Most random relabellings of the groups behind each p value; fewer settle most of them."""
@@ -117,6 +122,8 @@ def validation_line(error: ValidationError) -> str:
     hint = did_you_mean(str(first["input"]), possible)
     if where == "margin" and isinstance(first["input"], dict):
         hint = " Margins by metric are an option of their own, `margins`."
+    if where == "margins" and isinstance(first["input"], float):
+        hint = " One margin for all metrics is an option of its own, `margin`."
     rule = first["msg"].removeprefix("Value error, ")
     return f"option {where!r}: {first['input']!r} is not valid: {rule[0].lower()}{rule[1:]}.{hint}{more}"
 

@@ -272,3 +272,36 @@ def test_a_margin_by_metric_under_the_wrong_name_is_told_the_right_one(project: 
     (project / "fairguard.toml").write_text("margin = {accuracy = 0.01}\n")
     with pytest.raises(ConfigError, match="by metric are an option of their own, `margins`"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("margins", 0.05, "0.05 is not valid: .*One margin for all metrics is an option of its own, `margin`"),
+        ("margins", None, "None is not valid: input should be a valid dictionary"),
+        ("favourable", 0.5, "0.5 is not valid: input should be a valid string"),
+        ("favourable", np.array([0, 1]), "input should be a valid string"),
+    ],
+)
+def test_a_value_of_another_kind_from_python_is_told_in_one_line(option: str, value: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^option '{option}': .*{told}") as error:
+        merged(Settings(), {option: value})
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=f"^option '{option}': .*{told}"):
+        Policy.of(**{option: value})
+
+
+@pytest.mark.parametrize("value", [1, np.int64(1), np.uint8(1), "1"])
+def test_what_is_named_may_be_a_number_of_python_or_of_numpy(value: object) -> None:
+    assert Policy.of(favourable=value).favourable == "1"
+    given = {"favourable": value, "output_key": value, "classes": ["0", value], "groups": value}
+    settings = merged(Settings(), given)
+    assert (settings.favourable, settings.output_key) == ("1", "1")
+    assert (settings.classes, settings.groups) == (("0", "1"), ("1",))
+
+
+def test_names_may_stand_in_an_array_and_booleans_are_names() -> None:
+    settings = merged(Settings(), {"classes": np.array([0, 1]), "groups": np.array(["a", "b"])})
+    assert (settings.classes, settings.groups) == (("0", "1"), ("a", "b"))
+    for value in (True, np.True_):
+        assert merged(Settings(), {"favourable": value}).favourable == Policy.of(favourable=value).favourable == "True"

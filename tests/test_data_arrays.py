@@ -258,6 +258,10 @@ def test_missing_arrays_get_a_suggestion(save: Callable[..., Path]) -> None:
         path, groups=["rase"]
     )
     assert "Use --label." in told(path, label="zzz")
+    named = {"X": np.zeros((4, 2)), "y": np.array([0, 1, 0, 1]), "column_b": np.array(list("abab"))}
+    assert "no array 'column_c'; arrays are: X, y, column_b. Did you mean 'column_b'?" in told(
+        save(**named), groups=["column_c"]
+    )
 
 
 class Payload:

@@ -15,6 +15,7 @@ import pytest
 from model_files import expected, rows, trained
 from onnx import TensorProto, helper
 
+from fairguard.check import check
 from fairguard.errors import ModelError
 from fairguard.inputs.inspect import inspect_file
 from fairguard.inputs.limits import Limits
@@ -129,6 +130,20 @@ def test_several_inputs_and_outputs(two_inputs: Path) -> None:
     assert load_model(two_inputs, output_key="kept").scores(rows(7, x=(ids, mask))).shape == (7, 5, 3)
     with pytest.raises(ModelError, match="has no output 'logit'; choose one with --output-key: logits, kept"):
         load_model(two_inputs, output_key="logit")
+
+
+def test_an_output_may_be_named_by_its_number(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["good"]), helper.make_node("Neg", ["x"], ["bad"])]
+    outputs = [value("good", "n", 2), value("bad", "n", 2)]
+    path = graph(tmp_path / "two.onnx", nodes, [value("x", "n", 2)], outputs)
+    y = np.arange(100) % 2
+    x = np.eye(2, dtype=np.float32)[y]
+    for model in (path, lambda batch: (batch, -batch)):
+        for key, accuracy in ((0, 1.0), (1, 0.0), ("1", 0.0)):
+            verdict = check(model, model, (x, y, {"g": np.arange(100) // 50}), output_key=key)
+            assert verdict.overall.accuracy.dense == accuracy
+    with pytest.raises(ModelError, match="has no output '2'"):
+        check(path, path, (x, y, {"g": y}), output_key=2)
 
 
 def test_a_single_input_needs_no_name(net: Path) -> None:

@@ -49,6 +49,21 @@ def test_labels_in_the_order_of_the_rows(tmp_path: Path) -> None:
         model.scores(rows(10, start=55, x=rows(10).x))
 
 
+@pytest.mark.parametrize("name", ["labels", "prediction", "y_pred"])
+def test_whole_numbers_with_a_point_are_labels_in_a_table_and_in_an_archive(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "p.npz", **{name: LABELS.astype(np.float32)})
+    for path in (tmp_path / "p.npz", table(tmp_path / "p.csv", **{name: LABELS.astype(float)})):
+        model = load_model(path)
+        assert model.kind is ScoreKind.LABELS
+        np.testing.assert_array_equal(model.scores(rows()), LABELS)
+    np.savez(tmp_path / "s.npz", **{name: expected()[:, 0]})
+    for path in (tmp_path / "s.npz", table(tmp_path / "s.csv", **{name: expected()[:, 0]})):
+        with pytest.raises(ModelError, match="labels are whole numbers, or text; call scores `score`"):
+            load_model(path)
+    np.savez(tmp_path / "many.npz", **{name: expected()})
+    np.testing.assert_array_equal(load_model(tmp_path / "many.npz").scores(rows()), expected())
+
+
 def test_one_score_column_and_one_for_each_class(tmp_path: Path) -> None:
     single = load_model(table(tmp_path / "one.csv", score=expected()[:, 0]))
     assert single.scores(rows()).shape == (60, 1)

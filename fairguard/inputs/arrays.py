@@ -219,7 +219,7 @@ def _rows(
 def _check_there(arrays: Mapping[str, Any], layout: Layout, name: str) -> None:
     for column, option in layout.named(list(arrays)).items():
         if column not in arrays:
-            raise DataError(missing_column(name, column, list(arrays), option).replace("column", "array"))
+            raise DataError(missing_column(name, column, list(arrays), option, what="array"))
 
 
 def _chosen(arrays: Mapping[str, Any], features: Sequence[str], name: str) -> Any:
@@ -243,7 +243,7 @@ def _part(x: Any, features: Sequence[str], name: str) -> Any:
 def _check_features(features: Sequence[str], there: Sequence[str], name: str) -> None:
     for feature in features:
         if feature not in there:
-            raise DataError(missing_column(name, feature, there, "--features").replace("column", "array"))
+            raise DataError(missing_column(name, feature, there, "--features", what="array"))
 
 
 def _names(arrays: Mapping[str, Any], column: str, *, is_label: bool = False) -> tuple[str, ...] | None:

@@ -287,11 +287,11 @@ class LabelledRows:
             check_weights(chunk.column(layout.weight), f"{self._table.name}: column {layout.weight!r}", start)
 
 
-def missing_column(name: str, wanted: str, columns: Sequence[str], option: str) -> str:
-    """Return the one line for a column that is not there."""
+def missing_column(name: str, wanted: str, columns: Sequence[str], option: str, *, what: str = "column") -> str:
+    """Return the one line for a column, or for ``what`` it is, that is not there."""
     hint = did_you_mean(wanted, columns) or f" Use {option}."
     listed = ", ".join(map(str, columns[:40])) + (f" and {len(columns) - 40} more" if len(columns) > 40 else "")
-    return f"{name} has no column {wanted!r}; columns are: {listed}.{hint}"
+    return f"{name} has no {what} {wanted!r}; {what}s are: {listed}.{hint}"
 
 
 def check_complete(column: Column, what: str, start: int) -> None:

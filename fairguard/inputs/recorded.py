@@ -172,7 +172,10 @@ def _codes(values: NDArray[Any], name: str) -> tuple[NDArray[np.int64], tuple[st
         return codes.astype(np.int64), tuple(clean(str(label)) for label in found)
     codes = values.astype(np.int64)
     if (codes != values).any():
-        raise ModelError(f"{name} has label {shown(values[codes != values][0])}; labels are whole numbers, or text.")
+        raise ModelError(
+            f"{name} has label {shown(values[codes != values][0])}; labels are whole numbers, or text; call scores "
+            f"`score`."
+        )
     if codes.min() >= 0:
         return codes, None
     found, places = np.unique(codes, return_inverse=True)  # -1 and 1 are names, not numbers of classes

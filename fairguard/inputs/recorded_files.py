@@ -143,10 +143,8 @@ def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None
         raise ModelError(f"{info.path} holds several models; add one as {info.path}::NAME: {listed(known, most=20)}.")
     ids = id_column(arrays, id)
     classes = _class_names(arrays.get("classes"), values)
-    is_scores = key in SCORES or values.ndim == 2
-    answers = recorded(
-        values, info, ids=None if ids is None else arrays[ids], scores=is_scores or None, classes=classes
-    )
+    scores = True if key in SCORES or values.ndim == 2 else False if key in LABELS else None
+    answers = recorded(values, info, ids=None if ids is None else arrays[ids], scores=scores, classes=classes)
     return replace(answers, columns=tuple(arrays))
 
 

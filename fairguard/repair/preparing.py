@@ -147,7 +147,7 @@ def task_for(
         policy=settings.policy(),
         epochs=1.0,
         threshold=settings.threshold,
-        output_key=None if settings.output_key is None else str(settings.output_key),
+        output_key=settings.output_key,
         favourable=favourable,
         masks=masks,
         only=tuple(_group_named(name, parts) for name in only),
