@@ -9,7 +9,7 @@ from fairguard.errors import ConfigError, DataError
 from fairguard.judge.contrasts import Family, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import estimands_of
-from fairguard.judge.families import PRIOR_ROWS, atom_covariances, critical_value, gaussian_maxima
+from fairguard.judge.families import ATOM_PRIOR_ROWS, atom_covariances, critical_value, gaussian_maxima
 from fairguard.judge.permutation import adjusted_p_values, null_maxima, studentised
 from fairguard.policy import Metric, Policy
 
@@ -200,7 +200,7 @@ def test_covariances_of_many_metrics_are_the_sums_over_all_rows() -> None:
     share = family.atoms.sum(axis=0) / 6_000
     residual = (harm - (share @ harm) / (share @ inside)) * inside
     rows = family.atoms.sum(axis=1, keepdims=True)
-    steadied = (family.atoms + PRIOR_ROWS * share) * rows / (rows + PRIOR_ROWS)
+    steadied = (family.atoms + ATOM_PRIOR_ROWS * share) * rows / (rows + ATOM_PRIOR_ROWS)
     expected = [(residual * part[:, None]).T @ residual for part in steadied]
     np.testing.assert_allclose(atom_covariances(family), expected, rtol=1e-9, atol=1e-9)
 

@@ -16,6 +16,8 @@ from fairguard.judge.counts import CountTable
 from fairguard.metrics import METRICS, About, Metric, default_metrics
 from fairguard.policy import Policy
 
+FloatArray = NDArray[np.float64]
+
 HARMED, HELPED, OUTSIDE = 1, -1, 2
 """What a row is to an estimand, 0 if nothing changed for it; ``OUTSIDE``: not in its denominator."""
 
@@ -40,6 +42,11 @@ class Estimand:
     def happens(self, table: CountTable, answers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return, for each cell, whether the metric's event happens under one model's ``answers``, shape (M,)."""
         return np.asarray(METRICS[self.metric].event(answers, table.y, table.dense, self.label))
+
+
+def effect_variance(b: FloatArray, c: FloatArray) -> FloatArray:
+    """Return the variance of what happens to a row, where the shares ``b`` of all rows are harmed and ``c`` helped."""
+    return b + c - (b - c) ** 2
 
 
 def estimands_of(table: CountTable, policy: Policy) -> tuple[Estimand, ...]:

@@ -20,7 +20,7 @@ from scipy.stats import t
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import IntArray
 from fairguard.judge.families import critical_value
-from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
+from fairguard.judge.intervals import mover_lower, mover_upper, share, without_flips
 from fairguard.judge.permutation import Adjusted, adjusted_p_values
 from fairguard.judge.power import detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
@@ -257,16 +257,10 @@ def rows_that_decide(
 
 def _rates(family: Family) -> Rates:
     return {
-        "churn": _share(family.b + family.c, family.n),
-        "churn_rest": _share(family.b_rest + family.c_rest, family.n_rest),
+        "churn": share(family.b + family.c, family.n),
+        "churn_rest": share(family.b_rest + family.c_rest, family.n_rest),
         "n": family.n.astype(np.float64),
         "n_rest": family.n_rest.astype(np.float64),
-        "loss": _share(family.b - family.c, family.n),
-        "loss_rest": _share(family.b_rest - family.c_rest, family.n_rest),
+        "loss": share(family.b - family.c, family.n),
+        "loss_rest": share(family.b_rest - family.c_rest, family.n_rest),
     }
-
-
-def _share(part: IntArray, whole: IntArray) -> FloatArray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share: FloatArray = part / whole
-    return share

@@ -15,7 +15,7 @@ from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE
 
 FloatArray = NDArray[np.float64]
 
-PRIOR_ROWS = 30.0
+ATOM_PRIOR_ROWS = 30.0
 """Rows of the whole data's kind mixed into every atom, so that a small atom without a flip has some variance."""
 FEWEST, MOST, WORK = 4_000, 20_000, 4_000_000
 """Draws of the maximum: as many as fit in the work (numbers drawn), within these bounds."""
@@ -92,7 +92,7 @@ def atom_covariances(family: Family) -> FloatArray:
         loss = np.nan_to_num((share @ harm) / (share @ inside))
     residual = (harm - loss) * inside
     rows = family.atoms.sum(axis=1, keepdims=True)
-    steadied = (family.atoms + PRIOR_ROWS * share) * rows / (rows + PRIOR_ROWS)
+    steadied = (family.atoms + ATOM_PRIOR_ROWS * share) * rows / (rows + ATOM_PRIOR_ROWS)
     (a, j), e = steadied.shape, residual.shape[1]
     if e < WIDE or j <= max(a, e):
         return np.asarray(np.einsum("aj,je,jf->aef", steadied, residual, residual, optimize=True))

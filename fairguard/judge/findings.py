@@ -13,6 +13,7 @@ from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import OUTSIDE
 from fairguard.judge.evidence import ROUNDING, Evidence, Standing, certifiable
+from fairguard.judge.intervals import share
 from fairguard.judge.power import rounded_up
 from fairguard.judge.rates import pair
 from fairguard.metrics import METRICS, About, Metric, called
@@ -141,9 +142,7 @@ def _badness(finding: Finding) -> tuple[int, float, str, str, str]:
 def _rates(table: CountTable, family: Family) -> FloatArray:
     """Return each contrast's metric in the group, dense and pruned, shape (m, 2)."""
     counts = np.stack([_happened(table, family, answers) for answers in (table.dense, table.pruned)], axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rates: FloatArray = counts[family.group, family.estimand] / family.n[:, None]
-    return rates
+    return share(counts[family.group, family.estimand], family.n)
 
 
 def _happened(table: CountTable, family: Family, answers: IntArray) -> FloatArray:

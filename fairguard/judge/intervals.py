@@ -49,8 +49,9 @@ def mover_lower(
     b: ArrayLike, c: ArrayLike, n: ArrayLike, b_rest: ArrayLike, c_rest: ArrayLike, n_rest: ArrayLike, z: ArrayLike
 ) -> FloatArray:
     """Return the lower limit of :func:`mover` alone, at half the cost."""
-    b, c, n, b_rest, c_rest, n_rest = np.broadcast_arrays(b, c, n, b_rest, c_rest, n_rest)
-    loss, loss_rest = _share(b, c, n), _share(b_rest, c_rest, n_rest)
+    counts = (np.asarray(x, dtype=np.float64) for x in (b, c, n, b_rest, c_rest, n_rest))
+    b, c, n, b_rest, c_rest, n_rest = np.broadcast_arrays(*counts)
+    loss, loss_rest = share(b - c, n), share(b_rest - c_rest, n_rest)
     # Both limits in one search: its cost is the steps, hardly the entries.
     own, mirrored = tango_lower(np.stack([b, c_rest]), np.stack([c, b_rest]), np.stack([n, n_rest]), z)
     limit: FloatArray = loss - loss_rest - np.hypot(loss - own, -mirrored - loss_rest)
@@ -83,10 +84,12 @@ def tango_lower(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> Float
     return limit
 
 
-def _share(b: ArrayLike, c: ArrayLike, n: ArrayLike) -> FloatArray:
+def share(part: ArrayLike, whole: ArrayLike) -> FloatArray:
+    """Return ``part / whole``, ``nan`` where both are 0; last axes that ``part`` has alone share one ``whole``."""
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share: FloatArray = (np.asarray(b, dtype=np.float64) - np.asarray(c)) / np.asarray(n)
-    return share
+        shares: FloatArray = part / whole.reshape(whole.shape + (1,) * (part.ndim - whole.ndim))
+    return shares
 
 
 def _newton(b: FloatArray, c: FloatArray, n: FloatArray, z: FloatArray) -> FloatArray:

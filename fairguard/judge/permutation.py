@@ -24,11 +24,11 @@ from scipy.stats import binom
 
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import IntArray, distinct
-from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE
+from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, effect_variance
 
 FloatArray = NDArray[np.float64]
 
-PRIOR_ROWS = 30.0
+VARIANCE_PRIOR_ROWS = 30.0
 """Rows at the whole data's variance mixed into each group's: ten rows without a flip do not prove that none can."""
 WORK = 60_000
 """Counts dealt before anything is looked at: the draws of the first round are what this affords."""
@@ -67,7 +67,7 @@ def adjusted_p_values(
         seed: of the relabellings.
         candidates: shape (m,), contrasts whose p value matters; default all.
     """
-    observed = studentised(*family.counts, pooled=_pooled(family))
+    observed = studentised(*family.counts)
     larger = np.zeros(len(family), dtype=np.int64)
     done = 0
     asked = np.ones(len(family), dtype=bool) if candidates is None else candidates
@@ -113,15 +113,16 @@ def studentised(
     c_rest: ArrayLike,
     n_rest: ArrayLike,
     *,
-    pooled: ArrayLike,
+    pooled: ArrayLike | None = None,
 ) -> FloatArray:
     """Return the excess over its standard error; ``-inf`` where it is undefined, 0 where nothing changed.
 
     Args:
         b, c, n: rows harmed, helped and in all of the group; arrays of any shape broadcast.
         b_rest, c_rest, n_rest: the same of everybody else.
-        pooled: variance of a row's effect over group and rest together.
+        pooled: variance of a row's effect over group and rest together, where it is known already.
     """
+    pooled = pooled_variance(b, c, n, b_rest, c_rest, n_rest) if pooled is None else pooled
     with np.errstate(invalid="ignore", divide="ignore"):
         loss, error = _mean_and_error(b, c, n, pooled)
         loss_rest, error_rest = _mean_and_error(b_rest, c_rest, n_rest, pooled)
@@ -136,15 +137,15 @@ def _mean_and_error(b: ArrayLike, c: ArrayLike, n: ArrayLike, pooled: ArrayLike)
     b, c, n = (np.asarray(x, dtype=np.float64) for x in (b, c, n))
     mean = (b - c) / n
     variance = (b + c) / n - mean**2
-    return mean, (n * variance + PRIOR_ROWS * np.asarray(pooled)) / (n + PRIOR_ROWS) / n
+    return mean, (n * variance + VARIANCE_PRIOR_ROWS * np.asarray(pooled)) / (n + VARIANCE_PRIOR_ROWS) / n
 
 
-def _pooled(family: Family) -> FloatArray:
-    """Return the variance of a row's effect over all rows, for each contrast, shape (m,)."""
-    n = np.maximum(family.n + family.n_rest, 1)
-    b, c = (family.b + family.b_rest) / n, (family.c + family.c_rest) / n
-    pooled: FloatArray = b + c - (b - c) ** 2
-    return pooled
+def pooled_variance(
+    b: ArrayLike, c: ArrayLike, n: ArrayLike, b_rest: ArrayLike, c_rest: ArrayLike, n_rest: ArrayLike
+) -> FloatArray:
+    """Return the variance of a row's effect over group and rest together."""
+    rows = np.maximum(np.add(n, n_rest), 1)
+    return effect_variance(np.add(b, b_rest) / rows, np.add(c, c_rest) / rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +179,7 @@ class _Block:
                 inside @ dealt[self.effects[:, e] == what].sum(axis=0, dtype=np.float64) for what in (HARMED, HELPED)
             )
             some = self.family.only(at)
-            n, n_rest, pooled = (x[:, None] for x in (some.n, some.n_rest, _pooled(some)))
+            n, n_rest, pooled = (x[:, None] for x in (some.n, some.n_rest, pooled_variance(*some.counts)))
             b_all, c_all = (some.b + some.b_rest)[:, None], (some.c + some.c_rest)[:, None]
             z = studentised(b, c, n, b_all - b, c_all - c, n_rest, pooled=pooled)
             np.maximum(largest, z.max(axis=0), out=largest)

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 FloatArray = NDArray[np.float64]
 
-PRIOR_ROWS = 30.0
+CHURN_PRIOR_ROWS = 30.0
 """Rows at the rest's churn that a group's own is pulled toward: ten rows without a flip do not prove stability."""
 LIKELY = 20
 """Excesses, equally likely in the light of the rows at hand, over which a decision is weighed."""
@@ -160,8 +160,8 @@ def rows_to_certify(margin: ArrayLike, *, z_alpha: float, loss_rest: ArrayLike =
 
 
 def steadied_churn(churn: ArrayLike, churn_rest: ArrayLike, *, n: ArrayLike) -> FloatArray:
-    """Return the group's churn, pulled toward that of the rest by :data:`PRIOR_ROWS` rows."""
-    own, prior = _array(n), PRIOR_ROWS
+    """Return the group's churn, pulled toward that of the rest by :data:`CHURN_PRIOR_ROWS` rows."""
+    own, prior = _array(n), CHURN_PRIOR_ROWS
     return (own * _array(churn) + prior * _array(churn_rest)) / (own + prior)
 
 

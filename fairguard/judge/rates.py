@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairguard.judge.contrasts import Grouping
 from fairguard.judge.counts import CountTable
+from fairguard.judge.intervals import share
 from fairguard.verdict import GroupRow, Pair
 
 FloatArray = NDArray[np.float64]
@@ -67,10 +68,10 @@ def rates_of(table: CountTable, grouping: Grouping, label: int | None) -> Rates:
         n=n,
         positives=positives,
         negatives=negatives,
-        accuracy=_share(sums[:, 3:5], n) if known else np.full((len(n), 2), np.nan),
-        recall=_share(sums[:, 5:7], positives),
-        fpr=_share(sums[:, 7:9], negatives),
-        selection_rate=_share(sums[:, 9:11], n) if label is not None else np.full((len(n), 2), np.nan),
+        accuracy=share(sums[:, 3:5], n) if known else np.full((len(n), 2), np.nan),
+        recall=share(sums[:, 5:7], positives),
+        fpr=share(sums[:, 7:9], negatives),
+        selection_rate=share(sums[:, 9:11], n) if label is not None else np.full((len(n), 2), np.nan),
         harmful=sums[:, 11],
         beneficial=sums[:, 12],
         other=sums[:, 13],
@@ -82,8 +83,8 @@ def group_rows(rates: Rates, classes: tuple[str, ...]) -> tuple[GroupRow, tuple[
     """Return the row of everybody, and the groups' rows."""
     lost = rates.harmful - rates.beneficial
     known = np.isfinite(rates.accuracy[:, 0])
-    drop = np.where(known, _share(lost, rates.n), np.nan)
-    excess = np.where(known, drop - _share(lost[-1] - lost, rates.n[-1] - rates.n), np.nan)
+    drop = np.where(known, share(lost, rates.n), np.nan)
+    excess = np.where(known, drop - share(lost[-1] - lost, rates.n[-1] - rates.n), np.nan)
     rows = [_row(rates, i, float(drop[i]), float(excess[i]), classes) for i in range(len(rates.names))]
     return rows[-1], tuple(rows[:-1])
 
@@ -128,11 +129,4 @@ def _class_loss(table: CountTable, grouping: Grouping) -> FloatArray:
         np.concatenate([grouping.sums_by(table.y, k, amounts), np.bincount(table.y, amounts, k)[None]])
         for amounts in (change, table.counts)
     )
-    return _share(lost, n)
-
-
-def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    whole = whole.reshape(whole.shape + (1,) * (part.ndim - whole.ndim))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share: FloatArray = part / whole
-    return share
+    return share(lost, n)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import CountTable, IntArray
-from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE
+from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, effect_variance
+from fairguard.judge.intervals import share
 
 FloatArray = NDArray[np.float64]
 
@@ -164,6 +165,11 @@ class Shares:
         """Return everybody else's loss."""
         return self.b_rest - self.c_rest
 
+    @property
+    def variances(self) -> FloatArray:
+        """Return the variance of what happens to a row of the group and of the rest, shape (2, m)."""
+        return np.stack([effect_variance(self.b, self.c), effect_variance(self.b_rest, self.c_rest)])
+
 
 def shares_of(table: CountTable, family: Family) -> Shares:
     """Return the weighted shares of every contrast."""
@@ -174,8 +180,7 @@ def shares_of(table: CountTable, family: Family) -> Shares:
         inside = family.grouping.sums(what * rows)[family.group, family.estimand]
         parts.append((inside, (what * rows).sum(axis=0)[family.estimand] - inside))
     (n, n_rest), (b, b_rest), (c, c_rest) = parts
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return Shares(n, n_rest, b / n, c / n, b_rest / n_rest, c_rest / n_rest)
+    return Shares(n, n_rest, share(b, n), share(c, n), share(b_rest, n_rest), share(c_rest, n_rest))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +279,8 @@ def _pooled_effect(units: Units, effect: NDArray[np.int8]) -> float:
 def _design_effects(
     variance: FloatArray, pooled: FloatArray, units: FloatArray, shares: Shares, family: Family
 ) -> FloatArray:
-    independent = _variance(shares.b, shares.c) / family.n + _variance(shares.b_rest, shares.c_rest) / family.n_rest
+    own, rest = shares.variances
+    independent = own / family.n + rest / family.n_rest
     with np.errstate(invalid="ignore", divide="ignore"):
         seen = np.where(independent > 0, variance / independent, pooled)
     return np.asarray(np.maximum((units * seen + PRIOR_CLUSTERS * pooled) / (units + PRIOR_CLUSTERS), 1.0))
@@ -295,14 +301,9 @@ def _unequal(table: CountTable, family: Family, shares: Shares) -> FloatArray:
         inside = family.grouping.sums(counted * part[:, None])[family.group, family.estimand]
         sides.append(np.stack([inside, (counted * part[:, None]).sum(axis=0)[family.estimand] - inside]))
     squares, sums, rows = sides
-    changes = np.stack([_variance(shares.b, shares.c), _variance(shares.b_rest, shares.c_rest)])
     with np.errstate(invalid="ignore", divide="ignore"):
         each = squares / sums**2
-        seen = (changes * each).sum(axis=0) / (changes / rows).sum(axis=0)
+        seen = (shares.variances * each).sum(axis=0) / (shares.variances / rows).sum(axis=0)
         most = (each * rows).max(axis=0)
-    effect: FloatArray = np.nan_to_num(np.where(changes.sum(axis=0) > 0, seen, most), nan=1.0, posinf=1.0)
+    effect: FloatArray = np.nan_to_num(np.where(shares.variances.sum(axis=0) > 0, seen, most), nan=1.0, posinf=1.0)
     return effect
-
-
-def _variance(b: FloatArray, c: FloatArray) -> FloatArray:
-    return b + c - (b - c) ** 2

@@ -19,7 +19,7 @@ from scipy.special import ndtri
 
 from fairguard.judge.contrasts import Family, Group, Grouping, column_codes, column_levels, contrasts, judged_columns
 from fairguard.judge.counts import CountTable, IntArray, distinct
-from fairguard.judge.estimands import estimands_of
+from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, estimands_of
 from fairguard.judge.evidence import ROUNDING, evidence_of, levels_of
 from fairguard.judge.findings import findings_of
 from fairguard.judge.intervals import mover_lower
@@ -152,7 +152,7 @@ def _search(family: Family, policy: Policy) -> _Search:
     place = int(np.ceil((1.0 - level) * (draws + 1))) - 1
     beyond = -float(ndtri(level / len(family)))  # what the draws are too few to tell
     critical = float(maxima[place]) if place < draws else max(beyond, float(maxima[-1]))
-    z = _standardised(family)
+    z = studentised(*family.counts)
     p = (1 + draws - np.searchsorted(maxima, z, side="left")) / (1 + draws)
     lower = mover_lower(*family.counts, max(critical, 0.0))
     margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
@@ -160,12 +160,6 @@ def _search(family: Family, policy: Policy) -> _Search:
         excess = (family.b - family.c) / family.n - (family.b_rest - family.c_rest) / family.n_rest
     proven = (p <= max(level, 1 / (1 + draws))) & (lower > (margin if policy.strict else 0.0))
     return _Search(z, p, lower, proven & (excess >= margin - ROUNDING), critical, draws)
-
-
-def _standardised(family: Family) -> FloatArray:
-    total = np.maximum(family.n + family.n_rest, 1)
-    b, c = (family.b + family.b_rest) / total, (family.c + family.c_rest) / total
-    return studentised(*family.counts, pooled=b + c - (b - c) ** 2)
 
 
 def _minimal(family: Family, search: _Search) -> Iterator[int]:
@@ -188,13 +182,9 @@ def _still(family: Family, i: int, inside: BoolArray, told: BoolArray, critical:
     counts = []
     for atoms in (inside, ~inside & ~told):
         rows = family.atoms[atoms].sum(axis=0)
-        counts += [rows[effects == 1].sum(), rows[effects == -1].sum(), rows[effects != 2].sum()]
-    b, c, n, b_rest, c_rest, n_rest = (np.array([x]) for x in counts)
-    if min(n[0], n_rest[0]) < SMALLEST:
-        return False
-    share, back = (b + b_rest) / (n + n_rest), (c + c_rest) / (n + n_rest)
-    pooled = share + back - (share - back) ** 2
-    return bool(studentised(b, c, n, b_rest, c_rest, n_rest, pooled=pooled)[0] >= critical)
+        counts += [rows[what].sum() for what in (effects == HARMED, effects == HELPED, effects != OUTSIDE)]
+    b, c, n, b_rest, c_rest, n_rest = np.array(counts)[:, None]
+    return bool(min(n, n_rest) >= SMALLEST and studentised(b, c, n, b_rest, c_rest, n_rest) >= critical)
 
 
 def _findings(
