@@ -16,7 +16,7 @@ from fairguard.errors import ConfigError
 from fairguard.judge.contrasts import family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.families import critical_value
-from fairguard.judge.power import detectable, rows_needed, rows_to_certify
+from fairguard.judge.power import Criteria, LossRates, detectable, rows_needed, rows_to_certify
 from fairguard.judge.scatter import require_single_rows
 from fairguard.judge.spending import spent_alpha
 from fairguard.policy import Metric, Policy
@@ -136,15 +136,7 @@ def plan_from_pilot(
     require_single_rows(table, "a plan")
     family = family_of(table, policy, groups=groups)
     z = critical_value(family, _level(policy, len(family)), seed=policy.seed)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rates = _Rates(
-            n=family.n.astype(float),
-            n_rest=family.n_rest.astype(float),
-            churn=(family.b + family.c) / family.n,
-            churn_rest=(family.b_rest + family.c_rest) / family.n_rest,
-            loss=(family.b - family.c) / family.n,
-            loss_rest=(family.b_rest - family.c_rest) / family.n_rest,
-        )
+    rates = LossRates.of(*family.counts)
     if assumed is not None:
         rates = _assumed(rates.n, rates.n_rest, *assumed)
     names = [family.grouping.groups[g].name for g in family.group]
@@ -185,34 +177,17 @@ def plan_from_sizes(
     return _plan(rates, list(sizes), metrics, policy, z=z, effect=effect, power=power, rows=int(n.sum()))
 
 
-@dataclass(frozen=True, eq=False)
-class _Rates:
-    n: FloatArray
-    n_rest: FloatArray
-    churn: FloatArray
-    churn_rest: FloatArray
-    loss: FloatArray
-    loss_rest: FloatArray
-
-    def with_excess(self, excess: float) -> dict[str, FloatArray]:
-        """Return the rates if each group in turn had this excess, by harmful flips alone, over a rest as it is."""
-        loss = self.loss_rest + excess
-        churn = np.maximum(self.churn + loss - self.loss, np.abs(loss))
-        known = {"n": self.n, "n_rest": self.n_rest, "churn_rest": self.churn_rest, "loss_rest": self.loss_rest}
-        return known | {"churn": churn, "loss": loss}
-
-
-def _assumed(n: FloatArray, n_rest: FloatArray, harmed: float, helped: float) -> _Rates:
+def _assumed(n: FloatArray, n_rest: FloatArray, harmed: float, helped: float) -> LossRates:
     if min(harmed, helped) < 0 or not 0 < harmed + helped < 1:
         raise ConfigError(
             f"a churn of {harmed:g} harmed and {helped:g} helped is not possible: both are shares of rows."
         )
     churn, loss = np.full(len(n), harmed + helped), np.full(len(n), harmed - helped)
-    return _Rates(n=n, n_rest=n_rest, churn=churn, churn_rest=churn, loss=loss, loss_rest=loss)
+    return LossRates(n=n, n_rest=n_rest, churn=churn, churn_rest=churn, loss=loss, loss_rest=loss)
 
 
 def _plan(
-    rates: _Rates,
+    rates: LossRates,
     names: Sequence[str],
     metrics: Sequence[Metric],
     policy: Policy,
@@ -232,12 +207,12 @@ def _plan(
     if not 0.5 <= power < 1:
         raise ConfigError(f"a power of {power:g} is not possible: it is a chance from 0.5 to below 1.")
     z_alpha = float(norm.isf(_level(policy, 1)))
-    ask = {"margin": margin, "z_alpha": z_alpha, "strict": policy.strict, "power": power}
-    prove = rows_needed(**rates.with_excess(effect), z_family=z, **ask)  # type: ignore[arg-type]
-    clear = rows_needed(**rates.with_excess(0.0), z_family=z, **ask)  # type: ignore[arg-type]
+    criteria, unharmed = Criteria(margin, z, z_alpha, policy.strict), rates.with_excess(0.0)
+    prove = rows_needed(rates.with_excess(effect), criteria, power=power)
+    clear = rows_needed(unharmed, criteria, power=power)
     prove = np.maximum(prove, policy.min_group)
     clear = np.maximum(clear, np.maximum(rows_to_certify(margin, z_alpha=z_alpha), policy.min_group))
-    shown = detectable(**rates.with_excess(0.0), z_family=z, margin=margin, strict=policy.strict, power=power)
+    shown = detectable(unharmed, criteria, power=power)
     needs = [
         Need(names[i], metrics[i], int(rates.n[i]), rates.n[i] / rows, float(rates.churn[i]), float(shown[i]), a, b)
         for i, (a, b) in enumerate(zip(_whole(prove), _whole(clear), strict=True))

@@ -1,11 +1,13 @@
 """Rows that would decide, excesses that would show, and error spent over looks: each held against simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from fairguard.judge.intervals import mover_lower, mover_upper
-from fairguard.judge.power import detectable, rows_needed, rows_to_certify, rows_to_decide
+from fairguard.judge.power import Criteria, LossRates, detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
 
 TABLES = 8_000
@@ -13,17 +15,14 @@ Z_ALPHA = float(norm.isf(0.05))
 CHURNS = [(0.05, 0.03), (0.015, 0.005), (0.004, 0.001)]
 
 
-def rates(harmed: float, helped: float, *, excess: float = 0.0, groups: int, rows: float = 1e9) -> dict[str, float]:
-    """What rows_needed and detectable ask about one group among equals, harmed by ``excess``."""
-    return {
-        "churn": harmed + helped + excess,
-        "churn_rest": harmed + helped,
-        "n": rows,
-        "n_rest": rows * (groups - 1),
-        "loss": harmed - helped + excess,
-        "loss_rest": harmed - helped,
-        "z_family": float(norm.isf(0.05 / groups)),
-    }
+def rates(harmed: float, helped: float, *, excess: float = 0.0, groups: int, rows: float = 1e9) -> LossRates:
+    """The rates of one group among equals, harmed by ``excess``."""
+    churn, loss = np.array(harmed + helped), np.array(harmed - helped)
+    return LossRates(np.array(rows), np.array(rows * (groups - 1)), churn + excess, churn, loss + excess, loss)
+
+
+def criteria(margin: float, *, groups: int, strict: bool = False) -> Criteria:
+    return Criteria(margin, float(norm.isf(0.05 / groups)), Z_ALPHA, strict)
 
 
 def simulated(bound, harmed: float, helped: float, *, excess: float, groups: int, rows: int, z: float) -> np.ndarray:
@@ -38,21 +37,20 @@ def simulated(bound, harmed: float, helped: float, *, excess: float, groups: int
 @pytest.mark.parametrize("excess", [0.02, 0.05, 0.1])
 @pytest.mark.parametrize("groups", [2, 5, 20])
 def test_the_rows_asked_for_prove_the_harm(churn: tuple[float, float], excess: float, groups: int) -> None:
-    known = rates(*churn, excess=excess, groups=groups)
-    rows = int(np.ceil(rows_needed(**known, margin=0.01, z_alpha=Z_ALPHA)))
-    lower = simulated(mover_lower, *churn, excess=excess, groups=groups, rows=rows, z=known["z_family"])
+    asked = criteria(0.01, groups=groups)
+    rows = int(np.ceil(rows_needed(rates(*churn, excess=excess, groups=groups), asked)))
+    lower = simulated(mover_lower, *churn, excess=excess, groups=groups, rows=rows, z=asked.z_family)
     assert 0.78 < np.mean(lower > 0) < 0.94
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_close_above_the_margin_the_estimate_has_to_exceed_it_too(strict: bool) -> None:
-    known = rates(0.05, 0.03, excess=0.05, groups=5)
-    rows = int(np.ceil(rows_needed(**known, margin=0.04, z_alpha=Z_ALPHA, strict=strict)))
-    z = known["z_family"]
+    asked = criteria(0.04, groups=5, strict=strict)
+    rows = int(np.ceil(rows_needed(rates(0.05, 0.03, excess=0.05, groups=5), asked)))
     rng = np.random.default_rng(5)
     b, c, _ = rng.multinomial(rows, [0.1, 0.03, 0.87], TABLES).T
     b_rest, c_rest, _ = rng.multinomial(4 * rows, [0.05, 0.03, 0.92], TABLES).T
-    lower = mover_lower(b, c, rows, b_rest, c_rest, 4 * rows, z)
+    lower = mover_lower(b, c, rows, b_rest, c_rest, 4 * rows, asked.z_family)
     estimate = (b - c) / rows - (b_rest - c_rest) / (4 * rows)
     regressed = lower > 0.04 if strict else (lower > 0) & (estimate >= 0.04)
     assert np.mean(regressed) == pytest.approx(0.8, abs=0.03)
@@ -62,42 +60,42 @@ def test_close_above_the_margin_the_estimate_has_to_exceed_it_too(strict: bool) 
 @pytest.mark.parametrize("margin", [0.02, 0.05])
 @pytest.mark.parametrize("groups", [2, 5, 20])
 def test_the_rows_asked_for_rule_the_margin_out(churn: tuple[float, float], margin: float, groups: int) -> None:
-    rows = int(np.ceil(rows_needed(**rates(*churn, groups=groups), margin=margin, z_alpha=Z_ALPHA)))
+    rows = int(np.ceil(rows_needed(rates(*churn, groups=groups), criteria(margin, groups=groups))))
     upper = simulated(mover_upper, *churn, excess=0.0, groups=groups, rows=rows, z=Z_ALPHA)
     assert 0.74 < np.mean(upper < margin) < 0.92  # counts are lumpy where two flips are expected
 
 
 def test_rare_flips_ask_for_rows_all_the_same() -> None:
-    known = rates(0.0, 0.0, groups=20)
-    rows = float(rows_needed(**known, margin=0.02, z_alpha=Z_ALPHA))
+    rows = float(rows_needed(rates(0.0, 0.0, groups=20), criteria(0.02, groups=20)))
     assert rows == pytest.approx(rows_to_certify(0.02, z_alpha=Z_ALPHA), rel=0.05)
 
 
 def test_strict_asks_for_more_rows() -> None:
     known = rates(0.05, 0.03, excess=0.05, groups=5)
-    loose, strict = (rows_needed(**known, margin=0.02, z_alpha=Z_ALPHA, strict=flag) for flag in (False, True))
+    loose, strict = (rows_needed(known, criteria(0.02, groups=5, strict=flag)) for flag in (False, True))
     assert strict > 2 * loose
 
 
 def test_no_number_of_rows_decides_at_the_boundary() -> None:
-    at_margin = rates(0.05, 0.03, excess=0.02, groups=5) | {"loss": 0.04, "loss_rest": 0.02}
-    assert np.isnan(rows_needed(**at_margin, margin=0.02, z_alpha=Z_ALPHA, strict=True))
+    at_margin = replace(rates(0.05, 0.03, excess=0.02, groups=5), loss=np.array(0.04), loss_rest=np.array(0.02))
+    assert np.isnan(rows_needed(at_margin, criteria(0.02, groups=5, strict=True)))
 
 
 @pytest.mark.parametrize("excess", [0.02, 0.05, 0.1])
 def test_detectable_is_the_excess_that_those_rows_were_asked_for(excess: float) -> None:
-    rows = float(rows_needed(**rates(0.05, 0.03, excess=excess, groups=5), margin=0.01, z_alpha=Z_ALPHA))
-    known = rates(0.05, 0.03, groups=5, rows=rows)
-    assert detectable(**known, margin=0.01) == pytest.approx(excess, rel=1e-3)
+    asked = criteria(0.01, groups=5)
+    rows = float(rows_needed(rates(0.05, 0.03, excess=excess, groups=5), asked))
+    assert detectable(rates(0.05, 0.03, groups=5, rows=rows), asked) == pytest.approx(excess, rel=1e-3)
 
 
 def test_nothing_within_the_margin_is_shown_as_a_regression() -> None:
     known = rates(0.05, 0.03, groups=5, rows=1e6)
-    assert 0.02 < detectable(**known, margin=0.02) < detectable(**known, margin=0.02, strict=True) < 0.025
+    loose, strict = (detectable(known, criteria(0.02, groups=5, strict=flag)) for flag in (False, True))
+    assert 0.02 < loose < strict < 0.025
 
 
 def test_a_handful_of_rows_can_show_nothing() -> None:
-    assert np.isnan(detectable(**rates(0.05, 0.03, groups=200, rows=1.0)))
+    assert np.isnan(detectable(rates(0.05, 0.03, groups=200, rows=1.0), criteria(0.0, groups=200)))
 
 
 @pytest.mark.parametrize(("groups", "rows", "margin"), [(2, 300, 0.02), (5, 500, 0.02), (5, 200, 0.05)])
@@ -117,17 +115,8 @@ def test_the_rows_said_to_decide_do_so_where_a_first_sample_did_not(groups: int,
 
     n, even = np.full(TABLES, rows), np.zeros(TABLES)
     (b, c), (b_rest, c_rest) = draw(n, excess), draw(n * (groups - 1), even)
-    asked = rows_to_decide(
-        churn=(b + c) / n,
-        churn_rest=(b_rest + c_rest) / n / (groups - 1),
-        n=n,
-        n_rest=n * (groups - 1),
-        loss=(b - c) / n,
-        loss_rest=(b_rest - c_rest) / n / (groups - 1),
-        margin=margin,
-        z_family=z,
-        z_alpha=Z_ALPHA,
-    )
+    known = LossRates.of(b, c, n, b_rest, c_rest, n * (groups - 1))
+    asked = rows_to_decide(known, criteria(margin, groups=groups))
     open_ = ~decided(b, c, n, b_rest, c_rest)
     assert open_.mean() > 0.3
     assert (asked[open_] > rows).all()
@@ -139,13 +128,13 @@ def test_the_rows_said_to_decide_do_so_where_a_first_sample_did_not(groups: int,
 
 
 def test_rows_that_decide_are_unknown_without_rows() -> None:
-    known = rates(0.05, 0.03, groups=5) | {"n": 0.0, "churn": np.nan, "loss": np.nan}
-    assert np.isnan(rows_to_decide(**known, margin=0.02, z_alpha=Z_ALPHA))
+    known = replace(rates(0.05, 0.03, groups=5), n=np.array(0.0), churn=np.array(np.nan), loss=np.array(np.nan))
+    assert np.isnan(rows_to_decide(known, criteria(0.02, groups=5)))
 
 
 def test_arrays_are_answered_entry_by_entry() -> None:
-    known = rates(0.05, 0.03, groups=5) | {"n": np.array([100.0, 1000.0]), "n_rest": np.array([4000.0, 4000.0])}
-    few, many = detectable(**known)
+    known = replace(rates(0.05, 0.03, groups=5), n=np.array([100.0, 1000.0]), n_rest=np.array([4000.0, 4000.0]))
+    few, many = detectable(known, criteria(0.0, groups=5))
     assert few > many > 0
 
 

@@ -24,6 +24,7 @@ from fairguard.judge.families import value_above
 from fairguard.judge.findings import findings_of
 from fairguard.judge.judge import verdict_of, with_rows
 from fairguard.judge.permutation import Adjusted
+from fairguard.judge.power import LossRates
 from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, Worth, scatter_of, shares_of, weights_of, worth_of
 from fairguard.metrics import METRICS
 from fairguard.policy import Policy
@@ -91,14 +92,14 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
         policy,
         tested=tested,
         counts=(shares.b * n, shares.c * n, n, shares.b_rest * n_rest, shares.c_rest * n_rest, n_rest),
-        rates={
-            "churn": shares.b + shares.c,
-            "churn_rest": shares.b_rest + shares.c_rest,
-            "n": n,
-            "n_rest": n_rest,
-            "loss": shares.loss,
-            "loss_rest": shares.loss_rest,
-        },
+        rates=LossRates(
+            n=n,
+            n_rest=n_rest,
+            churn=shares.b + shares.c,
+            churn_rest=shares.b_rest + shares.c_rest,
+            loss=shares.loss,
+            loss_rest=shares.loss_rest,
+        ),
         z=value_above(maxima, levels_of(tested, policy).family, comparisons=int(tested.sum())),
         second=flipped,
         freedom=np.maximum(scatter.units - 1, 1),

@@ -9,8 +9,8 @@ uncorrected: all have to hold at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +20,9 @@ from scipy.stats import t
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import IntArray
 from fairguard.judge.families import critical_value
-from fairguard.judge.intervals import mover_lower, mover_upper, share, without_flips
+from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
 from fairguard.judge.permutation import Adjusted, adjusted_p_values
-from fairguard.judge.power import detectable, rows_needed, rows_to_certify, rows_to_decide
+from fairguard.judge.power import Criteria, LossRates, detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
 from fairguard.policy import Policy
 
@@ -120,7 +120,7 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
         policy,
         tested=tested,
         counts=family.counts,
-        rates=_rates(family),
+        rates=LossRates.of(*family.counts),
         z=critical_value(some, levels.family, seed=policy.seed),
         second=relabelled,
     )
@@ -149,7 +149,7 @@ def decided(
     *,
     tested: BoolArray,
     counts: Counts,
-    rates: Rates,
+    rates: LossRates,
     z: float,
     second: Callable[[BoolArray], Adjusted],
     freedom: FloatArray | None = None,
@@ -173,8 +173,8 @@ def decided(
     z_alpha = -float(ndtri(levels.alone))
     bar, bar_alone = (z, z_alpha) if freedom is None else (t.isf(rate, freedom) for rate in (ndtr(-z), levels.alone))
     lower, upper = mover_lower(*counts, bar), mover_upper(*counts, bar_alone)
-    excess = rates["loss"] - rates["loss_rest"]
-    harmed = tested & (lower > (margin if policy.strict else 0.0)) & (excess >= margin - ROUNDING)
+    harmed = tested & (lower > (margin if policy.strict else 0.0)) & (rates.excess >= margin - ROUNDING)
+    criteria = Criteria(margin, bar, z_alpha, policy.strict)
     p, draws = second(harmed)
     with np.errstate(invalid="ignore"):
         regressed = harmed & (p <= max(levels.family, 1 / (1 + draws)))  # an early look's level may lie below any p
@@ -183,35 +183,17 @@ def decided(
         certifiable=tested & certifiable(family.n, family.n_rest, margin),
         regressed=regressed,
         preserved=tested & (upper < margin),
-        excess=excess,
+        excess=rates.excess,
         lower=np.where(tested, lower, np.nan),
         upper=np.where(tested, upper, np.nan),
         p=np.where(tested, p, np.nan),
         margin=margin,
-        detectable=detectable(**rates, z_family=bar, margin=margin, strict=policy.strict),
-        needed=rows_that_decide(rates, policy, tested=tested, margin=margin, z_family=bar, z_alpha=z_alpha),
+        detectable=detectable(rates, criteria),
+        needed=rows_that_decide(rates, criteria, tested=tested, min_group=policy.min_group),
         z_family=z,
         z_alpha=z_alpha,
         draws=draws,
     )
-
-
-class Rates(TypedDict):
-    """What the questions about rows take of each contrast, shape (m,); see :func:`rows_needed`."""
-
-    churn: FloatArray
-    churn_rest: FloatArray
-    n: FloatArray
-    n_rest: FloatArray
-    loss: FloatArray
-    loss_rest: FloatArray
-
-
-class _Level(TypedDict):
-    margin: FloatArray
-    z_family: float | FloatArray
-    z_alpha: float
-    strict: bool
 
 
 def testable(family: Family, policy: Policy) -> BoolArray:
@@ -233,34 +215,14 @@ def certifiable(n: ArrayLike, n_rest: ArrayLike, margin: FloatArray) -> BoolArra
     return could
 
 
-def rows_that_decide(
-    rates: Rates,
-    policy: Policy,
-    *,
-    tested: BoolArray,
-    margin: FloatArray,
-    z_family: float | FloatArray,
-    z_alpha: float,
-) -> FloatArray:
+def rows_that_decide(rates: LossRates, criteria: Criteria, *, tested: BoolArray, min_group: int) -> FloatArray:
     """Return about how many rows in the denominator would decide each contrast, shape (m,).
 
     A group too small to be tested says nothing yet of its own; it is assumed to lose what the rest loses.
     """
-    level: _Level = {"margin": margin, "z_family": z_family, "z_alpha": z_alpha, "strict": policy.strict}
-    as_rest: Rates = {**rates, "churn": rates["churn_rest"], "loss": rates["loss_rest"]}
-    rows = np.where(tested, rows_to_decide(**rates, **level), rows_needed(**as_rest, **level))
-    below = ~tested | (rates["loss"] - rates["loss_rest"] < margin)
-    fewest = np.where(below, rows_to_certify(margin, z_alpha=z_alpha), 0)
-    needed: FloatArray = np.ceil(np.maximum(rows, np.maximum(fewest, policy.min_group)))
+    as_rest = replace(rates, churn=rates.churn_rest, loss=rates.loss_rest)
+    rows = np.where(tested, rows_to_decide(rates, criteria), rows_needed(as_rest, criteria))
+    below = ~tested | (rates.excess < criteria.margin)
+    fewest = np.where(below, rows_to_certify(criteria.margin, z_alpha=criteria.z_alpha), 0)
+    needed: FloatArray = np.ceil(np.maximum(rows, np.maximum(fewest, min_group)))
     return needed
-
-
-def _rates(family: Family) -> Rates:
-    return {
-        "churn": share(family.b + family.c, family.n),
-        "churn_rest": share(family.b_rest + family.c_rest, family.n_rest),
-        "n": family.n.astype(np.float64),
-        "n_rest": family.n_rest.astype(np.float64),
-        "loss": share(family.b - family.c, family.n),
-        "loss_rest": share(family.b_rest - family.c_rest, family.n_rest),
-    }

@@ -11,7 +11,7 @@ from fairguard.judge.estimands import favourable
 from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import Evidence, Standing, evidence_of
 from fairguard.judge.findings import findings_of
-from fairguard.judge.rates import Rates, group_rows, rates_of
+from fairguard.judge.rates import GroupRates, group_rows, rates_of
 from fairguard.judge.spending import level_of
 from fairguard.judge.summaries import summaries_of
 from fairguard.policy import Policy
@@ -92,7 +92,7 @@ def verdict_of(
     )
 
 
-def _rows(table: CountTable, rates: Rates, counted: Rates | None) -> Iterator[GroupRow]:
+def _rows(table: CountTable, rates: GroupRates, counted: GroupRates | None) -> Iterator[GroupRow]:
     """Yield everybody's row and the groups', with numbers of rows from ``counted`` where ``rates`` are weighted."""
     overall, groups = group_rows(rates, table.classes)
     if counted is None:

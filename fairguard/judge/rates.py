@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Rates:
+class GroupRates:
     """Rates of S groups; pairs have shape (S, 2), dense then pruned.
 
     Attributes:
@@ -43,7 +43,7 @@ class Rates:
     class_loss: FloatArray
 
 
-def rates_of(table: CountTable, grouping: Grouping, label: int | None) -> Rates:
+def rates_of(table: CountTable, grouping: Grouping, label: int | None) -> GroupRates:
     """Return the rates of the groups, and of all rows as the last entry.
 
     Args:
@@ -63,7 +63,7 @@ def rates_of(table: CountTable, grouping: Grouping, label: int | None) -> Rates:
     parts += [harmful, beneficial, flipped & ~harmful & ~beneficial]
     sums = _with_all(grouping, np.column_stack([part * counts if part is not counts else part for part in parts]))
     n, positives, negatives = sums[:, 0], sums[:, 1], sums[:, 2]
-    return Rates(
+    return GroupRates(
         names=(*(group.name for group in grouping.groups), "overall"),
         n=n,
         positives=positives,
@@ -79,7 +79,7 @@ def rates_of(table: CountTable, grouping: Grouping, label: int | None) -> Rates:
     )
 
 
-def group_rows(rates: Rates, classes: tuple[str, ...]) -> tuple[GroupRow, tuple[GroupRow, ...]]:
+def group_rows(rates: GroupRates, classes: tuple[str, ...]) -> tuple[GroupRow, tuple[GroupRow, ...]]:
     """Return the row of everybody, and the groups' rows."""
     lost = rates.harmful - rates.beneficial
     known = np.isfinite(rates.accuracy[:, 0])
@@ -89,7 +89,7 @@ def group_rows(rates: Rates, classes: tuple[str, ...]) -> tuple[GroupRow, tuple[
     return rows[-1], tuple(rows[:-1])
 
 
-def _row(rates: Rates, i: int, drop: float, excess: float, classes: tuple[str, ...]) -> GroupRow:
+def _row(rates: GroupRates, i: int, drop: float, excess: float, classes: tuple[str, ...]) -> GroupRow:
     worst: dict[str, Any] = {}
     if len(classes) > 2 and np.isfinite(rates.class_loss[i]).any():
         k = int(np.nanargmax(rates.class_loss[i]))

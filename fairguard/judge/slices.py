@@ -24,6 +24,7 @@ from fairguard.judge.evidence import ROUNDING, evidence_of, levels_of
 from fairguard.judge.findings import findings_of
 from fairguard.judge.intervals import mover_lower
 from fairguard.judge.permutation import null_maxima, studentised
+from fairguard.judge.power import LossRates
 from fairguard.judge.scatter import require_single_rows
 from fairguard.policy import Policy
 from fairguard.verdict import Finding
@@ -156,8 +157,7 @@ def _search(family: Family, policy: Policy) -> _Search:
     p = (1 + draws - np.searchsorted(maxima, z, side="left")) / (1 + draws)
     lower = mover_lower(*family.counts, max(critical, 0.0))
     margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        excess = (family.b - family.c) / family.n - (family.b_rest - family.c_rest) / family.n_rest
+    excess = LossRates.of(*family.counts).excess
     proven = (p <= max(level, 1 / (1 + draws))) & (lower > (margin if policy.strict else 0.0))
     return _Search(z, p, lower, proven & (excess >= margin - ROUNDING), critical, draws)
 

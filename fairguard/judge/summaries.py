@@ -19,7 +19,7 @@ from fairguard.judge.contrasts import Grouping, contrasts, is_label
 from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import Estimand
 from fairguard.judge.intervals import mover_upper, tango
-from fairguard.judge.rates import Rates, pair
+from fairguard.judge.rates import GroupRates, pair
 from fairguard.metrics import METRICS, About, Metric
 from fairguard.verdict import NAN, Pair, Summary
 
@@ -28,7 +28,7 @@ Counts = tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]
 
 
 def summaries_of(
-    table: CountTable, grouping: Grouping, rates: Rates, *, label: int | None, alpha: float
+    table: CountTable, grouping: Grouping, rates: GroupRates, *, label: int | None, alpha: float
 ) -> tuple[Summary, ...]:
     """Return the summaries of every sensitive feature judged.
 
@@ -94,7 +94,7 @@ class _Limits:
         return b, c, n, b_rest, c_rest, n_rest
 
 
-def _about_accuracy(column: str, at: NDArray[np.intp], rates: Rates, limits: _Limits) -> Iterator[Summary]:
+def _about_accuracy(column: str, at: NDArray[np.intp], rates: GroupRates, limits: _Limits) -> Iterator[Summary]:
     accuracy, n, everybody = rates.accuracy[at], rates.n[at, None], rates.accuracy[-1]
     with np.errstate(invalid="ignore", divide="ignore"):
         drop = (rates.harmful[at] - rates.beneficial[at]) / rates.n[at]
@@ -116,7 +116,7 @@ def _about_accuracy(column: str, at: NDArray[np.intp], rates: Rates, limits: _Li
     yield Summary(name="psi_pw", column=column, value=Pair(dense=0.0, pruned=float(_range(drop))), bound=widest)
 
 
-def _about_selection(column: str, at: NDArray[np.intp], rates: Rates, limits: _Limits) -> Iterator[Summary]:
+def _about_selection(column: str, at: NDArray[np.intp], rates: GroupRates, limits: _Limits) -> Iterator[Summary]:
     selected = rates.selection_rate[at]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = selected.min(axis=0) / selected.max(axis=0)
