@@ -84,6 +84,19 @@ ALONE = Ranks()
 """The one process that shares with nobody."""
 
 
+def own_gpu() -> int | None:
+    """Return the number of the GPU that is this process's under torchrun, by its place on its machine.
+
+    ``None`` without torchrun: the usual one. Where torch sees no GPU, it cannot say how many another library has.
+    """
+    here = os.environ.get("LOCAL_RANK", "")
+    if Ranks.here().size == 1 or not here.isdigit():
+        return None
+    import torch
+
+    return int(here) % (torch.cuda.device_count() or int(here) + 1)
+
+
 def _together() -> Any:
     """Return torch's way of talking among the processes, ready to be used."""
     import torch.distributed as together

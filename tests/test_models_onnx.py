@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from model_files import expected, rows, trained
 from onnx import TensorProto, helper
 
@@ -20,7 +21,7 @@ from fairguard.errors import ModelError
 from fairguard.inputs.inspect import inspect_file
 from fairguard.inputs.limits import Limits
 from fairguard.inputs.models import load_model
-from fairguard.inputs.onnx_models import threads
+from fairguard.inputs.onnx_models import provider_options, threads
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +284,30 @@ def test_one_thread_where_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
     assert threads() >= 1
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS and Windows
     assert threads() == os.cpu_count()
+
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "MASTER_ADDR": "here", "WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "0"}
+
+
+@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "TensorrtExecutionProvider"])
+def test_a_numbered_gpu_is_the_one_that_runs(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def number(device: str) -> str | None:
+        return provider_options(provider, device).get("device_id")
+
+    assert [number(device) for device in ("auto", "cuda", "cuda:1")] == [None, None, "1"]
+    for name, text in TORCHRUN.items():
+        monkeypatch.setenv(name, text)
+    for local in range(2 * max(torch.cuda.device_count(), 1)):
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        own = str(local % (torch.cuda.device_count() or 99))
+        assert [number(device) for device in ("auto", "cuda", "cuda:1")] == [own, own, "1"]
+    assert provider_options("CPUExecutionProvider", "cuda:1") == {}
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs a GPU")
+def test_the_session_is_on_that_gpu(net: Path) -> None:
+    session = load_model(net, device=f"cuda:{torch.cuda.device_count() - 1}").session
+    known = session.get_provider_options()["CUDAExecutionProvider"]
+    assert (known["device_id"], known["use_tf32"]) == (str(torch.cuda.device_count() - 1), "0")
+    with pytest.raises(ModelError, match="onnxruntime cannot open it"):
+        load_model(net, device="cuda:99")

@@ -22,10 +22,13 @@ from fairguard.inputs.onnx_files import layers_of, loops, parameters_of, read_gr
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch
 from fairguard.inputs.sparsity import overall
+from fairguard.ranks import own_gpu
 from fairguard.verdict import ModelInfo
 
 _UNFIT = re.compile(r"dimension|shape|rank", re.IGNORECASE)
 """What onnxruntime's complaint speaks of where the rows have another shape than the graph takes."""
+ON_NVIDIA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+"""Providers that run on a GPU that ``--device`` may number."""
 TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -135,7 +138,7 @@ def open_onnx(
     model = read_graph(found, limits)
     layers = layers_of(model, found.path)
     sha256, size = whole_of(found, model)
-    session = _session(found, _provider(provider, device), limits)
+    session = _session(found, _provider(provider, device), device, limits)
     inputs = tuple(_input(node, found) for node in session.get_inputs())
     if not inputs:
         raise ModelError(f"{found.path} takes no input, so that it is no classifier of rows.")
@@ -154,7 +157,7 @@ def open_onnx(
     return OnnxPredictor(session, inputs, output, info.model_copy(update=known), seconds=seconds)
 
 
-def _session(found: Found, provider: str, limits: Limits) -> Any:
+def _session(found: Found, provider: str, device: str, limits: Limits) -> Any:
     _bound_memory(limits.run_bytes)
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -163,7 +166,7 @@ def _session(found: Found, provider: str, limits: Limits) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the core to torch
     options.add_session_config_entry("session.use_env_allocators", "1")
-    wanted: list[Any] = [(provider, {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {})]
+    wanted: list[Any] = [(provider, provider_options(provider, device))]
     if provider != "CPUExecutionProvider":
         wanted.append("CPUExecutionProvider")  # for operators that the other one lacks
     try:
@@ -218,6 +221,20 @@ def _provider(name: str | None, device: str) -> str:
         hint = did_you_mean(name, known)
         raise ModelError(f"--provider {shown(name)}: onnxruntime has {', '.join(known)} here.{hint}")
     return found
+
+
+def provider_options(provider: str, device: str) -> dict[str, str]:
+    """Return what a provider is told: all of float32's digits, and which GPU, as torch models get it.
+
+    Args:
+        provider: its full name.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+    """
+    if provider not in ON_NVIDIA:
+        return {}
+    number = device.partition(":")[2] or own_gpu()
+    exact = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
+    return exact if number is None else {**exact, "device_id": str(number)}
 
 
 def _input(node: Any, found: Found) -> Input:

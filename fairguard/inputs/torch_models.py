@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
 from fairguard.inputs.tensors import scores_of, tensors_of
-from fairguard.ranks import Ranks
+from fairguard.ranks import own_gpu
 from fairguard.verdict import Layer, ModelInfo
 
 
@@ -101,13 +100,16 @@ def output_names(module: nn.Module) -> tuple[str, ...] | None:
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; a GPU of no number is this process's own.
 
     Raises:
         ModelError: there is no such device on this machine.
     """
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        own = own_gpu()
+        return torch.device("cuda") if own is None else torch.device("cuda", own)
     if name == "auto":
-        return _gpu_of_its_own() if torch.cuda.is_available() else torch.device("cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -115,14 +117,6 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here. Use --device cpu.")
     return device
-
-
-def _gpu_of_its_own() -> torch.device:
-    """Return the GPU of this process: the usual one, under torchrun the one of its number on its machine."""
-    here = os.environ.get("LOCAL_RANK", "")
-    if Ranks.here().size == 1 or not here.isdigit():
-        return torch.device("cuda")
-    return torch.device("cuda", int(here) % torch.cuda.device_count())
 
 
 def switch_off_tf32() -> None:
