@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.data import open_table
-from fairguard.inputs.factories import load_callable
+from fairguard.inputs.factories import called_within
 from fairguard.inputs.features import Feed, Frames, Matrix, Transform
 from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import LabelledRows, Layout
@@ -106,7 +106,7 @@ class Schema:
         layout = Layout(label, parse_groups(groups), id, tuple(features) if features else None, weight, cluster)
         columns = table.schema.names
         layout.check(table.name, columns)
-        function = load_callable(transform) if isinstance(transform, str) else transform
+        function = called_within(transform) if isinstance(transform, str) else transform
         if function is not None:
             feed: Feed = Frames(layout.transformed_columns(table.name, columns), function)
         else:
@@ -258,7 +258,7 @@ def _table_of(data: Any) -> Table:
 
 
 def _given_by(spec: str) -> Any:
-    function = load_callable(spec)
+    function = called_within(spec)
     try:
         return function()
     except Exception as error:

@@ -15,7 +15,7 @@ from fairguard.check import open_models
 from fairguard.config import Settings, merged
 from fairguard.decisions import Rule, check_finite, classes_of, margins_of, rule_for
 from fairguard.errors import ModelError
-from fairguard.inputs.factories import load_callable
+from fairguard.inputs.factories import called_within
 from fairguard.inputs.features import Feed, Frames, Matrix
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.rows import Batch
@@ -159,7 +159,7 @@ def replay(
     kinds = {name: type_called(kind) if isinstance(kind, str) else pa.null() for name, kind in types.items()}
     table = table_of(rows, kinds, categories)
     names = tuple(types)
-    feed: Feed = Frames(names, load_callable(transform)) if transform else Matrix(table.schema, names, table="the row")
+    feed: Feed = Frames(names, called_within(transform)) if transform else Matrix(table.schema, names, table="the row")
     scores = _scores(models, [_batch(feed.chunk(table, 0)(0, len(rows)), len(rows))])
     dense_said, pruned_said = (
         _said(model, rule_for(part, model.kind, name=_name(model), threshold=cut, n_classes=None), part)

@@ -84,9 +84,9 @@ def open_data(
     if _is_file(data):
         return _from_file(Path(data), layout, **options)
     if isinstance(data, str):
-        from fairguard.inputs.factories import load_callable
+        from fairguard.inputs.factories import called_within
 
-        return _from_function(load_callable(data), layout, name=data, **options)
+        return _from_function(called_within(data), layout, name=data, **options)
     if inspect.isroutine(data) or isinstance(data, partial):
         return _from_function(data, layout, name=getattr(data, "__qualname__", "the function"), **options)
     return _from_memory(data, layout, name="the data", **options)
@@ -215,10 +215,9 @@ def _names(given: Iterable[Any] | None) -> tuple[str, ...] | None:
 def _called(transform: str | Transform | None) -> Transform | None:
     if not isinstance(transform, str):
         return transform
-    from fairguard.inputs.factories import load_callable
+    from fairguard.inputs.factories import called_within
 
-    function: Transform = load_callable(transform)
-    return function
+    return called_within(transform)
 
 
 def _result(function: Callable[[], Any], spec: str) -> Any:

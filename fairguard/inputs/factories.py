@@ -9,8 +9,9 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,8 +40,39 @@ def load_callable(spec: str) -> Any:
     return found
 
 
+def called_within(spec: str) -> Callable[..., Any]:
+    """Return the object that ``spec`` names, called with :func:`importable` around every call.
+
+    Raises:
+        ConfigError: as :func:`load_callable`.
+    """
+    function = load_callable(spec)
+
+    @wraps(function)
+    def within(*args: Any, **keywords: Any) -> Any:
+        with importable(spec):
+            return function(*args, **keywords)
+
+    return within
+
+
+@contextmanager
+def importable(named: object) -> Iterator[None]:
+    """Let the user's code that runs here import what it could when ``named`` was imported.
+
+    Args:
+        named: ``pkg.module:name`` or ``path.py:name``; beside anything else nothing is found.
+    """
+    where = named.rpartition(":")[0] if isinstance(named, str) else ""
+    if not where:
+        yield
+        return
+    with _first(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
+        yield
+
+
 def _by_name(spec: str, name: str) -> ModuleType:
-    with _importable(Path.cwd()):
+    with _first(Path.cwd()):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -65,7 +97,7 @@ def _from_file(spec: str, path: Path) -> ModuleType:
     if description is None or description.loader is None:
         raise ConfigError(f"{spec}: {path} cannot be imported.")
     module = sys.modules[name] = importlib.util.module_from_spec(description)
-    with _importable(place.parent):
+    with _first(place.parent):
         try:
             description.loader.exec_module(module)
         except (Exception, SystemExit) as error:
@@ -79,10 +111,11 @@ def _failed(spec: str, error: BaseException) -> ConfigError:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
+def _first(folder: Path) -> Iterator[None]:
     """Put ``folder`` first on the import path for a while."""
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        with suppress(ValueError):  # the user's code may have taken it out
+            sys.path.remove(str(folder))

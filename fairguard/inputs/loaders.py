@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import DataError, FairguardError
+from fairguard.inputs.factories import importable
 from fairguard.inputs.features import as_features, rows_of
 from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
 from fairguard.inputs.labelled import (
@@ -118,10 +119,13 @@ class LoaderRows:
         """Yield what the user's code gives, its failures in one line and what it draws a function of the seed."""
         chance = _Chance(self.seed if seed is None else seed)
         try:
-            with chance.drawn_from():
+            with chance.drawn_from(), importable(self._name):
                 given = iter(self._make(batch_size))
             while True:
-                with chance.drawn_from():  # never while the batch is in use: whoever uses it may draw too
+                with (
+                    chance.drawn_from(),
+                    importable(self._name),
+                ):  # never while the batch is in use: whoever uses it may draw too
                     batch = next(given, _END)
                 if batch is _END:
                     return

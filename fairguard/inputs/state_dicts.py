@@ -17,7 +17,7 @@ from torch import nn
 from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.checkpoints import State, tensors_in, under, weights_in
 from fairguard.inputs.detect import Found, Kind
-from fairguard.inputs.factories import load_callable
+from fairguard.inputs.factories import importable, load_callable
 from fairguard.inputs.floors import require
 from fairguard.inputs.limits import Limits, human, listed, shown
 
@@ -114,7 +114,8 @@ def build(factory: Factory) -> nn.Module:
     if not isinstance(function, nn.Module):
         _takes_nothing(function, name)
     try:
-        module = copy.deepcopy(function) if isinstance(function, nn.Module) else function()
+        with importable(factory):
+            module = copy.deepcopy(function) if isinstance(function, nn.Module) else function()
     except (Exception, SystemExit) as error:
         raise ModelError(f"{name} failed: {type(error).__name__}: {shown(error, width=300)}") from error
     if not isinstance(module, nn.Module):
