@@ -82,7 +82,7 @@ def levels_on(data: str | None, pruned: str | None, *, alpha: float) -> list[flo
     if folder is None or data is None or pruned is None:
         return None
     path = folder / "runs" / f"{data[:32]}.json"
-    known = _read(path, alpha)
+    known = _read(path)
     if known.get(pruned, 0.0) < alpha and (pruned in known or len(known) < MOST):
         known[pruned] = alpha
         with suppress(OSError, FairguardError):
@@ -104,10 +104,9 @@ def _folder() -> Path | None:
     return Path(named or Path(base) / "fairguard").expanduser()
 
 
-def _read(path: Path, alpha: float) -> dict[str, float]:
-    """Return the models remembered and their alphas; this check's own for those that an older release listed alone."""
-    with suppress(OSError, ValueError, TypeError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        levels = known if isinstance(known, dict) else dict.fromkeys(known, alpha)
-        return {str(digest): min(max(float(level), 0.0), 1.0) for digest, level in levels.items()}
+def _read(path: Path) -> dict[str, float]:
+    """Return the models remembered and their alphas; none of a file that holds no such thing."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        known = json.loads(path.read_text(encoding="utf-8")).items()
+        return {digest: min(max(float(level), 0.0), 1.0) for digest, level in known}
     return {}

@@ -7,7 +7,6 @@ Knows verdicts and one text file; nothing of tests, models or rows.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -18,17 +17,13 @@ from typing import Any
 
 from fairguard.errors import ConfigError
 from fairguard.files import write_text
-from fairguard.inputs.limits import clean, group_meant
 from fairguard.judge.intervals import mover, tango
-from fairguard.metrics import Metric
 from fairguard.verdict import NAN, Finding, Outcome, Verdict, columns_in
 
 Limits = tuple[float, float]
 
 FILE = "fairness.lock"
 SCHEMA = 1
-_FINDING = re.compile(rf"(?P<group>.+) (?P<metric>{'|'.join(Metric)})(?: of (?P<label>.+))?", re.DOTALL)
-"""Name of a finding, see :func:`name_of`."""
 
 
 class Change(StrEnum):
@@ -134,7 +129,6 @@ def compare(then: Record, now: Record, *, alpha: float) -> tuple[Difference, ...
     Then and now count as independent samples and are compared by MOVER at ``alpha`` shared by all common findings. On
     the very same rows that is cautious: their common noise cancels and is counted all the same.
     """
-    then = _in_todays_names(then, now)
     common = then.findings.keys() & now.findings.keys()
     z = NormalDist().inv_cdf(1 - alpha / max(1, len(common)))
     names = sorted(then.findings.keys() | now.findings.keys())
@@ -152,7 +146,7 @@ def updated(then: Record | None, now: Record, differences: Iterable[Difference],
     changed = [difference for difference in differences if difference.change in kinds]
     if not changed:
         return then
-    findings = dict(_in_todays_names(then, now).findings)
+    findings = dict(then.findings)
     for difference in changed:
         if difference.now is None:
             del findings[difference.name]
@@ -190,30 +184,6 @@ def write(path: str | Path, records: Mapping[str, Record]) -> None:
     checks = [_check_text(check, records[check]) for check in sorted(records) if records[check].findings]
     body = ",\n".join(checks)
     write_text(path, f'{{\n  "schema": {SCHEMA},\n  "checks": {{\n{body}\n  }}\n}}\n')
-
-
-def _in_todays_names(then: Record, now: Record) -> Record:
-    """Return the record with its findings named as today's: an older version wrote names out as the data has them."""
-    new = {parts["group"]: None for name in now.findings.keys() - then.findings.keys() if (parts := _parts_of(name))}
-    findings = {
-        name if name in now.findings else _name_today(name, now, new): entry for name, entry in then.findings.items()
-    }
-    return replace(then, findings=findings) if len(findings) == len(then.findings) else then
-
-
-def _name_today(name: str, now: Record, groups: Collection[str]) -> str:
-    """Return the name of today's finding that an older name means, else that name."""
-    parts = _parts_of(name) if groups else None
-    if parts is None:
-        return name
-    label = "" if parts["label"] is None else f" of {clean(parts['label'])}"
-    todays = f"{group_meant(parts['group'], groups)} {parts['metric']}{label}"
-    return todays if todays in now.findings else name
-
-
-def _parts_of(name: str) -> re.Match[str] | None:
-    """Return group, metric and label of a finding by its name."""
-    return _FINDING.fullmatch(name)
 
 
 def _check_text(check: str, record: Record) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairguard import Outcome, check, check_predictions, lock
+from fairguard import Outcome, check
 from fairguard.check import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
@@ -20,7 +20,6 @@ from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import Layout
 from fairguard.inputs.limits import clean
 from fairguard.inputs.loaders import random_rows
-from fairguard.lock import Change, Record
 from fairguard.repair import preparing
 from fairguard.repair.repair import repair
 
@@ -122,22 +121,6 @@ def test_another_group_is_not_accepted() -> None:
     verdict = judged(LONG, accept=[{"group": f"g={LONG}y", "why": "known", "until": "2999-01-01"}])
     assert verdict.outcome is Outcome.REGRESSED
     assert any("accept names" in line for line in verdict.warnings)
-
-
-def test_a_lock_that_names_them_as_the_data_does() -> None:
-    rng = np.random.default_rng(0)
-    y = rng.choice(["no", "a\tb"], ROWS)
-    pruned = np.where(rng.random(ROWS) < 0.05, "no", y)
-    verdict = check_predictions(y, y, pruned, {"g": rng.choice([LONG, "of recall"], ROWS)}, favourable="a\tb")
-    now = lock.record_of(verdict)
-    raw = {name.replace(clean(LONG), LONG).replace(clean("a\tb"), "a\tb"): e for name, e in now.findings.items()}
-    assert raw.keys() != now.findings.keys()
-    then = Record(now.hashes, raw)
-    found = lock.compare(then, now, alpha=0.05)
-    assert {difference.change for difference in found} == {Change.SAME}
-    assert lock.updated(then, now, found, list(lock.Update)) == then
-    gone = Record(now.hashes, {f"g={LONG}y accuracy": entry for entry in now.findings.values()})
-    assert Change.GONE in {difference.change for difference in lock.compare(gone, now, alpha=0.05)}
 
 
 @pytest.mark.parametrize("written", [str, clean])

@@ -136,7 +136,7 @@ def _chart(verdict: Verdict) -> dict[str, Any] | None:
 
 def _worst(verdict: Verdict, row: GroupRow) -> str:
     """Return ``regressed`` for a group with a regression that nobody accepted, else nothing."""
-    return "regressed" if any(f.group == row.group and f.accepted is None for f in verdict.regressed) else ""
+    return "regressed" if any(f.group == row.group for f in verdict.regressed) else ""
 
 
 def _plain_words(verdict: Verdict) -> str:

@@ -73,10 +73,6 @@ def why(finding: Finding) -> str:
     if gained_less(finding):
         best = "; it could not gain more: its rate is at its best" if _at_best(finding) else ""
         return finding.reason or f"no worse than before, but the rest gained{best}"
-    if finding.outcome is Outcome.REGRESSED:
-        return finding.reason or ""
-    if finding.outcome is not Outcome.INCONCLUSIVE:
-        return ""
     return finding.reason or ""
 
 
@@ -228,8 +224,6 @@ def summary_lines(verdict: Verdict, *, verbose: bool) -> list[str]:
     """Return the summary metrics of both models side by side, a line per sensitive feature."""
     lines = []
     for column in dict.fromkeys(summary.column for summary in verdict.summaries):
-        if not verbose and column not in (*verdict.columns, "class"):
-            continue
         parts = [
             f"{_SHORT.get(summary.name, summary.name.replace('_', ' '))} {_pair(summary.name, summary.value)}"
             for summary in verdict.summaries
