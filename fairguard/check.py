@@ -20,7 +20,7 @@ from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data, require_file
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.joining import orders_of, require_one_order
-from fairguard.inputs.limits import DEFAULT, raised_to
+from fairguard.inputs.limits import raised_to
 from fairguard.inputs.loaders import LoaderRows, random_rows, resampling, sown
 from fairguard.inputs.models import Factory, load_model
 from fairguard.inputs.predictor import Predictor
@@ -85,16 +85,13 @@ def check(
     require_file(data)
     if settings.flips is not None:
         check_flips(settings.flips, settings.inputs | {"dense": dense, "pruned": pruned, "data": data})
-    with modes_kept(dense, pruned):
-        models = open_models(dense, pruned, settings)
-        source = open_source(data, settings, models=models)
-        written = settings.flips if ranks.first else None
-        with FlipsFile.collecting(written, source) as flips:
-            sink = flips if settings.flips is not None else None
-            how: dict[str, Any] = {"seeds": open_seeds(settings), "flips": sink, "progress": progress, "ranks": ranks}
-            counted = count(*models, source, settings=settings, **how)
-            verdict = decide(counted, settings)
-            flips.write(verdict, counted.comparison.margins)
+    with FlipsFile.collecting(settings.flips if ranks.first else None) as flips:
+        sink = flips.of if settings.flips is not None else None
+        counted = count_files(
+            dense, pruned, data, settings=settings, search=True, flips=sink, progress=progress, ranks=ranks
+        )
+        verdict = decide(counted, settings, search=True)
+        flips.write(verdict, counted.comparison.margins)
     return verdict
 
 
@@ -111,11 +108,39 @@ def check_predictions(y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any]
     return judge(count_arrays(y, dense, pruned, groups), Policy.of(**policy))
 
 
-def count_files(dense: Any, pruned: Any, *, settings: Settings, progress: Progress | None = None) -> Counted:
-    """Return the counts of two models on the settings' data, for use cases that judge them otherwise."""
-    models = open_models(dense, pruned, settings)
-    source = open_source(settings.data, settings, models=models)
-    return count(*models, source, settings=settings, progress=progress)
+def count_files(
+    dense: Any,
+    pruned: Any,
+    data: Any,
+    *,
+    settings: Settings,
+    search: bool = False,
+    flips: Callable[[Source], FlipSink] | None = None,
+    progress: Progress | None = None,
+    ranks: Ranks = ALONE,
+) -> Counted:
+    """Return the counts of two models on the rows of ``data``: opened, counted, and left in the modes they came in.
+
+    Args:
+        dense: as for :func:`check`.
+        pruned: as for :func:`check`.
+        data: as for :func:`check`.
+        settings: how to open and count.
+        search: whether all that a verdict tells beside its findings is counted too: the seeds' answers, and the
+            columns that ``discover`` searches. Who asks for neither judges the groups alone.
+        flips: gives what takes the flipped rows, once the rows that they are of are open.
+        progress: called as rows are done.
+        ranks: the processes that share the rows.
+
+    Raises:
+        FairguardError: nothing could be counted.
+    """
+    with modes_kept(dense, pruned):
+        models = open_models(dense, pruned, settings)
+        source = open_source(data, settings, models=models, search=search)
+        seeds = open_seeds(settings) if search else []
+        sink = None if flips is None else flips(source)
+        return count(*models, source, settings=settings, seeds=seeds, flips=sink, progress=progress, ranks=ranks)
 
 
 def open_rows(settings: Settings) -> Source:
@@ -141,25 +166,33 @@ def opened_pruned(pruned: Any, settings: Settings) -> Predictor:
 def opened(model: Any, settings: Settings, factory: Factory | None) -> Predictor:
     """Return one model, opened as the settings say; ``factory`` builds the architecture of bare weights."""
     how = {name: getattr(settings, name) for name in ("trust", "device", "provider", "output_key", "per_row", "id")}
-    limits = DEFAULT if settings.limit is None else raised_to(settings.limit)
-    return load_model(model, factory=factory, limits=limits, **how)
+    return load_model(model, factory=factory, limits=raised_to(settings.limit), **how)
 
 
 def open_source(
-    data: Any, settings: Settings, *, models: Sequence[Predictor] = (), needs_features: bool = False
+    data: Any,
+    settings: Settings,
+    *,
+    models: Sequence[Predictor] = (),
+    needs_features: bool = False,
+    search: bool = False,
 ) -> Source:
-    """Return the labelled rows, opened as the settings say; recorded answers need none of their features."""
+    """Return the labelled rows, opened as the settings say; recorded answers need none of their features.
+
+    With ``search`` the columns that ``discover`` searches stand behind the groups.
+    """
     recorded = [model for model in models if isinstance(model, RecordedPredictor)]
     return _open(
         data,
         settings,
+        search=search,
         needs_features=needs_features or not models or len(recorded) < len(models),
         find_id=any(model.ids is not None for model in recorded),
         orders=orders_of(models),
     )
 
 
-def _open(data: Any, settings: Settings, **known: Any) -> Source:
+def _open(data: Any, settings: Settings, *, search: bool = False, **known: Any) -> Source:
     if data is None:
         raise DataError(
             "no rows to judge on: name a file with --data, or set `data` in fairguard.toml (fairguard init)."
@@ -173,9 +206,10 @@ def _open(data: Any, settings: Settings, **known: Any) -> Source:
             "--discover-columns are searched beside the groups that are judged, and none is named: name one with "
             "--group, or leave --discover-columns out."
         )
-    groups = (*settings.groups, *settings.discover_columns)
+    beside = settings.discover_columns  # searched or not, they are no features: a model takes the same in every command
+    groups = (*settings.groups, *beside) if search and settings.discover else settings.groups
     with sown(settings.seed):  # the user's function may choose rows at random
-        source = open_data(data, groups=groups, **known, **how)
+        source = open_data(data, groups=groups, beside=beside, **known, **how)
     if isinstance(source, LoaderRows):
         source.seed = settings.seed
     return source
@@ -232,8 +266,11 @@ def _at_random(source: Source) -> Iterator[str]:
         yield "the loader of these rows changes them at random (crops?): judge on rows without; this is on one draw"
 
 
-def decide(counted: Counted, settings: Settings) -> Verdict:
-    """Return the verdict that the settings' policy reaches on the counts, today's acceptances in it."""
+def decide(counted: Counted, settings: Settings, *, search: bool = False) -> Verdict:
+    """Return the verdict that the settings' policy reaches on the counts, today's acceptances in it.
+
+    With ``search``, what :func:`count_files` counted for it is searched, if the settings say so.
+    """
     policy, counts = settings.policy(), counted.comparison.counts
     dependent = bool({CLUSTER, WEIGHT} & set(counts.columns))
     named = counts.columns[: len(settings.groups)] if settings.groups else None  # the rest is there to be searched
@@ -242,7 +279,7 @@ def decide(counted: Counted, settings: Settings) -> Verdict:
     told = verdict.model_copy(
         update={
             "groups": tuple(r.model_copy(update={"expected_flips": expected[r.group]}) for r in verdict.groups),
-            **_discovered(counted, settings, verdict, dependent=dependent),
+            **(_discovered(counted, settings, verdict, dependent=dependent) if search else {}),
             "expected_by_margin": by_margin(counted.comparison.margins, MARGIN),
             **_confirmed(counted, verdict),
             "models": counted.models,

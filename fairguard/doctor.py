@@ -107,7 +107,6 @@ def examine(
     *,
     excess: float | None = None,
     repeats: int = 200,
-    groups: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Return how often the policy errs on rows like those of ``table``.
@@ -117,11 +116,10 @@ def examine(
         policy: the policy to be tried; its seed fixes everything random.
         excess: harm to plant, as a fraction; default: twice the margin.
         repeats: data sets to judge, for false alarms and again for planted harm.
-        groups: sensitive features to judge; default: all of the table.
         progress: called after every data set.
 
     Raises:
-        DataError: no rows, or an unknown sensitive feature.
+        DataError: no rows.
         ConfigError: fewer than 20 repeats, an excess within the margin, or rows with clusters or weights.
     """
     if not table.n:
@@ -129,7 +127,7 @@ def examine(
     require_single_rows(table, "the doctor")
     if repeats < 20:
         raise ConfigError(f"{repeats} repeats tell nothing: ask for 20 or more.")
-    family = family_of(table.canonical(), policy, groups=groups)
+    family = family_of(table.canonical(), policy)
     margin = policy.margin_of(family.estimands[0].metric)
     excess = 2.0 * margin if excess is None else excess
     if not margin < excess < 1:
@@ -141,9 +139,9 @@ def examine(
     step = _Steps(progress, 2 * repeats)
     outcomes = []
     for dealt in _dealt(table, rng, repeats):
-        outcomes.append(outcome_of(evidence_of(family_of(dealt, policy, groups=groups), policy), policy))
+        outcomes.append(outcome_of(evidence_of(family_of(dealt, policy), policy), policy))
         step()
-    found, hopeless = _plant(table, family, policy, excess=excess, repeats=repeats, rng=rng, groups=groups, step=step)
+    found, hopeless = _plant(table, family, policy, excess=excess, repeats=repeats, rng=rng, step=step)
     alarms, cleared = (
         sum(outcome is which for outcome in outcomes) for which in (Outcome.REGRESSED, Outcome.PRESERVED)
     )
@@ -158,7 +156,6 @@ def _plant(
     excess: float,
     repeats: int,
     rng: np.random.Generator,
-    groups: Sequence[str] | None,
     step: Callable[[], None],
 ) -> tuple[tuple[Found, ...], tuple[str, ...]]:
     """Return how often harm was found in each single group, and the groups where it cannot be."""
@@ -174,7 +171,7 @@ def _plant(
         step()
         if planted is None:
             continue
-        judged = family_of(planted, policy, groups=groups)
+        judged = family_of(planted, policy)
         regressed = evidence_of(judged, policy).regressed
         tries[g] += 1
         hits[g] += any(judged.grouping.groups[judged.group[i]].name == group.name for i in np.flatnonzero(regressed))

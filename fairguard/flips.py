@@ -46,23 +46,30 @@ MOST_RANKED = 1_000_000
 class FlipsFile:
     """Takes flipped rows as they are found, and writes one row for each; see :class:`fairguard.inference.FlipSink`."""
 
-    def __init__(self, path: Path | None, source: Source, *, spool: Path) -> None:
+    _source: Source
+
+    def __init__(self, path: Path | None, *, spool: Path) -> None:
         """Keep flips in the file ``spool`` until :meth:`write`; without a path, forget them."""
-        self._path, self._source, self._spool = path, source, spool
+        self._path, self._spool = path, spool
         self._writer: pq.ParquetWriter | None = None
         self._count = 0
 
     @classmethod
     @contextmanager
-    def collecting(cls, path: str | Path | None, source: Source) -> Iterator[FlipsFile]:
+    def collecting(cls, path: str | Path | None) -> Iterator[FlipsFile]:
         """Yield the collector for ``path``; one that forgets everything where no file is wanted."""
         target = None if path is None else Path(path)
         with tempfile.TemporaryDirectory(prefix="fairguard-") as folder:
-            collector = cls(target, source, spool=Path(folder) / "flips.parquet")
+            collector = cls(target, spool=Path(folder) / "flips.parquet")
             try:
                 yield collector
             finally:
                 collector._close()
+
+    def of(self, source: Source) -> FlipsFile:
+        """Return the collector, which takes the flips of these rows from now on."""
+        self._source = source
+        return self
 
     def add(self, flips: Flips) -> None:
         """Note flipped rows."""

@@ -116,7 +116,6 @@ def plan_from_pilot(
     *,
     effect: float | None = None,
     power: float = 0.8,
-    groups: Sequence[str] | None = None,
     assumed: tuple[float, float] | None = None,
 ) -> Plan:
     """Return the rows needed if each group's churn is that of a pilot, or one that is assumed for all of them.
@@ -126,7 +125,6 @@ def plan_from_pilot(
         policy: metrics, margins and error rates.
         effect: excess to be shown, as a fraction; default: twice the margin.
         power: chance to show it.
-        groups: sensitive features to judge; default: all of the table.
         assumed: shares of rows harmed and helped in every group, whatever the table's own answers.
 
     Raises:
@@ -134,7 +132,7 @@ def plan_from_pilot(
             weighted rows.
     """
     require_single_rows(table, "a plan")
-    family = family_of(table, policy, groups=groups)
+    family = family_of(table, policy)
     z = critical_value(family, _level(policy, len(family)), seed=policy.seed)
     rates = LossRates.of(*family.counts)
     if assumed is not None:

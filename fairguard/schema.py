@@ -94,6 +94,7 @@ class Schema:
         classes: Sequence[str] | None = None,
         weight: str | None = None,
         cluster: str | None = None,
+        beside: Iterable[str] = (),
     ) -> Schema:
         """Return the schema of a CSV or Parquet file, a pandas table, or ``module:callable`` that gives one.
 
@@ -103,7 +104,9 @@ class Schema:
             DataError: the data cannot be read, is no table, or has no rows; a column is not there or holds no numbers.
         """
         table = _table_of(data)
-        layout = Layout(label, parse_groups(groups), id, tuple(features) if features else None, weight, cluster)
+        wanted = tuple(features) if features else None
+        specs, others = parse_groups(groups), parse_groups(beside)
+        layout = Layout(label, specs, id, wanted, weight, cluster, beside=others)
         columns = table.schema.names
         layout.check(table.name, columns)
         function = called_within(transform) if isinstance(transform, str) else transform

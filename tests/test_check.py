@@ -1,5 +1,6 @@
 """The check from Python: values in memory, pre-flight, and what one pass counts. Real networks, real rows."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from fairguard import Outcome, Policy, check, check_predictions
+from fairguard import Outcome, Policy, assert_fairness_preserved, check, check_predictions
 from fairguard.check import count, open_models
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
+from fairguard.fuzz import fuzz
 from fairguard.inputs.data import open_data
 from fairguard.repair.splits import Picked
 
@@ -25,6 +27,11 @@ def rows(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, dict[str,
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 6)).astype(np.float32)
     return x, rng.integers(0, 3, n), {"sex": rng.choice(["F", "M"], n), "race": rng.choice(["a", "b", "c"], n)}
+
+
+def table() -> pd.DataFrame:
+    x, y, _ = rows()
+    return pd.DataFrame(x, columns=[f"f{place}" for place in range(6)]).assign(y=y)
 
 
 def answers(model: nn.Module, x: np.ndarray) -> np.ndarray:
@@ -63,14 +70,25 @@ def test_the_batch_size_changes_nothing(batch_size: int) -> None:
     assert check(network(0), network(1), data, batch_size=batch_size).findings == usual.findings
 
 
-def test_a_model_is_left_as_it_was() -> None:
-    model = network().train()
-    model[1].eval()
-    modes = [part.training for part in model.modules()]
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    check(model, network(1), rows())
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert [part.training for part in model.modules()] == modes
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda *models: check(*models, rows()),
+        lambda *models: assert_fairness_preserved(*models, rows(), margin=0.9, metrics="accuracy"),
+        lambda *models: fuzz(*models, table(), swap="f0", label="y", max_examples=20),
+    ],
+    ids=["check", "assert_fairness_preserved", "fuzz"],
+)
+@pytest.mark.filterwarnings("ignore::fairguard.errors.FairguardWarning")  # these nets know nothing
+def test_a_model_is_left_as_it_was(door: Callable[[nn.Module, nn.Module], object]) -> None:
+    models = network().train(), network(1).train()
+    models[0][1].eval()
+    modes = [[part.training for part in model.modules()] for model in models]
+    before = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
+    door(*models)
+    for model, weights, its in zip(models, before, modes, strict=True):
+        assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+        assert [part.training for part in model.modules()] == its
 
 
 def test_data_loader_with_groups() -> None:

@@ -170,6 +170,22 @@ def test_discover_says_that_it_found_nothing(said) -> None:
     assert re.search(r"^searched 12 groups that nobody named .*: nothing found$", out, re.MULTILINE)
 
 
+def test_what_a_check_searches_is_judged_by_no_command(applicants_dir: Path, tmp_path: Path, said) -> None:
+    """The columns stand in the project's configuration, and every command reads it."""
+    text = (applicants_dir / "fairguard.toml").read_text()
+    config = tmp_path / "fairguard.toml"
+    for file in ("applicants.parquet", "model.py"):
+        text = text.replace(f'"{file}', f'"{applicants_dir / file}')
+    config.write_text(re.sub(r"groups = .*", 'groups = ["sex"]\ndiscover = 2\ndiscover_columns = ["origin"]', text))
+    usual = ["dense.pt", "pruned_inconclusive.pt", "--metric", "accuracy", "--config", str(config)]
+    assert "searched 12 groups that nobody named" in said("check", *usual)[1]
+    for command in (["plan", *usual], ["plan", *usual[2:]], ["doctor", *usual, "--repeats", "20"]):
+        code, out, err = said(*command)
+        assert code == 0, err
+        assert "sex=F" in out
+        assert "origin" not in out
+
+
 def pruned_like(path: Path, count: int) -> list[str]:
     """Models pruned like the regressed one from other seeds: its weights with a little noise on what is left."""
     state = torch.load(path / "pruned_regressed.pt", weights_only=True)

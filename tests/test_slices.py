@@ -1,16 +1,24 @@
 """Slices nobody named: found where planted, told once, and not where nothing is."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from fairguard import check
+from fairguard.demo.making import train
 from fairguard.errors import ConfigError, DataError
+from fairguard.fuzz import fuzz
+from fairguard.inputs.factories import load_callable as factory
+from fairguard.inputs.limits import clean
 from fairguard.judge.counts import CountTable
 from fairguard.judge.scatter import CLUSTER
 from fairguard.judge.slices import discover, slices_of
 from fairguard.policy import Policy
+from fairguard.repair.repair import repair
 
 POLICY = Policy.of(metrics="accuracy", permutations=499)
 LEVELS = (("F", "M"), ("a", "b", "c", "d"), ("old", "young"), ("x", "y", "z"))
@@ -121,6 +129,55 @@ def test_columns_to_search_are_no_groups_to_judge() -> None:
     verdict = check(model, model, rows, groups=["g"], discover=2, discover_columns=["h"])
     assert {finding.group for finding in verdict.findings} == {"g=u", "g=v"}
     assert verdict.searched == 6
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows of three features, a group and a column to search, all numbers; a net, and one that forgot a feature."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x, (g, h) = rng.normal(size=(2000, 3)).astype(np.float32), rng.integers(0, 2, (2, 2000))
+    y = (np.where(g == 1, x[:, 2], x[:, 0]) > 0).astype(int)
+    pd.DataFrame({**dict(zip("abc", x.T, strict=True)), "g": g, "h": h, "y": y}).to_parquet("rows.parquet")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))\n"
+    )
+    torch.manual_seed(0)
+    net = train(factory(f"{tmp_path / 'net.py'}:build")(), x, y, epochs=5, seed=0)
+    torch.save(net.state_dict(), "dense.pt")
+    with torch.no_grad():
+        net[0].weight[:, 2] = 0
+    torch.save(net.state_dict(), "pruned.pt")
+    return tmp_path
+
+
+SEARCHED = {"label": "y", "groups": ["g"], "model": "net.py:build", "discover_columns": ["h"]}
+
+
+def test_columns_to_search_are_features_in_no_command(folder: Path) -> None:
+    """Searched or not: a model takes the same whatever it is asked, and here three columns are left for it."""
+    usual, searched = (check("dense.pt", "pruned.pt", "rows.parquet", **SEARCHED, discover=d) for d in (0, 1))
+    assert usual.to_dict()["findings"] == searched.to_dict()["findings"]
+    assert not usual.searched
+    assert searched.searched
+    assert fuzz("dense.pt", "pruned.pt", "rows.parquet", swap="a", max_examples=20, **SEARCHED).candidates
+    table = pd.read_parquet("rows.parquet").rename(columns={"h": "h\n"})
+    assert check("dense.pt", "pruned.pt", table, **{**SEARCHED, "discover_columns": [clean("h\n")]}).columns == ("g",)
+
+
+def test_columns_to_search_are_constrained_by_no_repair(folder: Path) -> None:
+    """Nor do they divide the rows: a repair is the same to the last bit with them and without."""
+    how = {"data": "rows.parquet", "budget": "2epochs", "method": "magnitude", "device": "cpu"}
+    plain = {**SEARCHED, "features": list("abc"), "discover_columns": ()}
+    alone, beside = (
+        repair("dense.pt", "pruned.pt", f"fair{place}.pt", **how, **options)
+        for place, options in enumerate((plain, SEARCHED | {"discover": 1}))
+    )
+    assert alone.after is not None
+    assert beside.after is not None
+    assert beside.check.to_dict()["findings"] == alone.check.to_dict()["findings"]
+    assert beside.after.to_dict()["findings"] == alone.after.to_dict()["findings"]
+    assert beside.trials == alone.trials
 
 
 def test_every_slice_of_the_right_size_is_enumerated_once() -> None:

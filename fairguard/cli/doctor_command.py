@@ -28,7 +28,7 @@ def command(dense: str, pruned: str, excess: float | None, repeats: int, config:
     from fairguard.doctor import examine
 
     with progress_bar("rows") as progress:
-        counted = count_files(dense, pruned, settings=settings, progress=progress)
+        counted = count_files(dense, pruned, settings.data, settings=settings, progress=progress)
     with progress_bar("data sets") as progress:
         found = examine(counted.comparison.counts, settings.policy(), excess=excess, repeats=repeats, progress=progress)
     click.echo(found.sentence)

@@ -99,7 +99,7 @@ def _from_pilot(models: tuple[str, ...], settings: Settings, *, effect: float | 
     from fairguard.plan import plan_from_pilot
 
     with progress_bar("rows") as progress:
-        counted = count_files(*models, settings=settings, progress=progress)
+        counted = count_files(*models, settings.data, settings=settings, progress=progress)
     return plan_from_pilot(counted.comparison.counts, settings.policy(), effect=effect, power=power)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fairguard.check import modes_kept
 from fairguard.config import Settings, merged
 from fairguard.fuzz.asking import Answers, BothModels, open_both, replay
 from fairguard.fuzz.hunt import Hunt, TippedPair, hunt
@@ -47,11 +48,12 @@ def fuzz(
     settings = merged(settings or Settings(), options)
     schema = schema_of(settings.data if data is None else data, settings)
     schema.swapped(swap)  # before any model is opened
-    models = open_both(dense, pruned, schema, settings=settings)
-    return hunt(models, swap, max_examples=max_examples, seed=settings.seed, progress=progress)
+    with modes_kept(dense, pruned):
+        models = open_both(dense, pruned, schema, settings=settings)
+        return hunt(models, swap, max_examples=max_examples, seed=settings.seed, progress=progress)
 
 
 def schema_of(data: Any, settings: Settings) -> Schema:
     """Return the schema of the data, read as the settings say."""
     how = ("label", "groups", "id", "features", "transform", "classes", "weight", "cluster")
-    return Schema.of(data, **{name: getattr(settings, name) for name in how})
+    return Schema.of(data, **{name: getattr(settings, name) for name in how}, beside=settings.discover_columns)

@@ -112,7 +112,7 @@ def open_both(
     """Return both models ready to be asked, found comparable on the real rows first.
 
     Args:
-        dense: a model file or a ``torch.nn.Module``.
+        dense: a model file or a ``torch.nn.Module``, which is in eval mode from here on.
         pruned: the compressed model.
         schema: the rows that they take.
         settings: options as a configuration file gives them.

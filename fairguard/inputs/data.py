@@ -41,6 +41,7 @@ def open_data(
     needs_features: bool = True,
     find_id: bool = False,
     orders: Sequence[Sequence[str]] = (),
+    beside: Iterable[str] = (),
 ) -> Source:
     """Return the labelled rows of ``data``, with all errors of labels and groups met already.
 
@@ -65,6 +66,7 @@ def open_data(
             by it.
         orders: what the models themselves call their classes, each in its order: the first that holds exactly the
             label's values is the order where ``classes`` names none. A loader gives numbers, or needs ``classes``.
+        beside: sensitive features that are not judged here: columns of a table that are no features unasked.
 
     Raises:
         DataError: the file or a column is not there or not readable, it has no rows, labels are missing, of mixed types
@@ -73,9 +75,9 @@ def open_data(
     """
     if data is None:
         raise DataError(f"no rows to judge on; name labelled rows with --data: {_KINDS}, or pkg.module:callable.")
-    layout = Layout(
-        label, parse_groups(groups), id, _names(features), weight, cluster, find_id, tuple(map(tuple, orders))
-    )
+    specs, others = parse_groups(groups), parse_groups(beside)
+    order = tuple(map(tuple, orders))
+    layout = Layout(label, specs, id, _names(features), weight, cluster, find_id, order, others)
     options = {
         "classes": _names(classes),
         "transform": _called(transform),

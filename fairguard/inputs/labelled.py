@@ -43,6 +43,7 @@ class Layout:
         cluster: column that says which rows belong together (several rows of a person).
         find_id: whether a column called ``id`` identifies rows unasked: recorded answers are joined by it.
         orders: what the models themselves call their classes, in their order; see :class:`Labels`.
+        beside: sensitive features that are not judged here, and that are no features unasked all the same.
     """
 
     label: str | None = None
@@ -53,6 +54,7 @@ class Layout:
     cluster: str | None = None
     find_id: bool = False
     orders: tuple[tuple[str, ...], ...] = ()
+    beside: tuple[GroupSpec, ...] = ()
 
     def completed(self, columns: Iterable[str]) -> Layout:
         """Return the layout with the columns' own names, and the one that identifies rows, where it was not named."""
@@ -76,10 +78,11 @@ class Layout:
         parts: dict[str, Any] = {
             part: own(name) for part in ("label", "id", "weight", "cluster") if (name := getattr(self, part))
         }
-        meant = (group.among(there) for group in self.groups)
-        groups = tuple(replace(group, column=own(group.column)) for group in meant)
+        for part in ("groups", "beside"):
+            meant = (group.among(there) for group in getattr(self, part))
+            parts[part] = tuple(replace(group, column=own(group.column)) for group in meant)
         features = None if self.features is None else tuple(map(own, self.features))
-        return replace(self, **parts, groups=groups, features=features)
+        return replace(self, **parts, features=features)
 
     def is_label(self, group: GroupSpec, columns: Sequence[str]) -> bool:
         """Return whether ``group`` means the label itself: it is called ``class`` and no column is."""
@@ -118,7 +121,7 @@ class Layout:
             DataError: none is left, or the label is among them.
         """
         if self.features is None:
-            taken = self.named(columns)
+            taken = {*self.named(columns), *(group.among(columns).column for group in self.beside)}
             found = tuple(c for c in columns if c not in taken and c not in index and c not in UNNAMED_INDEX)
         else:
             found = self.features
@@ -209,7 +212,9 @@ class LabelledRows:
     def record(self) -> DataRecord:
         """Return where the rows come from."""
         path = self._table.path
-        named = {**asdict(self._layout), "groups": tuple(group.text for group in self._layout.groups), "orders": ()}
+        layout = self._layout
+        texts = {name: tuple(group.text for group in getattr(layout, name)) for name in ("groups", "beside")}
+        named = {**asdict(layout), **texts, "orders": ()}
         return DataRecord(
             path=None if path is None else str(path),
             sha256=None if path is None else sha256_of(path),

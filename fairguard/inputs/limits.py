@@ -60,14 +60,18 @@ _SIZE = re.compile(r"(\d+)\s*(MiB|GiB|TiB)", re.IGNORECASE)
 _UNITS = {"mib": MIB, "gib": GIB, "tib": GIB << 10}
 
 
-def raised_to(size: str) -> Limits:
+def raised_to(size: str | None) -> Limits:
     """Return the limits with ``size`` bytes, such as ``64GiB``, for files, tensors and running models alike.
+
+    ``None`` gives the defaults.
 
     Beyond the default, archives may have as many times more entries and pickles as many times more steps, too.
 
     Raises:
         ConfigError: it is no size.
     """
+    if size is None:
+        return DEFAULT
     found = _SIZE.fullmatch(size.strip())
     if found is None:
         raise ConfigError(f"--limit {size!r} is no size; write 64GiB, or MiB or TiB.")

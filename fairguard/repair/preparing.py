@@ -32,7 +32,7 @@ from fairguard.repair.rows import Rows, tensors_of
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 from fairguard.repair.writing import sha256_of_tensors
 
-TRAINING = 1
+TRAINING = 2
 """Raise it with every change of what training gives: an interrupted run is not continued over one."""
 
 

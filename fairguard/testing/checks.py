@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fairguard import lock
-from fairguard.check import Counted, count, decide, open_models, open_seeds, open_source
+from fairguard.check import Counted, count_files, decide
 from fairguard.config import Settings, load_settings, merged
 from fairguard.errors import ConfigError, FairguardError
 from fairguard.inference import MARGIN
@@ -122,7 +122,7 @@ class Checks:
             wider = self._widened(settings)
             key = key_of(wider, root=self._root, run=self._run)
             counted = _own(self._counts.get(key, lambda: _count(wider)), settings, wider)
-            verdict = decide(counted, settings)
+            verdict = decide(counted, settings, search=True)
             differences = self._differences(check, verdict)
         said = {"dense": settings.dense, "pruned": settings.pruned, **asked, **self._options}
         command = command_of(said, test=test or check)
@@ -162,9 +162,7 @@ def _check_named(settings: Settings) -> None:
 
 
 def _count(settings: Settings) -> Counted:
-    models = open_models(settings.dense, settings.pruned, settings)
-    source = open_source(settings.data, settings, models=models)
-    return count(*models, source, settings=settings, seeds=open_seeds(settings))
+    return count_files(settings.dense, settings.pruned, settings.data, settings=settings, search=True)
 
 
 def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:

@@ -34,7 +34,9 @@ _CODE = ("model", "model_pruned", "transform")
 def counting_options(settings: Settings) -> dict[str, Any]:
     """Return the options that decide what a pass over the rows counts; an option not known here is one of them."""
     left = Settings.model_fields.keys() - Policy.model_fields.keys() - _AFTER_COUNTING
-    return {name: getattr(settings, name) for name in sorted(left)}
+    options = {name: getattr(settings, name) for name in sorted(left)}
+    options["searched"] = settings.discover_columns if settings.discover else ()
+    return options
 
 
 def question_of(asked: Mapping[str, Any]) -> str:
