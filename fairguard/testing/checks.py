@@ -18,13 +18,14 @@ from fairguard.config import Settings, load_settings, merged
 from fairguard.errors import ConfigError, FairguardError
 from fairguard.inference import MARGIN
 from fairguard.inputs.data import group_values
+from fairguard.inputs.detect import RECORDED
 from fairguard.inputs.groups import GroupSpec
 from fairguard.inputs.rows import DataRecord
 from fairguard.judge.counts import CountTable
 from fairguard.provenance import record_of
 from fairguard.testing.cache import CountCache
 from fairguard.testing.judged import OVERALL, Judged, command_of
-from fairguard.testing.keys import counting_options, key_of, question_of
+from fairguard.testing.keys import counting_options, file_of, key_of, question_of
 from fairguard.verdict import Verdict
 
 Asked = Mapping[str, Any]
@@ -147,10 +148,15 @@ class Checks:
         return lock.compare(then, lock.record_of(verdict), alpha=verdict.policy.alpha)
 
     def _widened(self, settings: Settings) -> Settings:
-        """Return the settings with the groups of all tests on the same models and rows: one pass counts for all."""
+        """Return the settings with the groups of all tests on the same models and rows: one pass counts for all.
+
+        Not where they have one pass each: of what is searched beside the groups, and of features that nobody names,
+        for what is a group of one test is a feature in the others.
+        """
         known = self._wider.get(_family(settings), {})
         own = {GroupSpec.parse(group).column: group for group in settings.groups}
-        if settings.discover_columns or any(known.get(column) != group for column, group in own.items()):
+        apart = (settings.discover and settings.discover_columns) or _takes_what_is_left(settings)
+        if apart or any(known.get(column) != group for column, group in own.items()):
             return settings
         return settings.model_copy(update={"groups": tuple(known.values())})
 
@@ -159,6 +165,14 @@ def _check_named(settings: Settings) -> None:
     for name, what in (("dense", "a model file"), ("pruned", "a model file"), ("data", "a file of labelled rows")):
         if getattr(settings, name) is None:
             raise ConfigError(f"no {name}: give {what} as {name}=... in the marker, or {name} in [tool.fairguard].")
+
+
+def _takes_what_is_left(settings: Settings) -> bool:
+    """Return whether the models may be fed with all columns that are no groups, nor anything else with a name."""
+    if settings.features is not None or settings.transform is not None:
+        return False
+    models = (settings.dense, settings.pruned)  # recorded answers, of seeds too, are fed with nothing
+    return not all(isinstance(m, str | Path) and file_of(str(m), settings).kind in RECORDED for m in models)
 
 
 def _count(settings: Settings) -> Counted:
@@ -186,7 +200,10 @@ def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
         counts=table.counts,
     )
     comparison = replace(counted.comparison, counts=margins.without(MARGIN), margins=margins)
-    record = record_of(*counted.models, DataRecord(**counted.record["data"]), settings)
+    data = DataRecord(**counted.record["data"])
+    if groups := data.options.get("groups"):  # those of the shared pass, the first columns of its table
+        data = replace(data, options=data.options | {"groups": tuple(groups[i] for i in order if i < len(groups))})
+    record = record_of(*counted.models, data, settings)
     return replace(counted, comparison=comparison, record=counted.record | record)
 
 

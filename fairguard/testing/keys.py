@@ -20,8 +20,8 @@ from typing import Any
 
 from fairguard.config import Settings
 from fairguard.files import sha256_of
-from fairguard.inputs.detect import Kind, detect
-from fairguard.inputs.limits import DEFAULT
+from fairguard.inputs.detect import Found, Kind, detect
+from fairguard.inputs.limits import raised_to
 from fairguard.inputs.models import split_name
 from fairguard.policy import Policy
 from fairguard.provenance import versions
@@ -36,6 +36,7 @@ def counting_options(settings: Settings) -> dict[str, Any]:
     left = Settings.model_fields.keys() - Policy.model_fields.keys() - _AFTER_COUNTING
     options = {name: getattr(settings, name) for name in sorted(left)}
     options["searched"] = settings.discover_columns if settings.discover else ()
+    options["seed"] = None if _is_file(settings.data) else settings.seed  # code may choose its rows at random
     return options
 
 
@@ -125,34 +126,56 @@ def key_of(settings: Settings, *, root: Path, run: str) -> str | None:
         return None
     parts = {"versions": versions(), **options}
     for name in ("dense", "pruned"):
-        parts[name] = [str(options[name]), _model(str(options[name]))]
-    parts["seeds"] = [[seed, _model(seed)] for seed in settings.seeds]
-    parts["data"] = _content(options["data"]) if Path(options["data"]).exists() else [str(options["data"]), run]
+        parts[name] = [str(options[name]), _model(str(options[name]), settings)]
+    parts["seeds"] = [[seed, _model(seed, settings)] for seed in settings.seeds]
+    parts["data"] = _content(options["data"]) if _is_file(options["data"]) else [str(options["data"]), run]
     for name in _CODE:
         parts[name] = [options[name], _code(options[name], root, run)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _model(text: str) -> list[str]:
+def file_of(model: str, settings: Settings) -> Found:
+    """Return the file of a named model, and what it is, within the limits of the settings.
+
+    Raises:
+        ModelError: it is no model's.
+    """
+    return detect(split_name(model)[0], limits=raised_to(settings.limit))
+
+
+def _is_file(data: Any) -> bool:
+    return isinstance(data, str | Path) and Path(data).exists()
+
+
+def _model(text: str, settings: Settings) -> list[str]:
     """Return what a model's file holds, and the files beside it that an ONNX model keeps its tensors in."""
-    path, _ = split_name(text)
-    found = detect(path)
-    files = {path}
+    found = file_of(text, settings)
+    path, files = found.path, {found.path}
     if found.kind is Kind.ONNX:
         from fairguard.inputs.onnx_files import external_file, read_graph, tensors_of
 
-        graph = read_graph(found, DEFAULT)
+        graph = read_graph(found, raised_to(settings.limit))
         files |= {external_file(tensor, path) for tensor in tensors_of(graph) if tensor.external_data}
     return sorted(_content(file) for file in files)
 
 
 def _content(path: str | Path) -> str:
-    stat = Path(path).stat()
-    return _content_at(str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns)
+    """Return the digest of a file's bytes, read again only if the file has changed; of a folder's, those of its files.
+
+    A folder's own size and times say nothing of what its files hold.
+    """
+    target = Path(path)
+    if target.is_dir():
+        files = (file for file in sorted(target.rglob("*")) if file.is_file())
+        listing = "".join(f"{file.relative_to(target)} {_content(file)}\n" for file in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    stat = target.stat()
+    return _content_at(str(target.absolute()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=256)
-def _content_at(path: str, size: int, changed: int) -> str:
+def _content_at(path: str, *_: int) -> str:
+    """Return the digest of a file's bytes; the numbers are those that one cannot change it without changing."""
     return sha256_of(path)
 
 
