@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -26,10 +26,11 @@ from fairguard.inputs.models import Factory, load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Source
-from fairguard.judge.arrays import count_arrays
+from fairguard.judge.arrays import count_arrays, scores_in
 from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
+from fairguard.judge.orders import require_right_order
 from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.judge.sensitivity import by_margin, expected_flips
 from fairguard.judge.slices import discover
@@ -37,7 +38,7 @@ from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
 from fairguard.provenance import record_of
 from fairguard.ranks import ALONE, Ranks
-from fairguard.suspicions import id_warnings
+from fairguard.suspicions import id_warnings, label_warnings
 from fairguard.verdict import ModelInfo, Noise, Verdict
 
 Progress = Callable[[int, int | None], None]
@@ -95,7 +96,15 @@ def check(
     return verdict
 
 
-def check_predictions(y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any], **policy: Any) -> Verdict:
+def check_predictions(
+    y: Any,
+    dense: Any,
+    pruned: Any,
+    groups: Mapping[str, Any],
+    *,
+    classes: Sequence[str] | None = None,
+    **policy: Any,
+) -> Verdict:
     """Return the verdict on two models' answers held in arrays (numpy, pandas or torch).
 
     Args:
@@ -103,9 +112,18 @@ def check_predictions(y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any]
         dense: shape (n,) answers of the dense model, or (n, K) scores.
         pruned: the same of the pruned model.
         groups: sensitive features by name, each of shape (n,).
+        classes: names of the classes in the order of the scores' columns; not given: 0, 1, ... if the labels are such
+            numbers, else the labels sorted.
         **policy: the options of :class:`Policy`.
+
+    Raises:
+        FairguardError: what is given does not fit together; its one line says why and what to do.
     """
-    return judge(count_arrays(y, dense, pruned, groups), Policy.of(**policy))
+    table = count_arrays(y, dense, pruned, groups, classes=classes)
+    require_right_order(table)
+    verdict = judge(table, Policy.of(**policy))
+    warnings = label_warnings(table, by_position=bool(scores_in(dense)))
+    return verdict.model_copy(update={"warnings": (*verdict.warnings, *warnings)})
 
 
 def count_files(
@@ -247,6 +265,8 @@ def count(
         progress=_total(progress, source),
         ranks=ranks,
     )
+    if ready.plan.open and settings.classes != ready.plan.classes:
+        comparison = replace(comparison, counts=comparison.counts.of_two())
     warnings = (
         *ready.warnings,
         *_at_random(source),

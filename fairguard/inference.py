@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fairguard.decisions import Rule, check_finite, classes_of, confidences_of, margins_of
 from fairguard.errors import DataError, ModelError
-from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source
 from fairguard.judge.counts import CountTable, merge_all
@@ -72,6 +72,11 @@ class Plan:
     classes: tuple[str, ...]
     relabel: IntArray | None
     edges: NDArray[np.floating]
+
+    @property
+    def open(self) -> bool:
+        """Return whether nothing says how many classes there are: all models answer with class numbers."""
+        return all(rule.kind is ScoreKind.LABELS for rule in self.rules)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
+from fairguard.judge.orders import require_right_order
 from fairguard.judge.responsibility import SEEDS
 from fairguard.suspicions import answer_warnings, file_warnings
 from fairguard.verdict import Noise
@@ -82,7 +83,7 @@ def preflight(
     rules = _same_scale(tuple(_rule(each, source, threshold) for each in asked), asked, threshold)
     names = _names((dense, pruned, *seeds), source)
     rules = _same_classes(rules, roles, names)
-    classes = _classes(names, rules[0].n_classes)
+    classes = _classes(names, rules[0].n_classes, getattr(source, "found", ()))
     plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
     if source.columns and not stand_in:  # whoever asks about rows of their own making has none, and judges nothing
         _refuse_constant(asked[0], plan, source, batch_size, threshold)
@@ -100,7 +101,7 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
 
     Raises:
         ModelError: a model's answers depend on the batch they were asked in, too often to tell its flips from chance;
-            or a file of answers has answers for other rows too.
+            a file of answers has answers for other rows too; or pruned has its classes in another order.
     """
     table = comparison.counts
     warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in joined(model, table.n)]
@@ -113,6 +114,7 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
                 f"the {found.model} model is not a function of its row: {found.changed} of {found.rows} answers "
                 f"changed with the batch size and order, against {flips} flips in {table.n} rows. {_remedy(model)}"
             )
+    require_right_order(table)
     return (*warnings, *answer_warnings(models[0], comparison))
 
 
@@ -320,11 +322,13 @@ def _own_names(model: Predictor, given: tuple[str, ...]) -> tuple[str, ...] | No
     return tuple(map(str, range(int(model.values.max()) + 1)))
 
 
-def _classes(given: tuple[str, ...] | None, n_classes: int) -> tuple[str, ...]:
+def _classes(given: tuple[str, ...] | None, n_classes: int, found: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the models' classes: the data's, or numbers where the data does not name them all."""
     if given is not None and len(given) > n_classes:
         numbers = given == tuple(map(str, range(n_classes + 1)))
-        hint = f" Labels that count from 1 need --classes {','.join(given[1:])}." if numbers else ""
+        why = "Labels that count from 1 need" if numbers else "If these are all labels there are, name them so:"
+        names = given[1:] if numbers else found
+        hint = f" {why} --classes {','.join(names)}." if len(names) == n_classes else ""
         raise DataError(
             f"the data has {len(given)} classes ({listed(list(given), most=10)}) and the models give {n_classes}; "
             f"is --label the column that they were trained on?{hint}"

@@ -125,3 +125,45 @@ def test_a_misspelt_prediction() -> None:
     wrong[4] = "dgo"
     with pytest.raises(DataError, match=r"pruned holds 'dgo' in row 4 .* labels: cat, dog. Did you mean 'dog'"):
         count_arrays(names[Y], names[DENSE], wrong, {"sex": SEX})
+
+
+def test_scores_are_of_the_labels_in_their_order() -> None:
+    """A column of scores is the class of its place: of 0 .. K-1 where the labels are such, else of the labels."""
+    scores = np.eye(2)
+    for names in (np.array([1, 2]), np.array([0, 255]), np.array(["no", "yes"])):
+        table = count_arrays(names[Y], scores[DENSE], scores[PRUNED], {"sex": SEX})
+        assert table.classes == tuple(map(str, names))
+        assert list(content(table).values()) == list(EXPECTED.values())
+        mixed = count_arrays(names[Y], names[DENSE], scores[PRUNED], {"sex": SEX})
+        assert content(mixed) == content(table)
+    assert count_arrays(Y + 1, np.eye(3)[DENSE + 1], PRUNED + 1, {"sex": SEX}).classes == ("0", "1", "2")
+    named = count_arrays(Y, scores[DENSE], scores[PRUNED], {"sex": SEX}, classes=["no", "yes"])
+    assert named.classes == ("no", "yes")
+    text = count_arrays(np.array(["b", "a"])[Y], scores[DENSE], scores[PRUNED], {"sex": SEX}, classes=["b", "a"])
+    assert list(content(text).values()) == list(EXPECTED.values())
+
+
+def test_two_numbers_are_two_classes_whatever_they_are() -> None:
+    for low, high in ((1, 2), (0, 255), (2, 7)):
+        names = np.array([low, high])
+        table = count_arrays(names[Y], names[DENSE], names[PRUNED], {"sex": SEX})
+        assert table.classes == (str(low), str(high))
+    assert count_arrays([1, 2, 3, 3], [1, 2, 3, 3], [1, 2, 3, 1], {"g": list("aabb")}).classes == tuple("0123")
+    assert count_arrays([1, 2], [1, 1], [1, 0], {"g": list("ab")}).classes == tuple("012"), "three are named"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"y": [0, 1, 2, 0, 1, 0]}, "dense has scores of 2 classes, and there are 3: 0, 1, 2. Name the class of each"),
+        ({"y": list("abcabc")}, "dense has scores of 2 classes, and there are 3: a, b, c. Name the class of each"),
+        ({"classes": ["a", "b", "c"]}, "dense has scores of 2 classes, and there are 3: a, b, c."),
+        ({"pruned": np.eye(3)[PRUNED]}, "dense has scores of 2 classes and pruned of 3."),
+        ({"pruned": PRUNED * 0.6}, "pruned holds 0.6 in row 2 (from 0), a score and no class: give the answers"),
+    ],
+)
+def test_scores_of_other_classes_are_refused(change: dict[str, Any], line: str) -> None:
+    given: dict[str, Any] = {"y": Y, "dense": np.eye(2)[DENSE], "pruned": PRUNED, "groups": {"sex": SEX}} | change
+    with pytest.raises(DataError) as caught:
+        count_arrays(**given)
+    assert line in str(caught.value)

@@ -70,6 +70,8 @@ def plan_of_rows(
     from fairguard.plan import plan_from_pilot
 
     table = count_rows(open_rows(settings), settings.batch_size)
+    if settings.classes is None:
+        table = table.of_two()
     return plan_from_pilot(table, settings.policy(), effect=effect, power=power, assumed=assumed)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.files import sha256_of
 from fairguard.inputs.features import Feed, Matrix
-from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers
+from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers, sorted_names
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.limits import clean, named
 from fairguard.inputs.rows import Batch, DataRecord, IdCount, id_column
@@ -186,6 +186,11 @@ class LabelledRows:
     def classes(self) -> tuple[str, ...] | None:
         """Return the names of the classes; without labels, those given."""
         return self._given_classes if self._labels is None else self._labels.classes
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """Return the labels that rows have, sorted: numbered classes may have none."""
+        return () if self._labels is None else tuple(sorted_names(self._labels.seen))
 
     @property
     def features(self) -> tuple[str, ...]:

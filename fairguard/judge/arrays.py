@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
-from fairguard.inputs.groups import Levels, arrow, parse_groups, sorted_names
+from fairguard.inputs.groups import Levels, arrow, numbers, parse_groups, sorted_names
 from fairguard.inputs.labels import Labels
 from fairguard.judge.counts import CountTable, IntArray
 
@@ -16,37 +17,54 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def count_arrays(y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any]) -> CountTable:
+def count_arrays(
+    y: Any, dense: Any, pruned: Any, groups: Mapping[str, Any], *, classes: Sequence[str] | None = None
+) -> CountTable:
     """Return the counts of n rows held in arrays: numpy, pandas, torch, or lists.
 
     Args:
         y: shape (n,), true labels, numbers or text; ``None`` where there are none.
-        dense: shape (n,), predicted labels of the dense model, or (n, K) scores of the classes ``0 .. K-1``.
+        dense: shape (n,), predicted labels of the dense model, or (n, K) scores of K classes.
         pruned: the same of the pruned model.
         groups: sensitive features by name, each of shape (n,); ``age:25,45`` names a feature and bins it. A pandas
             table, or a column of one, is named already.
+        classes: names of the classes in the order of the scores' columns. Not given: the numbers ``0 .. K-1``, where
+            the labels are among those, else the K labels, sorted.
 
     Raises:
-        DataError: lengths differ, values are missing, or a prediction is none of the labels.
+        DataError: lengths differ, values are missing, a prediction is none of the labels, or scores are of more or
+            fewer classes than the labels.
     """
     given = {"dense": _decided(dense, "dense"), "pruned": _decided(pruned, "pruned")}
     given = given if y is None else {"y": y, **given}
+    widths = {name: width for name, values in (("dense", dense), ("pruned", pruned)) if (width := scores_in(values))}
     answers = {name: _column(_numbered(values), name) for name, values in given.items()}
     named = _named(groups)
     features = {name: _column(values, f"group {name!r}") for name, values in named.items()}
     n = _length(answers | {f"group {name!r}": column for name, column in features.items()})
-    classes = _classes(answers)
-    codes = {name: _encoded(column, name, classes) for name, column in answers.items()}
+    by_name = {name: column for name, column in answers.items() if name not in widths}
+    names = _named_classes(by_name, widths, classes)
+    codes = {
+        name: numbers(column).astype(np.int64) if name in widths else _encoded(column, name, names, classes is not None)
+        for name, column in answers.items()
+    }
     levels = [Levels(spec) for spec in parse_groups(list(named))]
-    return CountTable.of(
+    table = CountTable.of(
         [level.spec.column for level in levels],
         [_settled(level, column, n) for level, column in zip(levels, features.values(), strict=True)],
-        classes,
+        names,
         codes=np.column_stack([level.encode(column) for level, column in zip(levels, features.values(), strict=True)]),
         y=codes.get("y"),
         dense=codes["dense"],
         pruned=codes["pruned"],
     )
+    return table if widths or classes is not None else table.of_two()
+
+
+def scores_in(values: Any) -> int:
+    """Return how many classes the scores of a model are of; 0 where it gives its answers themselves."""
+    shape: Sequence[int] = getattr(values, "shape", ())
+    return int(shape[1]) if len(shape) == 2 else 0
 
 
 def _named(groups: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,6 +104,8 @@ def _decided(values: Any, what: str) -> Any:
     values = _plain(values)
     scores = values.to_numpy() if hasattr(values, "columns") else values
     if getattr(scores, "ndim", 1) != 2:
+        if hasattr(scores, "dtype"):
+            _refuse_fractions(np.asarray(scores), what)
         return values
     if scores.shape[1] < 2:
         raise DataError(
@@ -97,6 +117,18 @@ def _decided(values: Any, what: str) -> Any:
     if bad.any():
         raise DataError(f"{what} has a score that is not finite in row {int(bad.argmax())} (from 0).")
     return scores.argmax(axis=1)
+
+
+def _refuse_fractions(values: NDArray[Any], what: str) -> None:
+    """Refuse one score a row, in place of an answer: nothing says where it is cut."""
+    if values.dtype.kind != "f" or values.ndim != 1:
+        return
+    fractions = np.flatnonzero(np.isfinite(values) & (values != np.round(values)))
+    if len(fractions):
+        raise DataError(
+            f"{what} holds {values[fractions[0]]:g} in row {fractions[0]} (from 0), a score and no class: give the "
+            f"answers, such as scores > 0.5, or the scores of all classes, (n, K)."
+        )
 
 
 def _length(columns: Mapping[str, pa.ChunkedArray[Any]]) -> int:
@@ -123,12 +155,43 @@ def _classes(answers: Mapping[str, pa.ChunkedArray[Any]]) -> tuple[str, ...]:
     return found.get("y") or tuple(sorted_names({name for classes in found.values() for name in classes}))
 
 
-def _encoded(column: pa.ChunkedArray[Any], what: str, classes: tuple[str, ...]) -> IntArray:
-    """Return each row's place in ``classes``, shape (n,)."""
+def _named_classes(
+    answers: Mapping[str, pa.ChunkedArray[Any]], widths: Mapping[str, int], given: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the classes: those given, or those of labels and answers that come by name; scores must be of as many."""
+    if len(set(widths.values())) > 1:
+        raise DataError(f"dense has scores of {widths['dense']} classes and pruned of {widths['pruned']}.")
+    name, width = next(iter(widths.items()), ("", 0))
+    classes = tuple(map(str, given)) if given is not None else _classes(answers) if answers else ()
+    if not width or len(classes) == width:
+        return classes
+    numbered = classes == tuple(map(str, range(len(classes))))
+    if given is None and numbered and len(classes) < width:
+        return tuple(map(str, range(width)))
+    found = classes
+    if given is None and numbered:  # 1 .. K, say: of 0 .. K the first has no row
+        found = tuple(sorted_names(set().union(*map(_seen, answers.values()))))
+        if len(found) == width:
+            return found
+    few = ", ".join(found[:6]) + (" ..." if len(found) > 6 else "")
+    raise DataError(
+        f"{name} has scores of {width} classes, and there are {len(found)}: {few}. Name the class of each column with "
+        f"classes=[...]."
+    )
+
+
+def _seen(column: pa.ChunkedArray[Any]) -> list[str]:
+    labels = Labels("the labels")
+    labels.observe(column)
+    return list(labels.seen)
+
+
+def _encoded(column: pa.ChunkedArray[Any], what: str, classes: tuple[str, ...], named: bool) -> IntArray:
+    """Return each row's place in ``classes``, shape (n,); ``named``: by the user, for labels that may be numbers."""
     labels = Labels(what)
     labels.observe(column)
     for name, row in labels.seen.items():
-        if name not in classes:
+        if name not in classes and not named:
             known = ", ".join(classes[:6]) + (" ..." if len(classes) > 6 else "")
             hint = did_you_mean(name, classes)
             raise DataError(f"{what} holds {name!r} in row {row} (from 0), which is no label; labels: {known}.{hint}")

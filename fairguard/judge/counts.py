@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -118,6 +118,19 @@ class CountTable:
         Levels are united and sorted by name, so that merging is commutative and associative to the last bit.
         """
         return merge_all([self, other])
+
+    def of_two(self) -> CountTable:
+        """Return the table with two classes, if classes are numbered and just two of more occur: labels of 1 and 2.
+
+        Of 0, 1 and 2 nobody was called 0 by a label or an answer then, and there are two classes by these names.
+        """
+        numbered = self.classes == tuple(map(str, range(len(self.classes))))
+        used = np.setdiff1d(self.cells[:, -3:], [NO_LABEL])
+        if not numbered or len(used) != 2 or used[-1] == 1:
+            return self
+        cells = self.cells.copy()
+        cells[:, -3:] = np.where(cells[:, -3:] == NO_LABEL, NO_LABEL, np.searchsorted(used, cells[:, -3:]))
+        return replace(self, classes=tuple(self.classes[code] for code in used), cells=cells)
 
     def canonical(self) -> CountTable:
         """Return the same table with levels sorted and unused ones left out."""

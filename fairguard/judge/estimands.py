@@ -62,7 +62,7 @@ def estimands_of(table: CountTable, policy: Policy) -> tuple[Estimand, ...]:
 
 
 def favourable(table: CountTable, policy: Policy) -> int | None:
-    """Return the code of the favourable class: the policy's, else ``1`` or the second of two, else ``None``."""
+    """Return the code of the favourable class: the policy's, else ``1`` beside 0 or -1, else the second of two."""
     if policy.favourable is not None:
         label = name_meant(policy.favourable, table.classes)
         if label not in table.classes:
@@ -71,7 +71,7 @@ def favourable(table: CountTable, policy: Policy) -> int | None:
         return table.classes.index(label)
     if len(table.classes) != 2:
         return None
-    return table.classes.index("1") if "1" in table.classes else 1
+    return table.classes.index("1") if {*table.classes} in ({"0", "1"}, {"-1", "1"}) else 1
 
 
 def _by_class(metric: Metric, table: CountTable, policy: Policy) -> list[Estimand]:
