@@ -194,10 +194,12 @@ def open_source(
     models: Sequence[Predictor] = (),
     needs_features: bool = False,
     search: bool = False,
+    double: bool = False,
 ) -> Source:
     """Return the labelled rows, opened as the settings say; recorded answers need none of their features.
 
-    With ``search`` the columns that ``discover`` searches stand behind the groups.
+    With ``search`` the columns that ``discover`` searches stand behind the groups. Features of float64 stay so where
+    one of the models computes in it, or if ``double``; else they are float32.
     """
     recorded = [model for model in models if isinstance(model, RecordedPredictor)]
     return _open(
@@ -205,9 +207,15 @@ def open_source(
         settings,
         search=search,
         needs_features=needs_features or not models or len(recorded) < len(models),
+        double=double or computes_in_double(models),
         find_id=any(model.ids is not None for model in recorded),
         orders=orders_of(models),
     )
+
+
+def computes_in_double(models: Sequence[Predictor]) -> bool:
+    """Return whether one of the models takes numbers with more digits than float32 has."""
+    return any(getattr(model, "double", False) for model in models)
 
 
 def _open(data: Any, settings: Settings, *, search: bool = False, **known: Any) -> Source:

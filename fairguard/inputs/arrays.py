@@ -103,6 +103,7 @@ def array_rows(
     classes: Sequence[str] | None = None,
     transform: Transform | None = None,
     needs_features: bool = True,
+    double: bool = False,
 ) -> LabelledRows:
     """Return the labelled rows of named arrays: features ``X``, and one array for the label and each group.
 
@@ -118,7 +119,7 @@ def array_rows(
         features = layout.features or (("x",) if "x" in arrays and "X" not in arrays else ("X",))
         if layout.label in features:
             raise DataError(f"--features names the label {layout.label!r}; a model must not see it.")
-        feed = Arrays(_chosen(arrays, features, name), transform)
+        feed = Arrays(_chosen(arrays, features, name), transform, double=double)
     names = None if layout.label is None else _names(arrays, layout.label, is_label=True)
     return _rows(arrays, layout, feed, name=name, path=path, classes=classes, names=names)
 
@@ -133,6 +134,7 @@ def tuple_rows(
     classes: Sequence[str] | None = None,
     transform: Transform | None = None,
     needs_features: bool = True,
+    double: bool = False,
 ) -> LabelledRows:
     """Return the labelled rows of ``(X, y, groups)``, in which all groups are meant where none is named.
 
@@ -153,7 +155,7 @@ def tuple_rows(
     _check_there(columns, layout, name)
     feed: Feed = NoFeatures()
     if needs_features:
-        feed = Arrays(x if layout.features is None else _part(x, layout.features, name), transform)
+        feed = Arrays(x if layout.features is None else _part(x, layout.features, name), transform, double=double)
     return _rows(columns, layout, feed, name=name, classes=classes, names=names)
 
 

@@ -39,6 +39,7 @@ def open_data(
     weight: str | None = None,
     cluster: str | None = None,
     needs_features: bool = True,
+    double: bool = False,
     find_id: bool = False,
     orders: Sequence[Sequence[str]] = (),
     beside: Iterable[str] = (),
@@ -62,6 +63,7 @@ def open_data(
         weight: column of row weights.
         cluster: column that says which rows belong together.
         needs_features: false where both models are recorded predictions: only labels, groups and ids are read then.
+        double: whether features of float64 stay so, because a model computes in it; else they are float32.
         find_id: whether a column called ``id`` identifies the rows where ``id`` names none, because answers are joined
             by it.
         orders: what the models themselves call their classes, each in its order: the first that holds exactly the
@@ -82,6 +84,7 @@ def open_data(
         "classes": _names(classes),
         "transform": _called(transform),
         "needs_features": needs_features,
+        "double": double,
     }
     if _is_file(data):
         return _from_file(Path(data), layout, **options)
@@ -174,16 +177,17 @@ def _from_table(
     classes: tuple[str, ...] | None,
     transform: Transform | None,
     needs_features: bool,
+    double: bool,
 ) -> Source:
     columns = table.schema.names
     layout = layout.completed(columns)
     layout.check(table.name, columns)
     feed: Feed = NoFeatures()
     if needs_features and transform is not None:
-        feed = Frames(layout.transformed_columns(table.name, columns), transform)
+        feed = Frames(layout.transformed_columns(table.name, columns), transform, double=double)
     elif needs_features:
         found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
-        feed = Matrix(table.schema, found, table=table.name)
+        feed = Matrix(table.schema, found, table=table.name, double=double)
     return LabelledRows(table, layout, feed=feed, classes=classes)
 
 
@@ -202,11 +206,12 @@ def _from_loader(
     classes: tuple[str, ...] | None,
     transform: Transform | None,
     needs_features: bool,
+    double: bool,
 ) -> Source:
     for option, given in (("--transform", transform), ("--features", layout.features)):
         if given is not None:
             raise DataError(f"{name} makes its own features; apply {option} there.")
-    return LoaderRows(reading, layout, name=name, classes=classes, needs_features=needs_features)
+    return LoaderRows(reading, layout, name=name, classes=classes, needs_features=needs_features, double=double)
 
 
 def _names(given: Iterable[Any] | None) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,9 +45,9 @@ class NoFeatures:
 
 
 class Matrix:
-    """Columns of numbers as one float32 matrix."""
+    """Columns of numbers as one matrix, of float32 or, if ``double``, of float64."""
 
-    def __init__(self, schema: pa.Schema, columns: Sequence[str], *, table: str) -> None:
+    def __init__(self, schema: pa.Schema, columns: Sequence[str], *, table: str, double: bool = False) -> None:
         """Check that every column holds numbers.
 
         Raises:
@@ -62,17 +62,20 @@ class Matrix:
             )
         self.columns: Sequence[str] = tuple(columns)
         self._table = table
+        self.double = double
 
     def chunk(self, rows: pa.Table, start: int) -> Cut:
-        """Return what gives float32 rows, shape (n, F)."""
-        matrix = np.empty((rows.num_rows, len(self.columns)), dtype=np.float32)
+        """Return what gives rows of numbers, shape (n, F)."""
+        matrix: NDArray[np.floating] = np.empty(
+            (rows.num_rows, len(self.columns)), dtype=np.float64 if self.double else np.float32
+        )
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is the model's to answer
             for j, name in enumerate(self.columns):
                 matrix[:, j] = numbers(rows.column(name))
         self._check_complete(matrix, start)
         return lambda low, high: matrix[low:high]
 
-    def _check_complete(self, matrix: NDArray[np.float32], start: int) -> None:
+    def _check_complete(self, matrix: NDArray[np.floating], start: int) -> None:
         with np.errstate(invalid="ignore"):
             total = matrix.sum(dtype=np.float64)  # one cheap pass; nan survives a sum
         if not np.isnan(total):
@@ -87,10 +90,10 @@ class Matrix:
 class Frames:
     """Whatever the user's function makes of a pandas table of ``columns``, in their order."""
 
-    def __init__(self, columns: Sequence[str], transform: Transform) -> None:
-        """Keep the function."""
+    def __init__(self, columns: Sequence[str], transform: Transform, *, double: bool = False) -> None:
+        """Keep the function; ``double``: float64 that it makes stays so."""
         self.columns = columns
-        self._transform = transform
+        self._transform, self.double = transform, double
 
     def chunk(self, rows: pa.Table, start: int) -> Cut:
         """Return what calls the function on some rows."""
@@ -105,7 +108,7 @@ class Frames:
             if len(frame.columns) < len(self.columns) and chosen:
                 frame = frame.reset_index()[list(self.columns)]  # what pandas saved as an index is a feature by name
             frame.index = pd.RangeIndex(start + low, start + low + len(frame))
-            return transformed(self._transform, frame, len(frame), start + low, hint=hint)
+            return transformed(self._transform, frame, len(frame), start + low, hint=hint, double=self.double)
 
         return cut
 
@@ -115,17 +118,19 @@ class Arrays:
 
     columns: Sequence[str] = ()
 
-    def __init__(self, x: Any, transform: Transform | None = None) -> None:
-        """Keep the arrays; the function sees the rows of one batch at a time."""
-        self.x = x if transform is not None and not isinstance(x, list) else as_features(x)
-        self._transform = transform
+    def __init__(self, x: Any, transform: Transform | None = None, *, double: bool = False) -> None:
+        """Keep the arrays; the function sees the rows of one batch at a time. ``double``: float64 stays so."""
+        self.x = x if transform is not None and not isinstance(x, list) else as_features(x, double=double)
+        self._transform, self.double = transform, double
 
     def chunk(self, rows: pa.Table, start: int) -> Cut:
         """Return what cuts rows out of the arrays."""
 
         def cut(low: int, high: int) -> Any:
             part = rows_of(self.x, start + low, start + high)
-            return part if self._transform is None else transformed(self._transform, part, high - low, start + low)
+            if self._transform is None:
+                return part
+            return transformed(self._transform, part, high - low, start + low, double=self.double)
 
         return cut
 
@@ -142,12 +147,16 @@ def rows_of(x: Any, low: int, high: int) -> Any:
     return mapped(lambda part: part[low:high], x)
 
 
-def as_features(x: Any, start: int = 0) -> Any:
+def as_features(x: Any, start: int = 0, *, double: bool = False) -> Any:
     """Return features ready for a model: lists and tables as arrays, float64 arrays as float32, the rest as it is.
+
+    Booleans are numbers where they are all there is; beside others they are a mask, which stays one.
 
     Args:
         x: the features.
         start: number of their first row in its source.
+        double: whether float64 stays, for a model that computes in it: whole numbers such as times have more digits
+            than float32.
 
     Raises:
         DataError: they hold text or categories.
@@ -158,16 +167,19 @@ def as_features(x: Any, start: int = 0) -> Any:
             return part
         array = np.asarray(part)
         if array.dtype.kind in "OUS":
-            return _numbers(array, start)
-        return array.astype(np.float32) if array.dtype in (np.float64, np.bool_) else array
+            return _numbers(array, start, np.float64 if double else np.float32)
+        narrow = array.dtype == np.float64 and not double
+        return array.astype(np.float32) if narrow or (array.dtype == np.bool_ and alone) else array
+
+    alone = not isinstance(x, Mapping | tuple)
 
     return mapped(ready, x)
 
 
-def _numbers(array: NDArray[Any], start: int) -> NDArray[np.float32]:
+def _numbers(array: NDArray[Any], start: int, dtype: type[np.floating]) -> NDArray[np.floating]:
     """Return an array of text or objects as numbers, which its values may well be."""
     try:
-        return array.astype(np.float32)
+        return array.astype(dtype)
     except (TypeError, ValueError) as error:
         why = str(error)
     for row, cells in enumerate(array if array.ndim else ()):
@@ -179,7 +191,9 @@ def _numbers(array: NDArray[Any], start: int) -> NDArray[np.float32]:
     raise DataError(f"the features are no numbers ({why}); encode text and categories first.")
 
 
-def transformed(transform: Transform, rows: Any, n_rows: int, start: int, *, hint: str = "") -> Any:
+def transformed(
+    transform: Transform, rows: Any, n_rows: int, start: int, *, hint: str = "", double: bool = False
+) -> Any:
     """Return what ``transform`` makes of some rows; ``hint`` is said where it looks for a column in vain.
 
     Raises:
@@ -187,7 +201,7 @@ def transformed(transform: Transform, rows: Any, n_rows: int, start: int, *, hin
     """
     name = getattr(transform, "__name__", "transform")
     try:
-        made = as_features(transform(rows), start)
+        made = as_features(transform(rows), start, double=double)
     except DataError:
         raise
     except (Exception, SystemExit) as error:

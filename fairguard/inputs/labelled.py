@@ -198,6 +198,11 @@ class LabelledRows:
         return tuple(self._feed.columns) if isinstance(self._feed, Matrix) else ()
 
     @property
+    def double(self) -> bool:
+        """Return whether features of float64 stay so."""
+        return bool(getattr(self._feed, "double", False))
+
+    @property
     def labelled(self) -> bool:
         """Return whether rows have labels."""
         return self._labels is not None

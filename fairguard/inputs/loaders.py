@@ -53,13 +53,14 @@ class LoaderRows:
         name: str,
         classes: Sequence[str] | None = None,
         needs_features: bool = True,
+        double: bool = False,
     ) -> None:
         """Look at the first batch.
 
         Raises:
             DataError: there is none, it is no ``(x, y, groups)``, or a sensitive feature is not in it.
         """
-        self._make, self._name, self._needs_features = reading.make, name, needs_features
+        self._make, self._name, self._needs_features, self.double = reading.make, name, needs_features, double
         self.n_rows, self.note = reading.n_rows, reading.note
         self.seed = 0
         """Of what the user's code draws at random; the same for every reading."""
@@ -165,7 +166,7 @@ class LoaderRows:
         """Return the rows that the user's code gave as a batch, ``None`` if they are none."""
         labels = None if y is None else self._encode_labels(y, start)
         n = len(labels) if labels is not None else _rows_in(x, found)
-        features = as_features(x, start) if self._needs_features else None
+        features = as_features(x, start, double=self.double) if self._needs_features else None
         if features is not None and count_rows(features) != n:
             raise DataError(f"{self._name} gives {count_rows(features)} rows of features for {n} labels.")
         if not n:

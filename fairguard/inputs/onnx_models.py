@@ -67,6 +67,11 @@ class OnnxPredictor:
     rows: int | None = None
     seconds: float | None = None
 
+    @property
+    def double(self) -> bool:
+        """Return whether the graph takes numbers with more digits than float32 has: float64, or large integers."""
+        return any(i.dtype in (np.float64, np.int64, np.int32) for i in self.inputs)
+
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return the graph's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""
         feed = {i.name: _cast(i, part, self._name) for i, part in self._matched(batch.x)}

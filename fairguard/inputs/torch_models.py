@@ -41,6 +41,11 @@ class TorchPredictor:
     order: tuple[str, ...] | None = None
     """What the module's own configuration calls its outputs, in their order, where it has one."""
 
+    @property
+    def double(self) -> bool:
+        """Return whether the module computes in float64, so that it is to get features in it."""
+        return self.dtype == torch.float64
+
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return the module's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""
         if self.block in (None, len(batch)):

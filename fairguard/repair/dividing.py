@@ -124,10 +124,11 @@ def _opened_like(source: Source, data: Any, settings: Settings) -> Source:
     """
     if getattr(source, "reordered", False):  # the model says in which order its classes are
         settings = settings.model_copy(update={"classes": source.classes})
-    other = open_source(data, settings)
+    double = bool(getattr(source, "double", False))
+    other = open_source(data, settings, double=double)
     wanted, found = (getattr(rows, "features", ()) for rows in (source, other))
     if settings.features is None and wanted and found and wanted != found:
-        return open_source(data, settings.model_copy(update={"features": tuple(wanted)}))
+        return open_source(data, settings.model_copy(update={"features": tuple(wanted)}), double=double)
     return other
 
 

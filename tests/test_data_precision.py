@@ -1,0 +1,122 @@
+"""Features reach a model as they are: with all digits that it computes in, and masks as masks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fairguard import check
+from fairguard.inputs.data import open_data
+
+N = 3_000
+RNG = np.random.default_rng(0)
+NOW = 1_600_000_000
+"""Seconds since 1970, of which float32 tells only every 128th apart."""
+TIME = NOW + RNG.integers(0, 400, N).astype(np.float64)
+Y = (TIME > NOW + 200).astype(int)
+SEX = RNG.choice(["F", "M"], N)
+TABLE = pd.DataFrame({"time": TIME, "y": Y, "sex": SEX})
+NAMED: dict[str, Any] = {"label": "y", "groups": ["sex"]}
+
+
+class Since(nn.Module):
+    def __init__(self, moment: float) -> None:
+        super().__init__()
+        self.moment = nn.Parameter(torch.tensor([moment], dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.moment
+
+
+def exported(path: str, kind: int, moment: float) -> str:
+    of = onnx.helper
+    nodes = [of.make_node("Cast", ["time"], ["x"], to=onnx.TensorProto.DOUBLE), of.make_node("Sub", ["x", "m"], ["y"])]
+    held = [onnx.numpy_helper.from_array(np.array([moment]), "m")]
+    given = [of.make_tensor_value_info("time", kind, [None, 1])]
+    graph = of.make_graph(
+        nodes, "since", given, [of.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, [None, 1])], held
+    )
+    onnx.save(of.make_model(graph, opset_imports=[of.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+DATA: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "arrays": (lambda: (TIME[:, None], Y, {"sex": SEX}), {}),
+    "text": (lambda: (TIME[:, None].astype(int).astype(str), Y, {"sex": SEX}), {}),
+    "table": (lambda: TABLE, NAMED),
+    "csv": (lambda: "rows.csv", NAMED),
+    "whole numbers": (lambda: "rows.parquet", NAMED),
+    "transformed": (lambda: TABLE, NAMED | {"features": ["time"], "transform": lambda part: part.to_numpy()}),
+    "loader": (lambda: [(TIME[:, None], Y, {"sex": SEX})], {}),
+}
+
+
+@pytest.mark.parametrize("door", DATA)
+def test_a_model_in_float64_gets_all_digits(door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    TABLE.to_csv("rows.csv", index=False)
+    TABLE.astype({"time": np.int64}).to_parquet("rows.parquet")
+    data, how = DATA[door]
+    right = ((TIME > NOW + 180) == Y).mean()
+    double, whole = onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64
+    for make in (Since, lambda m: exported(f"{m}.onnx", double, m), lambda m: exported(f"{m}.onnx", whole, m)):
+        accuracy = check(make(NOW + 200.5), make(NOW + 180.5), data(), **how).overall.accuracy
+        assert (accuracy.dense, accuracy.pruned) == (1, right)
+
+
+@pytest.mark.parametrize("door", DATA)
+def test_others_get_float32_as_ever(door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    TABLE.to_csv("rows.csv", index=False)
+    TABLE.astype({"time": np.int64}).to_parquet("rows.parquet")
+    data, how = DATA[door]
+    seen = set()
+
+    def noted(x: Any) -> Any:
+        seen.add(x.dtype)
+        return (x - NOW > 100).astype(float)
+
+    check(noted, nn.Linear(1, 1), data(), **how)
+    assert seen == {np.dtype(np.float32)}
+
+
+class Attending(nn.Module):
+    """Attends to the tokens of a mask: true is to be attended to; numbers would be added to the scores instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Embedding(50, 8), nn.Linear(8, 2)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        h = self.embed(ids)
+        mask = mask[:, None, :].expand(-1, ids.shape[1], -1)
+        return self.head(nn.functional.scaled_dot_product_attention(h, h, h, attn_mask=mask).mean(1))
+
+
+@pytest.mark.parametrize("kind", ["dict", "tuple", "npz", "loader"])
+def test_a_mask_of_booleans_stays_one(kind: str, tmp_path: Path) -> None:
+    ids = RNG.integers(1, 50, (N, 6)) * (np.arange(6) < RNG.integers(2, 7, (N, 1)))
+    model, mask = Attending().eval(), ids != 0
+    with torch.no_grad():
+        answers = [model(torch.tensor(ids), torch.tensor(part)).argmax(1) for part in (mask, mask.astype("float32"))]
+    y = answers[0].numpy()
+    assert (answers[1].numpy() != y).mean() > 0.02, "a mask of numbers is another one"
+    x: Any = (ids, mask) if kind == "tuple" else {"ids": ids, "mask": mask}
+    data: Any = [(x, y, {"sex": SEX})] if kind == "loader" else (x, y, {"sex": SEX})
+    how = {}
+    if kind == "npz":
+        np.savez(tmp_path / "rows.npz", ids=ids, mask=mask, y=y, sex=SEX)
+        data, how = tmp_path / "rows.npz", {"groups": ["sex"], "features": ["ids", "mask"]}
+    assert check(model, model, data, **how).overall.accuracy.dense == 1
+
+
+def test_booleans_alone_are_numbers() -> None:
+    (batch,) = open_data((np.eye(4, dtype=bool), [0, 1, 0, 1])).batches(4)
+    assert batch.x.dtype == np.float32
