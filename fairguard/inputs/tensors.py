@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fairguard.errors import ModelError
 
 
-def tensors_of(x: Any, *, device: torch.device, dtype: torch.dtype | None) -> Any:
+def to_device(x: Any, *, device: torch.device, dtype: torch.dtype | None) -> Any:
     """Return a batch's features as tensors on ``device``, in the same shape of dict or tuple.
 
     Floating features get the model's floating ``dtype``; integers (token ids, images not yet scaled) stay as they are.
@@ -20,9 +20,9 @@ def tensors_of(x: Any, *, device: torch.device, dtype: torch.dtype | None) -> An
         ModelError: there are no features, or they are not numbers.
     """
     if isinstance(x, dict):
-        return {name: tensors_of(part, device=device, dtype=dtype) for name, part in x.items()}
+        return {name: to_device(part, device=device, dtype=dtype) for name, part in x.items()}
     if isinstance(x, tuple | list):
-        return tuple(tensors_of(part, device=device, dtype=dtype) for part in x)
+        return tuple(to_device(part, device=device, dtype=dtype) for part in x)
     tensor = x if isinstance(x, torch.Tensor) else _from_numpy(x)
     if dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype:
         return tensor.to(device=device, dtype=dtype)

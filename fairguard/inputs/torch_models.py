@@ -19,7 +19,7 @@ from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
-from fairguard.inputs.tensors import scores_of, tensors_of
+from fairguard.inputs.tensors import scores_of, to_device
 from fairguard.ranks import own_gpu
 from fairguard.verdict import Layer, ModelInfo
 
@@ -57,7 +57,7 @@ class TorchPredictor:
         return np.concatenate(found)[: len(batch)]
 
     def _run(self, batch: Batch) -> NDArray[np.generic]:
-        inputs = tensors_of(batch.x, device=self.device, dtype=self.dtype)
+        inputs = to_device(batch.x, device=self.device, dtype=self.dtype)
         name = self.info.path or "the model"
         with torch.inference_mode():
             try:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairguard.repair.rows import Rows, tensors_of
+from fairguard.inputs.nested import leaves
+from fairguard.repair.rows import Rows
 
 IntArray = NDArray[np.int64]
 
@@ -114,7 +115,7 @@ def _by_chance(parts: Sequence[Rows], first: IntArray, times: IntArray) -> NDArr
 
 def _columns(parts: Sequence[Rows]) -> Iterator[NDArray[Any]]:
     """Yield labels, groups and features of all parts, a column of shape (n,) at a time."""
-    tables = [[t.cpu().reshape(len(part), -1) for t in (part.y, part.codes, *tensors_of(part.x))] for part in parts]
+    tables = [[t.cpu().reshape(len(part), -1) for t in (part.y, part.codes, *leaves(part.x))] for part in parts]
     for pieces in zip(*tables, strict=True):
         for column in range(min(piece.shape[1] for piece in pieces)):  # texts of two files may be padded to two lengths
             yield np.concatenate([piece[:, column].numpy() for piece in pieces])
@@ -122,7 +123,7 @@ def _columns(parts: Sequence[Rows]) -> Iterator[NDArray[Any]]:
 
 def _digests(rows: Rows) -> list[bytes]:
     """Return a digest of each row's features."""
-    tables = [np.ascontiguousarray(t.cpu().numpy()).reshape(len(rows), -1) for t in tensors_of(rows.x)]
+    tables = [np.ascontiguousarray(t.cpu().numpy()).reshape(len(rows), -1) for t in leaves(rows.x)]
     return [
         hashlib.blake2b(b"".join(table[i].tobytes() for table in tables), digest_size=16).digest()
         for i in range(len(rows))

@@ -15,7 +15,7 @@ from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.inputs.limits import clean
 from fairguard.inputs.loaders import random_rows, resampling
 from fairguard.inputs.rows import Source
-from fairguard.inputs.tensors import tensors_of
+from fairguard.inputs.tensors import to_device
 from fairguard.repair.rows import Rows, read_rows
 from fairguard.repair.splits import Picked, apart, split
 from fairguard.report.wording import percent
@@ -288,7 +288,7 @@ def _rows(source: Source, classes: tuple[str, ...], part: str) -> Rows:
     Raises:
         DataError: a row's label is none of ``classes``. Names that no row has are nobody's label.
     """
-    rows = read_rows(source, lambda x: tensors_of(x, device=torch.device("cpu"), dtype=torch.float32))
+    rows = read_rows(source, lambda x: to_device(x, device=torch.device("cpu"), dtype=torch.float32))
     names = source.classes or classes
     places = {code: classes.index(name) for code, name in enumerate(names) if name in classes}
     codes, first, inverse = np.unique(rows.y.numpy(), return_index=True, return_inverse=True)

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairguard.inputs.nested import leaves, mapped
 from fairguard.repair.cells import Cells
-from fairguard.repair.rows import fits, joined, mapped, tensors_of
+from fairguard.repair.rows import fits, joined
 from fairguard.repair.task import Answers, Task, answer
 
 TAKEN = 0.15
@@ -55,7 +56,7 @@ def neighbours_of(task: Task) -> Neighbours | None:
     if not is_list(rows.x):
         return None
     generator = torch.Generator().manual_seed(task.options.seed)
-    x = rows.x if fits(rows.x, next(tensors_of(rows.x)).device, copies=3) else mapped(rows.x, Tensor.cpu)
+    x = rows.x if fits(rows.x, next(leaves(rows.x)).device, copies=3) else mapped(Tensor.cpu, rows.x)
     beside = replace(rows, x=Changes(generator)(x))
     task.net.load_state_dict(task.dense)
     answers = [task.before[0], answer(task.net, task.head, beside, cells)]
@@ -69,7 +70,7 @@ def neighbours_of(task: Task) -> Neighbours | None:
 
 def is_list(x: Any) -> bool:
     """Return whether each row's features are lists of entries, as of tables and tokens."""
-    return all(t.dim() == DIMENSIONS for t in tensors_of(x))
+    return all(t.dim() == DIMENSIONS for t in leaves(x))
 
 
 def trust(n_classes: int) -> float:
@@ -91,7 +92,7 @@ class Changes:
 
     def __call__(self, x: Any) -> Any:
         """Return ``x``, a tensor or what is made of tensors, with all of them changed."""
-        return mapped(x, self._changed)
+        return mapped(self._changed, x)
 
     def _changed(self, x: Tensor) -> Tensor:
         if x.shape not in self._drawn:

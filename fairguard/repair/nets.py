@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from fairguard.errors import ModelError
 from fairguard.inputs.calling import call
-from fairguard.repair.rows import Rows, fetched, tensors_of
+from fairguard.inputs.nested import leaves
+from fairguard.repair.rows import Rows, fetched
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ def outputs(net: nn.Module, read: Callable[[Any], Tensor], x: Any, device: torch
         ModelError: not even one row fits into memory.
     """
     parts: list[Tensor] = []
-    done, n = 0, len(next(tensors_of(x)))
+    done, n = 0, len(next(leaves(x)))
 
     def go_on(size: int) -> None:
         nonlocal done

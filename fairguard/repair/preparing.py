@@ -19,6 +19,7 @@ from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.inputs.limits import group_meant, name_meant
 from fairguard.inputs.models import RowByRow
+from fairguard.inputs.nested import leaves
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
 from fairguard.repair.budget import batch_for
@@ -28,7 +29,7 @@ from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.nets import is_extra, without_extra_state
 from fairguard.repair.places import Places
 from fairguard.repair.plans import CommonPlan
-from fairguard.repair.rows import Rows, tensors_of
+from fairguard.repair.rows import Rows
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 from fairguard.repair.writing import sha256_of_tensors
 
@@ -229,7 +230,7 @@ def _in_memory(files: Places, task: Task) -> dict[str, str]:
 
 
 def _tensors(rows: Rows) -> Weights:
-    named = {f"x{place}": tensor for place, tensor in enumerate(tensors_of(rows.x))}
+    named = {f"x{place}": tensor for place, tensor in enumerate(leaves(rows.x))}
     return named | {"y": rows.y, "codes": rows.codes}
 
 

@@ -25,7 +25,7 @@ from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.files import replacing, write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
-from fairguard.inputs.tensors import tensors_of
+from fairguard.inputs.tensors import to_device
 from fairguard.preflight import preflight
 from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.constraints import Reference
@@ -330,7 +330,7 @@ def _write(found: Candidate, work: _Work, files: Places, settings: Settings, pla
 def _export(work: _Work, weights: Weights, path: Path) -> None:
     assert work.rows is not None  # noqa: S101 - refused before
     few = next(iter(work.rows.batches(2))).x
-    export_onnx(cpu_copy(work.net, weights), tensors_of(few, device=torch.device("cpu"), dtype=torch.float32), path)
+    export_onnx(cpu_copy(work.net, weights), to_device(few, device=torch.device("cpu"), dtype=torch.float32), path)
 
 
 def _as_written(work: _Work, files: Places, settings: Settings) -> Settings:

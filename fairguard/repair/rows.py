@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairguard.errors import DataError
+from fairguard.inputs.nested import leaves, mapped
 from fairguard.inputs.rows import Source
 
 DEVICE_SHARE = 0.4
@@ -45,34 +46,23 @@ class Rows:
     def take(self, index: NDArray[np.int64]) -> Rows:
         """Return the rows at ``index``, in its order."""
         where = torch.from_numpy(index)
-        return Rows(mapped(self.x, lambda t: t[where]), self.y[where], self.codes[where], self.ids[index])
+        return Rows(mapped(lambda t: t[where], self.x), self.y[where], self.codes[where], self.ids[index])
 
     def take_first(self, n: int) -> Rows:
         """Return the first ``n`` rows."""
-        return Rows(mapped(self.x, lambda t: t[:n]), self.y[:n], self.codes[:n], self.ids[:n])
+        return Rows(mapped(lambda t: t[:n], self.x), self.y[:n], self.codes[:n], self.ids[:n])
 
     def to(self, device: torch.device) -> Rows:
         """Return the rows with labels and codes on ``device``, and the features too where they fit."""
         x = self.x
         if device.type == "cuda" and fits(x, device):
-            x = mapped(x, lambda t: t.to(device))
+            x = mapped(lambda t: t.to(device), x)
         return Rows(x, self.y.to(device), self.codes.to(device), self.ids)
-
-
-def mapped(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return ``x`` with ``change`` applied to every tensor of it."""
-    if isinstance(x, Tensor):
-        return change(x)
-    if isinstance(x, dict):
-        return {key: mapped(value, change) for key, value in x.items()}
-    return tuple(mapped(value, change) for value in x)
 
 
 def nbytes(x: Any) -> int:
     """Return the size of all tensors of ``x`` in bytes."""
-    if isinstance(x, Tensor):
-        return x.numel() * x.element_size()
-    return sum(nbytes(value) for value in (x.values() if isinstance(x, dict) else x))
+    return sum(t.numel() * t.element_size() for t in leaves(x))
 
 
 def fits(x: Any, device: torch.device, *, copies: int = 1) -> bool:
@@ -147,20 +137,20 @@ def fetched(x: Any, batches: Tensor | Sequence[Tensor], device: torch.device) ->
         batches: row numbers, shape (steps, batch_size), or a tensor for each step.
         device: where the batches are wanted.
     """
-    if device.type == "cpu" or next(tensors_of(x)).device == device:
+    if device.type == "cpu" or next(leaves(x)).device == device:
         for index in batches.to(device) if isinstance(batches, Tensor) else batches:
             here = index.to(device)
             yield here, picked(x, here)
         return
     stream, ahead = _copying(device), None
     for index in batches:
-        rows = mapped(picked(x, index), Tensor.pin_memory)
+        rows = mapped(Tensor.pin_memory, picked(x, index))
         with torch.cuda.stream(stream):
-            coming = index.to(device, non_blocking=True), mapped(rows, lambda t: t.to(device, non_blocking=True))
+            coming = index.to(device, non_blocking=True), mapped(lambda t: t.to(device, non_blocking=True), rows)
         if ahead is not None:
             yield ahead
         torch.cuda.current_stream(device).wait_stream(stream)
-        mapped(coming[1], lambda t: _used_here(t, device))
+        mapped(lambda t: _used_here(t, device), coming[1])
         ahead = coming
     if ahead is not None:
         yield ahead
@@ -168,7 +158,7 @@ def fetched(x: Any, batches: Tensor | Sequence[Tensor], device: torch.device) ->
 
 def picked(x: Any, index: Tensor) -> Any:
     """Return the rows of ``x`` at ``index``."""
-    return mapped(x, lambda t: t.index_select(0, index))
+    return mapped(lambda t: t.index_select(0, index), x)
 
 
 @cache
@@ -180,12 +170,3 @@ def _copying(device: torch.device) -> torch.cuda.Stream:
 def _used_here(tensor: Tensor, device: torch.device) -> Tensor:
     tensor.record_stream(torch.cuda.current_stream(device))
     return tensor
-
-
-def tensors_of(x: Any) -> Iterator[Tensor]:
-    """Yield all tensors of ``x`` in a fixed order."""
-    if isinstance(x, Tensor):
-        yield x
-    else:
-        for value in x.values() if isinstance(x, dict) else x:
-            yield from tensors_of(value)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairguard.inputs.nested import mapped
 from fairguard.policy import Policy
 from fairguard.repair.cells import Cells, Measured, cells_of
 from fairguard.repair.constraints import Reference
@@ -23,7 +24,7 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import label_weights
 from fairguard.repair.masks import Masks, Weights, read_masks
 from fairguard.repair.nets import AT_ONCE, lay_out, need_gradients, outputs, run, without_extra_state
-from fairguard.repair.rows import Rows, mapped
+from fairguard.repair.rows import Rows
 
 EQUAL_AIM = 0.25
 """Share of the margin that training aims at where groups are to be equally right: with the usual half, classes stayed
@@ -302,7 +303,7 @@ def _head_of(net: nn.Module, train: Rows, *, threshold: float | None, key: str |
     net.eval()
     spread = np.linspace(0, len(train) - 1, min(AT_ONCE, len(train))).astype(np.int64)  # rows may be sorted by score
     sample = lay_out(net, train.take(spread).x, ask=lambda net, x: outputs(net, pick, x, device))
-    need_gradients(net, pick, mapped(train.take_first(2).x, lambda t: t.to(device)))
+    need_gradients(net, pick, mapped(lambda t: t.to(device), train.take_first(2).x))
     return head_for(sample, threshold=threshold, key=key)
 
 

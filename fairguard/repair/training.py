@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.errors import FairguardError, ModelError
+from fairguard.inputs.nested import leaves, mapped
 from fairguard.repair.averaging import Average
 from fairguard.repair.checkpointing import Run, Saver
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.neighbours import Neighbours
 from fairguard.repair.nets import fewest_rows, no_room, refresh_batch_norm, trainable
 from fairguard.repair.objectives import Objective
-from fairguard.repair.rows import fetched, mapped, shuffled, tensors_of
+from fairguard.repair.rows import fetched, shuffled
 from fairguard.repair.task import Score, Status, Task, answer, copied
 
 WARM_UP = 0.05
@@ -209,7 +210,7 @@ class _Steps:
         pieces = 1 if micro >= size else max(1, min(math.ceil(size / micro), size // fewest_rows(task.net)))
         for i in range(pieces):  # as equal as can be: a last one of a single row would be too few for batch norm
             piece = slice(size * i // pieces, size * (i + 1) // pieces)
-            taken = x if pieces == 1 else mapped(x, itemgetter(piece))
+            taken = x if pieces == 1 else mapped(itemgetter(piece), x)
             share = self._share()
             if share < 1.0:
                 taken = _mixed(taken, share)
@@ -227,7 +228,7 @@ class _Steps:
     def _share(self) -> float:
         """Return a row's share in its mixture with another (mixup), at least half, by seed, epoch and step alone."""
         task, run = self.task, self.run
-        if not self.mixing or not all(t.is_floating_point() for t in tensors_of(task.train.x)):
+        if not self.mixing or not all(t.is_floating_point() for t in leaves(task.train.x)):
             return 1.0
         drawn = float(np.random.default_rng((task.options.seed, run.epoch, run.step)).beta(self.mixing, self.mixing))
         return max(drawn, 1.0 - drawn)
@@ -320,4 +321,4 @@ def _set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
 
 def _mixed(x: Any, share: float) -> Any:
     """Return each row mixed with its neighbour in the batch."""
-    return mapped(x, lambda t: share * t + (1 - share) * t.roll(1, 0))
+    return mapped(lambda t: share * t + (1 - share) * t.roll(1, 0), x)

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairguard.inputs.nested import leaves, mapped
 from fairguard.repair.cells import Cells
 from fairguard.repair.masks import Weights
-from fairguard.repair.rows import Rows, mapped, tensors_of
+from fairguard.repair.rows import Rows
 from fairguard.repair.task import Answers, Task, answer, hits_of
 
 SHARE = 1 / 32
@@ -38,7 +39,7 @@ AT_ONCE = 1024
 
 def sees_images(net: nn.Module, x: Any) -> bool:
     """Return whether ``x`` is images and ``net`` convolves them: to other nets, moved pixels are other features."""
-    return any(is_images(t) for t in tensors_of(x)) and any(p.dim() == 4 for p in net.parameters())
+    return any(is_images(t) for t in leaves(x)) and any(p.dim() == 4 for p in net.parameters())
 
 
 def is_images(t: Tensor) -> bool:
@@ -112,7 +113,7 @@ def translated(x: Any, *, seed: int) -> Any:
         x: what a model takes: a tensor of shape (n, channels, height, width), or a dict or tuple with such.
         seed: of the directions.
     """
-    return mapped(x, lambda t: _moved(t, seed) if is_images(t) else t)
+    return mapped(lambda t: _moved(t, seed) if is_images(t) else t, x)
 
 
 def _moved(images: Tensor, seed: int) -> Tensor:

@@ -23,10 +23,10 @@ from fairguard.inputs.checkpoints import chosen_set, weight_sets
 from fairguard.inputs.detect import Kind, detect
 from fairguard.inputs.limits import listed, shown
 from fairguard.inputs.models import split_name
+from fairguard.inputs.nested import mapped
 from fairguard.repair.disk import written
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.nets import run
-from fairguard.repair.rows import mapped
 
 
 def write_like(like: str | Path | None, path: Path, weights: Weights, masks: Masks) -> None:
@@ -100,7 +100,7 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
         ((), example) if isinstance(example, dict) else (example if isinstance(example, tuple) else (example,), {})
     )
     rows = torch.export.Dim("rows")
-    shapes = mapped(example, lambda t: {0: rows})  # type: ignore[arg-type,return-value]
+    shapes = mapped(lambda t: {0: rows}, example)
     shapes = shapes if isinstance(example, dict | tuple) else (shapes,)
     names = _names_of_answers(net, example)
     how: dict[str, Any] = {"output_names": names, "dynamo": True, "verbose": False, "external_data": False}
@@ -142,7 +142,7 @@ def _of_any_number(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         program(*args, **kwargs)
     except Exception:  # no onnxruntime, or a way to feed it that is not known here: the sizes declared must do
         return True
-    three: Any = lambda x: mapped(x, lambda t: torch.cat([t, t[:1]]))  # noqa: E731
+    three: Any = lambda x: mapped(lambda t: torch.cat([t, t[:1]]), x)  # noqa: E731
     try:
         program(*three(args), **three(kwargs))
     except Exception:  # a constant deep inside
