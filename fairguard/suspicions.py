@@ -28,6 +28,7 @@ def file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:
     same_file = dense.info.sha256 is not None and dense.info.sha256 == pruned.info.sha256
     if same_file and not isinstance(dense, RecordedPredictor):
         warnings.append("the two files hold the same weights: dense and pruned are one model.")
+    warnings += [note for model in (dense, pruned) if (note := getattr(model, "note", ""))]
     whole = {layer.name for layer in dense.info.layers if layer.sparsity < 1}
     empty = [layer.name for layer in pruned.info.layers if layer.sparsity == 1 and layer.name in whole]
     if empty:

@@ -14,7 +14,9 @@ from model_files import CLASSES, FEATURES, HERE, expected, pruned_by_torch, rows
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from fairguard import check
 from fairguard.errors import ModelError
+from fairguard.inputs.detect import Kind, detect
 from fairguard.inputs.inspect import inspect_file
 from fairguard.inputs.models import load_model
 
@@ -267,3 +269,50 @@ def test_a_module_that_a_script_saved_finds_its_class_there(tmp_path: Path) -> N
     model = load_model(path, factory=f"{tmp_path / 'train.py'}:Net", trust=True)
     np.testing.assert_array_equal(model.scores(rows()), expected())
     assert not hasattr(sys.modules["__main__"], "Net")
+
+
+def by_check(first: str, second: str, **how: Any) -> str:
+    x, y = rows().x, expected(trained()).argmax(1)
+    verdict = check(first, second, (x, y, {"half": np.arange(len(x)) % 2}), model=NET, **how)
+    assert verdict.overall.accuracy.dense == 1
+    return " ".join(verdict.warnings)
+
+
+def test_a_moving_average_that_is_not_judged_is_told(tmp_path: Path) -> None:
+    plain = saved(tmp_path / "plain.pt", weights())
+    path = saved(tmp_path / "ema.pt", {"state_dict": weights(), "state_dict_ema": weights("module.", seed=1)})
+    warned = by_check(plain, path)
+    assert f"state_dict of {path} is judged; the same network stands under state_dict_ema too, which" in warned
+    assert "same network" not in by_check(plain, f"{path}::state_dict")
+    other = saved(tmp_path / "loss.pt", {"state_dict": weights(), "criterion": {"weight": torch.ones(3)}})
+    assert "same network" not in by_check(plain, other), "a loss has weights of its own"
+
+
+def test_a_whole_module_in_a_checkpoint_is_found(tmp_path: Path) -> None:
+    held = {"model": trained(), "epoch": 3}
+    plain, path = saved(tmp_path / "plain.pt", weights()), saved(tmp_path / "yolo.pt", held)
+    assert "same network" not in by_check(path, plain, trust=True)
+    both = saved(tmp_path / "both.pt", held | {"ema": trained(1)})
+    assert "the same network stands under ema too" in by_check(both, plain, trust=True)
+    assert "same network" not in by_check(plain, f"{both}::ema", trust=True)
+    unclear = saved(tmp_path / "unclear.pt", {"student": trained(), "teacher": trained()})
+    with pytest.raises(ModelError, match=r"several modules; add one as .*::NAME: student, teacher"):
+        load_model(unclear, trust=True)
+    assert by_check(f"{unclear}::student", plain, trust=True) is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_module_that_torch_restores_in_part_is_refused_in_one_line(tmp_path: Path) -> None:
+    model = nn.Sequential(torch.ao.quantization.QuantStub(), nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+    torch.ao.quantization.fuse_modules(model, [["1", "2"]], inplace=True)
+    model.qconfig = torch.ao.quantization.default_qconfig
+    torch.ao.quantization.prepare(model, inplace=True)(torch.zeros(2, 1, 8, 8))
+    path = saved(tmp_path / "static.pt", torch.ao.quantization.convert(model))
+    with pytest.raises(ModelError, match=r"torch cannot restore this quantised module from a pickle\. Save its state"):
+        load_model(path, trust=True)
+    assert "torch cannot restore" in inspect_file(path, trust=True).model_dump_json()
+
+
+def test_a_type_of_a_few_bits_runs_no_code(tmp_path: Path) -> None:
+    held = {"weight": torch.ones(2, 2), "kinds": [torch.int4, torch.uint2, torch.int1]}
+    assert detect(saved(tmp_path / "int4.pt", held)).kind is Kind.STATE_DICT

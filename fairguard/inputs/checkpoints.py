@@ -32,7 +32,7 @@ DEEPEST = 3
 """How many dictionaries inside each other are looked into."""
 
 
-def weights_in(held: Any, path: str, *, name: str | None = None) -> State:
+def weights_in(held: Any, path: str, *, name: str | None = None, notes: list[str] | None = None) -> State:
     """Return the tensors of a state dict, or of the checkpoint around one.
 
     Args:
@@ -41,6 +41,7 @@ def weights_in(held: Any, path: str, *, name: str | None = None) -> State:
         name: which of several sets of weights: its place, such as ``state_dict_ema`` or ``ema.model``, or in a flat
             state dict the prefix of its names; default the one under the first of :data:`CHECKPOINT_KEYS`, else the
             only one.
+        notes: gets a sentence if none was named and there is another of the same network.
 
     Raises:
         ModelError: there are no weights, none of that name, or several and no ``name``.
@@ -50,6 +51,8 @@ def weights_in(held: Any, path: str, *, name: str | None = None) -> State:
     sets = weight_sets(held)
     if name is None:
         name = chosen_set(held, sets)
+        if notes is not None and name is not None:
+            notes += passed_over(name, {other: _alike(sets[name], held) for other, held in sets.items()}, path)
     if name in sets:
         return _state(sets[name])
     if name is not None and "" in sets and (part := under(_state(held), f"{name}.")):
@@ -75,6 +78,20 @@ def chosen_set(held: Mapping[Any, Any], sets: Mapping[str, Any]) -> str | None:
     if usual := _usual(held, sets, ""):
         return usual
     return "" if "" in sets else next(iter(sets)) if len(sets) == 1 else None
+
+
+def passed_over(name: str, alike: Mapping[str, bool], path: str) -> list[str]:
+    """Return a sentence on the networks in a checkpoint, by their places, that are ``alike`` and not judged."""
+    others = [other for other in alike if other and other != name and alike[other]]
+    what = f"{shown(name)} of {path}" if name else path
+    same = f"the same network stands under {listed(others, most=4)} too, which {path}::NAME judges"
+    return [f"{what} is judged; {same}"] if others else []
+
+
+def _alike(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
+    """Return whether two sets hold the weights of one network: a moving average is wrapped, and counts its steps."""
+    ours, theirs = ({str(key).replace("module.", "") for key in held} for held in (one, other))
+    return len(ours & theirs) > len(ours) / 2
 
 
 def tensors_in(held: Mapping[Any, Any]) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ class How:
     output_key: str | None
     limits: Limits
     id: str | None
+    notes: list[str] = field(default_factory=list)
+    """What the reader of a verdict should know of the file, once it is open."""
 
 
 def _from_path(text: str, found: Found, how: How, *, trust: bool) -> Predictor:
@@ -126,7 +128,8 @@ def _torch(found: Found, info: ModelInfo, how: How, open_module: Callable[[Found
 
     require("torch", what=str(found.path))
     where = device_of(how.device)
-    return predictor_of(open_module(found, how), info, device=where, output_key=how.output_key)
+    module = open_module(found, how)
+    return predictor_of(module, info, device=where, output_key=how.output_key, note="; ".join(how.notes))
 
 
 def _folder_module(found: Found, how: How) -> Any:
@@ -138,13 +141,13 @@ def _folder_module(found: Found, how: How) -> Any:
 def _trusted_module(found: Found, how: How) -> Any:
     from fairguard.inputs.trusted import open_trusted
 
-    return open_trusted(found, how.factory, name=how.name)
+    return open_trusted(found, how.factory, name=how.name, notes=how.notes)
 
 
 def _module_with_weights(found: Found, how: How) -> Any:
     from fairguard.inputs.state_dicts import module_from
 
-    return module_from(found, how.factory, limits=how.limits, name=how.name)
+    return module_from(found, how.factory, limits=how.limits, name=how.name, notes=how.notes)
 
 
 OPENERS: dict[Kind, Callable[[Found, ModelInfo, How], Predictor]] = {

@@ -53,8 +53,8 @@ DTYPES = frozenset(
         *(f"complex{n}" for n in (32, 64, 128)),
         *(f"float{n}" for n in (16, 32, 64)),
         *(f"float8_{kind}" for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz")),
-        *(f"int{n}" for n in (8, 16, 32, 64)),
-        *(f"uint{n}" for n in (8, 16, 32, 64)),
+        *(f"int{n}" for n in (*range(1, 9), 16, 32, 64)),
+        *(f"uint{n}" for n in (*range(1, 9), 16, 32, 64)),
         *("qint8", "quint8", "qint32"),
     }
 )

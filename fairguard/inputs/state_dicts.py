@@ -26,7 +26,14 @@ _SCALE, _ZERO_POINT = (re.compile(rf"_?{name}s?(_\d+)?") for name in ("scale", "
 """What torch's quantised models call the numbers beside their integers."""
 
 
-def module_from(found: Found, factory: Factory | None, *, limits: Limits, name: str | None = None) -> nn.Module:
+def module_from(
+    found: Found,
+    factory: Factory | None,
+    *,
+    limits: Limits,
+    name: str | None = None,
+    notes: list[str] | None = None,
+) -> nn.Module:
     """Return the factory's module with the file's weights, in the floating dtype of the file.
 
     Args:
@@ -34,16 +41,19 @@ def module_from(found: Found, factory: Factory | None, *, limits: Limits, name: 
         factory: what builds the architecture.
         limits: bounds on what the file may claim.
         name: which of several sets of weights in a checkpoint.
+        notes: gets what the reader of a verdict should know of the file.
 
     Raises:
         ModelError: no factory, one that fails, weights of other names or shapes, or a broken file.
     """
-    return _built(found, read_state(found, limits=limits, name=name), factory)
+    return _built(found, state_of(found, read_held(found), limits=limits, name=name, notes=notes), factory)
 
 
-def module_from_held(found: Found, held: Any, factory: Factory | None, *, name: str | None = None) -> nn.Module:
+def module_from_held(
+    found: Found, held: Any, factory: Factory | None, *, name: str | None = None, notes: list[str] | None = None
+) -> nn.Module:
     """Return the factory's module with the weights in ``held``, what a trusted pickle turned out to be."""
-    return _built(found, weights_in(held, str(found.path), name=name), factory)
+    return _built(found, weights_in(held, str(found.path), name=name, notes=notes), factory)
 
 
 def _built(found: Found, state: State, factory: Factory | None) -> nn.Module:
@@ -63,9 +73,11 @@ def read_state(found: Found, *, limits: Limits, name: str | None = None) -> Stat
     return state_of(found, read_held(found), limits=limits, name=name)
 
 
-def state_of(found: Found, held: Any, *, limits: Limits, name: str | None = None) -> State:
+def state_of(
+    found: Found, held: Any, *, limits: Limits, name: str | None = None, notes: list[str] | None = None
+) -> State:
     """Return the tensors by name in what a file ``held``, if they take no more memory than such a file may ask for."""
-    state = weights_in(held, str(found.path), name=name)
+    state = weights_in(held, str(found.path), name=name, notes=notes)
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(state).values())
     if limits.too_much(claimed, found.size):
         raise ModelError(f"{found.path} has {human(found.size)} and claims tensors of {human(claimed)}. Save it again.")

@@ -40,6 +40,8 @@ class TorchPredictor:
     """How many rows the module takes at once, no more and no less; ``None``: any number."""
     order: tuple[str, ...] | None = None
     """What the module's own configuration calls its outputs, in their order, where it has one."""
+    note: str = ""
+    """What the reader of a verdict should know of the file."""
 
     @property
     def double(self) -> bool:
@@ -70,7 +72,7 @@ class TorchPredictor:
 
 
 def predictor_of(
-    module: nn.Module, info: ModelInfo, *, device: torch.device | None, output_key: str | None = None
+    module: nn.Module, info: ModelInfo, *, device: torch.device | None, output_key: str | None = None, note: str = ""
 ) -> TorchPredictor:
     """Return ``module`` as a predictor, moved to ``device`` (``None``: where it is) and set to eval mode."""
     if device is not None:
@@ -89,7 +91,7 @@ def predictor_of(
         "provider": f"torch {where}",
     }
     info = info.model_copy(update=known)
-    of_module: dict[str, Any] = {"block": _fixed_rows(module), "order": output_names(module)}
+    of_module: dict[str, Any] = {"block": _fixed_rows(module), "order": output_names(module), "note": note}
     return TorchPredictor(module, info, where, float_dtype(module), output_key, **of_module)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fairguard.errors import FairguardError, ModelError
+from fairguard.inputs.checkpoints import CHECKPOINT_KEYS, passed_over, weight_sets
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.factories import load_callable
 from fairguard.inputs.limits import listed, shown
@@ -25,6 +26,10 @@ REMEDY = {
     Kind.TORCHSCRIPT: "export it to ONNX, or save the state dict and pass --model pkg.module:build",
     Kind.PT2: "export it to ONNX, or save the state dict and pass --model pkg.module:build",
 }
+
+
+QUANTISED = ("torch.ao.", "torch.fx.", ".quantized.")
+"""What a pickle of a quantised module imports: torch restores some of them in part only."""
 
 
 def remedy(found: Found) -> str:
@@ -44,8 +49,12 @@ def refusal(found: Found) -> ModelError:
     )
 
 
-def open_trusted(found: Found, factory: Factory | None, *, name: str | None = None) -> nn.Module:
+def open_trusted(
+    found: Found, factory: Factory | None, *, name: str | None = None, notes: list[str] | None = None
+) -> nn.Module:
     """Return the module that the file's own code builds; the caller has the user's word that it may run.
+
+    ``name`` and ``notes`` as for :func:`fairguard.inputs.checkpoints.weights_in`.
 
     Raises:
         ModelError: the file is broken, its classes cannot be imported, or it holds no module.
@@ -58,13 +67,38 @@ def open_trusted(found: Found, factory: Factory | None, *, name: str | None = No
     try:
         with _importing_from_here(factory), _as_in_its_script(found, factory), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            held = openers[found.kind](found.path)
+            held = _module_in(openers[found.kind](found.path), found, name, notes)
+            if isinstance(held, nn.Module):
+                list(held.modules())  # what torch restores in part shows it here
     except FairguardError:
         raise
     except Exception as error:
+        if isinstance(error, AttributeError) and any(sign in each for each in found.imports for sign in QUANTISED):
+            raise ModelError(
+                f"{found.path}: torch cannot restore this quantised module from a pickle. Save its state dict and name "
+                f"a function that quantises a module in the same way (--model-pruned FILE.py:function), or save it as "
+                f"TorchScript."
+            ) from error
         reason = f"{type(error).__name__}: {shown(first_line(error), width=300)}"
         raise ModelError(f"{found.path} cannot be opened: {reason}") from error
-    return held if isinstance(held, nn.Module) else module_from_held(found, held, factory, name=name)
+    return held if isinstance(held, nn.Module) else module_from_held(found, held, factory, name=name, notes=notes)
+
+
+def _module_in(held: Any, found: Found, name: str | None, notes: list[str] | None) -> Any:
+    """Return the module in a checkpoint that keeps whole modules by name; whatever else is held, as it is."""
+    modules = (
+        {str(key): part for key, part in held.items() if isinstance(part, nn.Module)}
+        if isinstance(held, Mapping)
+        else {}
+    )
+    if not modules or (name is not None and name not in modules) or (name is None and weight_sets(held)):
+        return held
+    chosen = name or next((key for key in CHECKPOINT_KEYS if key in modules), next(iter(modules)))
+    if name is None and chosen not in CHECKPOINT_KEYS and len(modules) > 1:
+        raise ModelError(f"{found.path} holds several modules; add one as {found.path}::NAME: {listed(list(modules))}.")
+    if name is None and notes is not None:
+        notes += passed_over(chosen, dict.fromkeys(modules, True), str(found.path))
+    return modules[chosen]
 
 
 def _torchscript(path: Path) -> Any:
