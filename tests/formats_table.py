@@ -41,10 +41,10 @@ the same scores as the model that the file was made from, within 0.00001; or rou
 
 - A checkpoint may keep its weights under `state_dict`, `model_state_dict`, `model`, `net` and the like, or under any
   one key; where there are several sets (a moving average, a teacher), `file.pt::ema.model` takes one, and `inspect`
-  lists them. Where that is not said and the same network stands there twice, the verdict warns of it. A whole module may
-  stand under such a key too (with `--trust`). The prefixes `module.` and `_orig_mod.`, and any one under which the whole network stands (Lightning's
-  `model.`), are dropped; pairs of `weight_orig` and `weight_mask` become their product. Every name, every shape and
-  every kind of number must fit the architecture.
+  lists them. Where that is not said and the same network stands there twice, the verdict warns of it. A whole module
+  may stand under such a key too (with `--trust`). The prefixes `module.` and `_orig_mod.`, and any one under which
+  the whole network stands (Lightning's `model.`), are dropped; pairs of `weight_orig` and `weight_mask` become their
+  product. Every name, every shape and every kind of number must fit the architecture.
 - `--model` names a function or class without arguments, or a module, which is copied.
 - A model runs in the floating type that its weights are stored in, and float64 features keep their digits for one that
   computes in float64 (an ONNX graph: that takes float64 or integers); all others get float32, functions too. numpy's
