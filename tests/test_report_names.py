@@ -13,7 +13,7 @@ from fairguard.config import FORMATS, Settings
 from fairguard.errors import ConfigError
 from fairguard.testing import closing
 
-SHARED = {"wording", "columns", "declared"}
+SHARED = {"wording", "columns", "charts", "declared"}
 """Modules beside the reports that are none."""
 
 

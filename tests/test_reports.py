@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -14,7 +12,7 @@ import pytest
 
 from fairguard import Outcome, Verdict, assert_fairness_preserved, check_predictions
 from fairguard.inputs.limits import clean
-from fairguard.report import github, html, junit, sarif, text
+from fairguard.report import charts, github, html, junit, sarif, text
 from fairguard.report.declared import Declared
 from fairguard.verdict import ModelInfo
 
@@ -141,7 +139,7 @@ class TestHtml:
     def test_everything_from_a_verdict_is_text(self, regressed: Verdict) -> None:
         page = Page(html.render(regressed))
         assert page.count("script") == 1, "the page's own"
-        assert page.count("b") == page.count("li"), "only the facts are bold: the warning's markup is text"
+        assert "<b>this" not in html.render(regressed)
         for expected in (*map(clean, NASTY), "is <b>this</b> right?", "models/p<80>.onnx"):
             assert expected in page.text
 
@@ -183,7 +181,7 @@ class TestHtml:
         assert sum(attrs.get("class") == "regressed" for tag, attrs in page.tags if tag == "tr") >= 12
         places = [float(a["cx"] or "") for tag, a in page.tags if tag == "circle"][: 2 * len(shown)]
         assert all(after <= before for before, after in zip(places[::2], places[1::2], strict=True))
-        assert max(places) - min(places) > html.CHART / 2
+        assert max(places) - min(places) > charts.CHART / 2
 
     def test_equal_models_have_a_chart_too(self) -> None:
         y = np.resize([0, 1], 900)
@@ -204,7 +202,7 @@ class TestHtml:
         assert "tests/b.py::y<i>" in page.text
         links = [(attrs["href"] or "")[1:] for tag, attrs in page.tags if tag == "a"]
         assert links == [attrs["id"] for tag, attrs in page.tags if tag == "section"]
-        assert page.count("i") == 4, "only the axes' words are in italics"
+        assert page.count("i") == 0
 
     def test_rows_without_labels(self) -> None:
         rng = np.random.default_rng(0)
@@ -212,28 +210,6 @@ class TestHtml:
         pruned = np.where(rng.random(900) < 0.1, 1 - dense, dense)
         verdict = check_predictions(None, dense, pruned, {"g": rng.integers(0, 3, size=900)}, permutations=99)
         assert "became wrong" not in Page(html.render(verdict)).text
-
-    @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
-    @pytest.mark.parametrize("strict", [False, True])
-    def test_the_slider_says_what_the_judge_says(self, strict: bool) -> None:
-        """At every margin the script's rule gives each finding the outcome that the judge gives it there."""
-        margins = [0.005, 0.02, 0.04, 0.08, 0.15, 0.19, 0.25]
-        verdicts = [judged(0.17, margin=margin, strict=strict) for margin in margins]
-        known = verdicts[0].findings
-        cases = [
-            {"estimate": f.estimate, "lower": f.interval[0], "upper": f.interval[1], "p": f.p_value, "tested": f.tested}
-            for f in known
-        ]
-        policy = {"alpha": verdicts[0].policy.alpha, "strict": strict}
-        code = (
-            f"const {{outcomeAt}} = require({json.dumps(str(html.PAGE / 'page.js'))});"
-            f"const [margins, cases, policy] = [{json.dumps(margins)}, {json.dumps(cases)}, {json.dumps(policy)}];"
-            f"console.log(JSON.stringify(margins.map(m => cases.map(f => outcomeAt(f, m, policy)))))"
-        )
-        done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
-        for verdict, found in zip(verdicts, json.loads(done.stdout), strict=True):
-            by_name = {(f.group, f.metric, f.label): f.outcome for f in verdict.findings}
-            assert found == [by_name[f.group, f.metric, f.label] for f in known]
 
 
 class TestSarif:
@@ -371,7 +347,7 @@ def test_reports_are_the_same_every_time(regressed: Verdict) -> None:
 
 
 def test_the_page_lies_beside_the_code(tmp_path: Path) -> None:
-    assert {path.name for path in html.PAGE.iterdir()} == {"page.html", "page.css", "page.js"}
+    assert {path.name for path in html.PAGE.iterdir()} == {"page.html", "check.html", "page.css", "page.js"}
 
 
 def gained() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

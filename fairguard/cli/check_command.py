@@ -80,7 +80,8 @@ def command(
 
 def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool, quiet: bool) -> None:
     if settings.format != "text":
-        text = import_module(f"fairguard.report.{settings.format}").render(verdict)
+        more = {"next_step": next_step} if settings.format == "html" else {}  # the other formats are for machines
+        text = import_module(f"fairguard.report.{settings.format}").render(verdict, **more)
     elif quiet:
         warn(verdict.warnings)
         text = f"{verdict.outcome}: {verdict.headline}\n"

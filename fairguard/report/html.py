@@ -9,134 +9,165 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePath
 from typing import Any
+from unicodedata import bidirectional
 
 from fairguard.errors import many
 from fairguard.metrics import METRICS
-from fairguard.report import wording
+from fairguard.report import charts, wording
 from fairguard.report.declared import Declared, model_name
-from fairguard.verdict import Finding, GroupRow, Outcome, Verdict
+from fairguard.report.text import EXPLAINED
+from fairguard.verdict import Finding, Outcome, Verdict
 
 PAGE = Path(__file__).parent / "page"
 ORDER = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
-WIDTH = 240
-"""Pixels of a bar in the findings' table; its scale is shared by all findings of a check."""
-CHART = 480
-"""Pixels of a line in the chart of accuracies at the top."""
-CHART_ROWS = 12
-"""Groups in that chart: those that lost most."""
+WORDS = ("regressed", "accepted", "inconclusive", "untested", "preserved")
+"""What findings are marked as, in the order in which they are listed."""
 NAMED = 3
 """Groups that the sentence at the top names."""
-STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""Accuracies between the lines of that chart: the smallest that needs no more than seven."""
+FOLDED = 60
+"""Groups beyond which their flips are not listed until somebody asks."""
+LISTED = {"inconclusive": 300, "untested": 300, "preserved": FOLDED}
+"""Findings beyond which those of a mark are not listed until somebody asks, where there are worse ones."""
+PICKED = 12
+"""Findings beyond which one may pick those that are listed."""
 
 
-def render(verdict: Verdict) -> str:
-    """Return one verdict as an HTML page."""
-    return render_all([Declared(verdict)])
+def render(verdict: Verdict, *, next_step: str = "") -> str:
+    """Return one verdict as an HTML page, with what to do next, if that is known."""
+    return render_all([Declared(verdict)], next_step=next_step)
 
 
-def render_all(checks: Iterable[Declared]) -> str:
+def render_all(checks: Iterable[Declared], *, next_step: str = "") -> str:
     """Return all checks as one HTML page, a section each, what regressed first."""
+    checks = sorted(checks, key=lambda check: ORDER.index(check.verdict.outcome))
+    return page_of(checks, title=_title(checks), next=next_step.split("   |   ") if next_step else [])
+
+
+def page_of(checks: Iterable[Declared], *, template: Path = PAGE / "page.html", **more: object) -> str:
+    """Return checks as one HTML page, in the order given.
+
+    Args:
+        checks: a section each.
+        template: the page, or one that extends ``page.html``; it stands in any folder.
+        more: what the template names: ``title`` of the page, steps that come ``next``, and its own.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     rooms = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([PAGE, template.parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     rooms.filters |= {
+        "isolated": isolated,
         "of_summary": _summary_value,
         "percent": wording.percent,
         "points": wording.points,
         "p_value": wording.p_value,
     }
     style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return rooms.get_template("page.html").render(
-        checks=[_section(check) for check in sorted(checks, key=lambda check: ORDER.index(check.verdict.outcome))],
+    return rooms.get_template(template.name).render(
+        checks=[_section(check) | {"number": number} for number, check in enumerate(checks, 1)],
         style=style,
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
-        rules=wording.RULES,
+        width=charts.WIDTH,
+        **more,
     )
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Excess drops as places on a line of :data:`WIDTH` pixels; ``low`` and ``high`` are fractions."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def over(cls, findings: Iterable[Finding]) -> Scale:
-        """Return a scale on which every estimate and margin fits; a bound far outside is cut off at the edge."""
-        findings = list(findings)
-        middles = [abs(f.estimate) for f in findings if math.isfinite(f.estimate)]
-        widths = sorted(abs(side) for f in findings for side in f.interval if math.isfinite(side))
-        usual = widths[int(0.9 * (len(widths) - 1))] if widths else 0.0
-        reach = 1.1 * max([*middles, usual, *(2 * f.margin for f in findings), 0.01])
-        return cls(-reach, reach)
-
-    def at(self, share: float) -> float:
-        """Return the place of ``share`` in pixels, within the line."""
-        place = WIDTH * (share - self.low) / (self.high - self.low)
-        return round(min(max(place, 0.0), WIDTH), 1)
+def _title(checks: Sequence[Declared]) -> str:
+    """Return what the page is called in a tab: the outcome first."""
+    if len(checks) == 1:
+        verdict = checks[0].verdict
+        names = [PurePath(model.path).name for model in reversed(verdict.models) if model.path]
+        return f"{verdict.outcome}: {' vs '.join(names) or checks[0].name}"
+    counts = Counter(check.verdict.outcome for check in checks)
+    return f"{many(len(checks), 'check')}: " + ", ".join(f"{counts[each]} {each}" for each in ORDER if counts[each])
 
 
 def _section(check: Declared) -> dict[str, Any]:
     verdict = check.verdict
-    scale, margins = Scale.over(verdict.findings), {finding.margin for finding in verdict.findings}
+    scale, margins = charts.Scale.over(verdict.findings), {finding.margin for finding in verdict.findings}
+    rows = [_row(finding, scale, several=len(margins) > 1) for finding in verdict.findings]
+    regressed = dict.fromkeys(finding.group for finding in verdict.regressed)
     return {
         "name": check.name,
         "second": check.second,
         "verdict": verdict,
+        "badge": _badge(verdict),
+        "subject": _subject(verdict),
         "plain": _plain_words(verdict),
+        "accepted": _accepted(verdict),
+        "explained": [(g, wording.explanation(verdict, g).removeprefix(f"{g}: ")) for g in list(regressed)[:EXPLAINED]],
+        "ruled_out": wording.ruled_out_line(verdict),
         "groups_line": wording.groups_line(verdict),
         "overall_line": wording.overall_line(verdict),
         "scale": scale,
-        "chart": _chart(verdict),
-        "findings": [_row(finding, scale, several=len(margins) > 1) for finding in verdict.findings],
+        "chart": charts.accuracies(verdict),
+        "findings": rows,
+        "counts": _counts([row["word"] for row in rows]),
+        "pick": len(rows) > PICKED,
+        "reasons": any(row["why"] for row in rows),
+        "rules": sorted({(METRICS[f.metric].rule, f.metric, METRICS[f.metric].sentence) for f in verdict.findings}),
         "searched": wording.searched_line(verdict),
         "slices": [_row(finding, scale) for finding in verdict.slices],
-        "bars": [_flips(row, verdict) for row in (verdict.overall, *verdict.groups)],
-        "margin": max(margins, default=verdict.policy.margin),
-        "largest": max(0.2, 2 * max(margins, default=verdict.policy.margin)),
-        "slider": len(margins) == 1 and verdict.policy.looks == 1,  # one margin moves, at one level
+        "bars": charts.flips(verdict),
+        "folded": len(verdict.groups) > FOLDED,
+        # one margin moves, at one level
+        "slider": charts.slider(margins.pop()) if len(margins) == 1 and verdict.policy.looks == 1 else None,
+        "draws": max((finding.draws for finding in verdict.findings), default=0),
         "model": model_name(verdict),
         "record": _flat(verdict.record),
     }
 
 
-def _chart(verdict: Verdict) -> dict[str, Any] | None:
-    """Return every group's accuracy before and after as places on one line; ``None`` without labels.
-
-    The overall row comes first, then the groups that regressed, then those that lost most, which may be small.
-    """
-    known = [row for row in verdict.groups if row.n and math.isfinite(row.drop)]
-    if not verdict.labelled or not known:
-        return None
-    rows = [verdict.overall, *sorted(known, key=lambda row: (not _worst(verdict, row), -row.drop))[:CHART_ROWS]]
-    shares = [share for row in rows for share in (row.accuracy.dense, row.accuracy.pruned)]
-    step = next((step for step in STEPS if max(shares) - min(shares) <= 5 * step), STEPS[-1])
-    low, high = math.floor(min(shares) / step), max(math.ceil(max(shares) / step), math.floor(min(shares) / step) + 1)
-
-    def at(share: float) -> float:
-        return round(8 + (CHART - 16) * (share / step - low) / (high - low), 1)
-
-    ticks = [step * tick for tick in range(low, high + 1)]
-    return {
-        "rows": [(row, at(row.accuracy.dense), at(row.accuracy.pruned), _worst(verdict, row)) for row in rows],
-        "ticks": [(at(tick), wording.percent(tick, 0)) for tick in ticks],
-        "hidden": len(known) - len(rows) + 1,
-    }
+def _counts(words: Sequence[str]) -> list[tuple[str, int, bool]]:
+    """Return how many findings have each mark, and whether those are listed from the start, the worst mark first."""
+    counts, found, before = Counter(words), [], 0
+    for word in WORDS:
+        listed = not before or before + counts[word] <= LISTED.get(word, math.inf)
+        found.append((word, counts[word], listed))
+        before += counts[word]
+    return found
 
 
-def _worst(verdict: Verdict, row: GroupRow) -> str:
-    """Return ``regressed`` for a group with a regression that nobody accepted, else nothing."""
-    return "regressed" if any(f.group == row.group for f in verdict.regressed) else ""
+def _badge(verdict: Verdict) -> tuple[str, str]:
+    """Return how the verdict is marked and in which words: one that rests on acceptances says so."""
+    known = sum(finding.accepted is not None for finding in verdict.findings)
+    if not known or verdict.outcome is Outcome.REGRESSED:
+        return verdict.outcome, verdict.outcome
+    return "accepted", f"{verdict.outcome}, with {many(known, 'accepted regression')}"
+
+
+def _subject(verdict: Verdict) -> str:
+    """Return what was judged and when, as far as the verdict knows: models, rows, day and version."""
+    record = verdict.record
+    models = [model.path or "a model in memory" for model in verdict.models]
+    data, versions = record.get("data"), record.get("versions")
+    parts = (
+        " \N{RIGHTWARDS ARROW} ".join(models),
+        data.get("path") if isinstance(data, dict) else None,
+        str(record.get("created", ""))[:16].replace("T", " ") + " UTC" if record.get("created") else None,
+        f"fairguard {versions.get('pytest-fairguard', '')}".rstrip() if isinstance(versions, dict) else None,
+    )
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _accepted(verdict: Verdict) -> list[tuple[str, list[str]]]:
+    """Return each reason for which regressions are accepted, until when, and the findings that it excuses."""
+    reasons: dict[str, list[str]] = {}
+    for finding in verdict.findings:
+        if finding.accepted is not None:
+            reasons.setdefault(finding.accepted, []).append(wording.finding_name(finding))
+    return list(reasons.items())
 
 
 def _plain_words(verdict: Verdict) -> str:
@@ -188,10 +219,16 @@ def _who(groups: dict[str, list[str]]) -> tuple[str, str, str]:
     """Return who some groups are, the pronoun for them, and in which respects each is meant."""
     if len(groups) == 1:
         ((group, respects),) = groups.items()
-        return group, "it", ", ".join(respects)
-    named = [f"{group} ({', '.join(respects)})" for group, respects in list(groups.items())[:NAMED]]
+        return isolated(group), "it", ", ".join(respects)
+    named = [f"{isolated(group)} ({', '.join(respects)})" for group, respects in list(groups.items())[:NAMED]]
     more = len(groups) - len(named)
     return "these groups", "each", "; ".join([*named, *([f"and {many(more, 'more group')}"] if more else [])])
+
+
+def isolated(name: str) -> str:
+    """Return a name that may stand in a sentence: one with letters from the right to the left keeps them to itself."""
+    mixed = any(bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}" if mixed else name
 
 
 def _by_group(findings: Iterable[Finding], respect: Callable[[Finding], str]) -> dict[str, list[str]]:
@@ -207,33 +244,19 @@ def _harm(finding: Finding) -> str:
     return METRICS[finding.metric].harm.format(label=finding.label)
 
 
-def _row(finding: Finding, scale: Scale, *, several: bool = False) -> dict[str, Any]:
+def _row(finding: Finding, scale: charts.Scale, *, several: bool = False) -> dict[str, Any]:
     """Return what a line of the table of findings shows, the allowed excess in words where there are several."""
-    lower, upper = finding.interval
     allowed = f" (allowed {wording.points(finding.margin, signed=False)} points)" if several else ""
-    drawn = all(map(math.isfinite, (finding.estimate, lower, upper)))
     return {
         "finding": finding,
         "metric": wording.metric_name(finding) + allowed,
         "bounds": wording.bounds(finding),
-        "outcome": wording.outcome_word(finding),
+        "word": charts.word_of(finding),
         "why": wording.why(finding),
-        "drawn": drawn,
-        "low": scale.at(lower) if drawn else 0,
-        "high": scale.at(upper) if drawn else 0,
-        "middle": scale.at(finding.estimate) if drawn else 0,
-        "zero": scale.at(0.0),
+        "bar": scale.bar(finding),
+        "middle": scale.at(finding.estimate) if math.isfinite(finding.estimate) else 0,
         "allowed": scale.at(finding.margin),
     }
-
-
-def _flips(row: GroupRow, verdict: Verdict) -> dict[str, Any]:
-    """Return a group's flips as pixel widths on one scale for all groups, the widest filling the line."""
-    rows = [other for other in (verdict.overall, *verdict.groups) if other.n]
-    most = max((r.harmful_flips + r.beneficial_flips + r.other_flips) / r.n for r in rows) or 1.0
-    parts = (row.harmful_flips, row.beneficial_flips, row.other_flips)
-    widths = [round(WIDTH * part / row.n / most, 1) if row.n else 0.0 for part in parts]
-    return {"row": row, "widths": widths, "starts": [0.0, widths[0], round(widths[0] + widths[1], 1)]}
 
 
 def _summary_value(value: float, name: str) -> str:
