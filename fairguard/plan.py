@@ -209,7 +209,8 @@ def _plan(
     prove = rows_needed(rates.with_excess(effect), criteria, power=power)
     clear = rows_needed(unharmed, criteria, power=power)
     prove = np.maximum(prove, policy.min_group)
-    clear = np.maximum(clear, np.maximum(rows_to_certify(margin, z_alpha=z_alpha), policy.min_group))
+    fewest = rows_to_certify(rates, criteria)
+    clear = np.maximum(clear, np.maximum(fewest, policy.min_group))
     shown = detectable(unharmed, criteria, power=power)
     needs = [
         Need(names[i], metrics[i], int(rates.n[i]), rates.n[i] / rows, float(rates.churn[i]), float(shown[i]), a, b)

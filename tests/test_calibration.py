@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from benchmarks.calibration.cells import LOW, UNEVEN
 from benchmarks.calibration.dependent import Persons, _first_alarms
+from benchmarks.calibration.exact import cleared, rare_flips
 from benchmarks.calibration.rules import judged, naive
 from benchmarks.calibration.worlds import World, crossed, partition
-from fairguard.judge.intervals import mover_upper
+from fairguard import check_predictions
+from fairguard.judge.intervals import excess_upper
 from fairguard.judge.judge import judge
 from fairguard.policy import Policy
 from fairguard.verdict import Outcome
@@ -67,8 +70,33 @@ def test_the_all_clear_is_rarely_false_at_the_boundary(groups: int) -> None:
     drawer, samples = drawn(world)
     assert judged(world, drawer, samples)["preserved"].mean() <= above(0.05, TABLES)
     counts = drawer.counts(samples)
-    missed = (mover_upper(*counts, 1.6449)[:, -1] < 0.02).mean()
+    missed = (excess_upper(*counts, 1.6449)[:, -1] < 0.02).mean()
     assert abs(missed - 0.05) <= 3 * np.sqrt(0.05 * 0.95 / TABLES)
+
+
+def test_the_all_clear_keeps_the_promise_where_few_flips_are_expected() -> None:
+    rows = list(rare_flips(0.2, 0))
+    for row in rows:
+        assert row["shipped"] <= row["alpha"]
+    assert max(row["score limit"] / row["alpha"] for row in rows) > 1.3, "score limits alone would break it"
+
+
+def test_a_plan_s_rows_are_cleared_as_often_as_planned() -> None:
+    assert all(0.78 < row["shipped"] < 0.91 for row in cleared(1.0, 0))
+
+
+@pytest.mark.parametrize(("alpha", "rows"), [(0.05, 134), (0.05, 227), (0.1, 167), (0.2, 201)])
+def test_a_check_calls_rare_harm_at_the_margin_preserved_no_oftener_than_alpha(alpha: float, rows: int) -> None:
+    """Of all numbers of flips that still pass, the chance at a true excess of the margin, beside a rest without any."""
+    group, y = np.repeat(["A", "B"], [20_000, rows]), np.ones(20_000 + rows, dtype=int)
+    for flips in range(20):
+        pruned = y.copy()
+        pruned[len(y) - flips :] = 0
+        verdict = check_predictions(y, y, pruned, {"g": group}, alpha=alpha, margin=0.02, metrics="accuracy")
+        (about,) = [finding for finding in verdict.findings if finding.group == "g=B"]
+        if about.outcome is not Outcome.PRESERVED:
+            break
+    assert binom.cdf(flips - 1, rows, 0.02) <= alpha
 
 
 def test_harm_is_found_as_often_as_designed() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
-from fairguard.judge.intervals import mover, mover_lower, mover_upper, tango, without_flips
+from fairguard.judge.intervals import excess_upper, loss_upper, mover, mover_lower, tango, without_flips
 
 Z95 = norm.isf(0.025)
 
@@ -85,14 +85,41 @@ def test_excess_of_two_losses() -> None:
     assert lower == pytest.approx(excess - np.hypot(0.05 - l1, u2 - 10 / 3000))
     assert upper == pytest.approx(excess + np.hypot(u1 - 0.05, 10 / 3000 - l2))
     assert mover_lower(*counts, z=Z95) == lower
-    assert mover_upper(*counts, z=Z95) == upper
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+def test_what_is_ruled_out_where_nobody_was_helped_is_exact_or_more(alpha: float) -> None:
+    z, n = float(norm.isf(alpha)), 134
+    for harmed in (0, 1, 2, 7, 60, 133, 134):
+        exact = binomtest(harmed, n, alternative="less").proportion_ci(1 - alpha, method="exact").high
+        assert loss_upper(harmed, 0, n, z) == pytest.approx(max(exact, tango(harmed, 0, n, z)[1]), abs=1e-9)
+
+
+def test_what_is_ruled_out_is_never_less_than_the_score_limits_say_and_hardly_more_where_many_rows_changed() -> None:
+    rng = np.random.default_rng(3)
+    n, n_rest = rng.integers(20, 3000, (2, 500))
+    counts = (rng.binomial(n // 2, 0.1), rng.binomial(n // 2, 0.05), n)
+    rest = (rng.binomial(n_rest // 2, 0.03), rng.binomial(n_rest // 2, 0.2), n_rest)
+    assert (excess_upper(*counts, *rest, 1.6449) >= mover(*counts, *rest, 1.6449)[1]).all()
+    ordinary = (300, 280, 15_000, 1500, 1400, 60_000)
+    assert excess_upper(*ordinary, 1.6449) == pytest.approx(mover(*ordinary, 1.6449)[1], abs=5e-5)
+
+
+def test_what_is_ruled_out_of_fractions_of_rows_lies_between_that_of_whole_ones() -> None:
+    harmed = np.linspace(0, 30, 121)
+    for helped in (0.0, 0.4, 2.5):
+        limit = loss_upper(harmed, helped, 200.3, 1.6449)
+        assert (np.diff(limit) > 0).all()
+        assert (np.diff(loss_upper(3.3, harmed, 200.3, 1.6449)) < 0).all()
+    assert loss_upper(0.0, 0.0, 0.5, 1.6449) < loss_upper(0.5, 0.0, 0.5, 1.6449) == 1.0
 
 
 def test_the_limit_without_flips_in_closed_form() -> None:
     n, n_rest = np.array([1, 20, 500, 0, 30]), np.array([7, 2000, 90, 40, 0])
-    limit = without_flips(n, n_rest, 1.6449)
-    assert limit[:3] == pytest.approx(mover_upper(0, 0, n[:3], 0, 0, n_rest[:3], 1.6449), abs=1e-9)
-    assert np.isnan(limit[3:]).all()
+    for z in (0.5, 1.6449, 2.5, 6.0):
+        limit = without_flips(n, n_rest, z)
+        assert limit[:3] == pytest.approx(excess_upper(0, 0, n[:3], 0, 0, n_rest[:3], z), abs=1e-9)
+        assert np.isnan(limit[3:]).all()
 
 
 def test_any_leading_axes() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fairguard.judge.intervals import mover_lower, mover_upper
+from fairguard.judge.intervals import excess_upper, mover_lower
 from fairguard.judge.power import Criteria, LossRates, detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
 
@@ -61,13 +61,24 @@ def test_close_above_the_margin_the_estimate_has_to_exceed_it_too(strict: bool) 
 @pytest.mark.parametrize("groups", [2, 5, 20])
 def test_the_rows_asked_for_rule_the_margin_out(churn: tuple[float, float], margin: float, groups: int) -> None:
     rows = int(np.ceil(rows_needed(rates(*churn, groups=groups), criteria(margin, groups=groups))))
-    upper = simulated(mover_upper, *churn, excess=0.0, groups=groups, rows=rows, z=Z_ALPHA)
+    upper = simulated(excess_upper, *churn, excess=0.0, groups=groups, rows=rows, z=Z_ALPHA)
     assert 0.74 < np.mean(upper < margin) < 0.92  # counts are lumpy where two flips are expected
 
 
 def test_rare_flips_ask_for_rows_all_the_same() -> None:
-    rows = float(rows_needed(rates(0.0, 0.0, groups=20), criteria(0.02, groups=20)))
-    assert rows == pytest.approx(rows_to_certify(0.02, z_alpha=Z_ALPHA), rel=0.05)
+    asked = rates(0.0, 0.0, groups=20), criteria(0.02, groups=20)
+    assert float(rows_needed(*asked)) == pytest.approx(rows_to_certify(*asked), rel=0.05)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("ratio", [1e-6, 0.25, 1.0, 20.0, 1700.0])
+def test_the_rows_to_certify_are_the_fewest_that_do_without_a_flip(alpha: float, ratio: float) -> None:
+    z = float(norm.isf(alpha))
+    present = replace(rates(0.05, 0.03, groups=2), n=np.array(1000 * ratio), n_rest=np.array(1000.0))
+    rows = float(rows_to_certify(present, Criteria(0.02, z, z)))
+    assert excess_upper(0, 0, rows, 0, 0, rows / ratio, z) < 0.02
+    fewer = 0.97 * rows - 1
+    assert excess_upper(0, 0, fewer, 0, 0, fewer / ratio, z) >= 0.02
 
 
 def test_strict_asks_for_more_rows() -> None:
@@ -111,7 +122,7 @@ def test_the_rows_said_to_decide_do_so_where_a_first_sample_did_not(groups: int,
     def decided(b, c, n, b_rest, c_rest) -> np.ndarray:
         counts = (b, c, n, b_rest, c_rest, n * (groups - 1))
         estimate = (b - c) / n - (b_rest - c_rest) / counts[-1]
-        return (mover_upper(*counts, Z_ALPHA) < margin) | ((mover_lower(*counts, z) > 0) & (estimate >= margin))
+        return (excess_upper(*counts, Z_ALPHA) < margin) | ((mover_lower(*counts, z) > 0) & (estimate >= margin))
 
     n, even = np.full(TABLES, rows), np.zeros(TABLES)
     (b, c), (b_rest, c_rest) = draw(n, excess), draw(n * (groups - 1), even)

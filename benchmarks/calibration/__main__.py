@@ -12,13 +12,15 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks.calibration import dependent, sections
+from benchmarks.calibration import dependent, exact, sections
 from benchmarks.calibration.report import Row, page, plot, summary
 
 HERE = Path(__file__).parents[1]
 SECTIONS = {
     "null": sections.null,
     "boundary": sections.boundary,
+    "rare flips": exact.rare_flips,
+    "cleared": exact.cleared,
     "harm": sections.harm,
     "outcomes": sections.outcomes,
     "looks": sections.looks,

@@ -10,6 +10,8 @@ Row = dict[str, Any]
 TITLES = {
     "null": "False alarms where every group loses alike",
     "boundary": "False all-clears where one group's excess is exactly the margin",
+    "rare flips": "False all-clears where few flips are expected, enumerated: the worst of many numbers of rows",
+    "cleared": "The all-clear without excess, enumerated, with the rows that a plan asks for (80 % wanted)",
     "harm": "Power: one group loses more",
     "outcomes": "The three answers under a margin of two points (5 groups, one harmed)",
     "looks": "Several looks at growing data (5 groups, 2,000 rows each at the end)",
@@ -52,6 +54,19 @@ def summary(results: dict[str, list[Row]]) -> list[str]:
         lines.append(
             f"A true excess as large as the margin is called regressed in up to {wrong:.0%}: what is proven is that "
             "there is an excess; that it is over the margin is an estimate (--strict asks for proof of that too)."
+        )
+    if rare := results.get("rare flips"):
+        old, new = (max(row[limit] for row in rare if row["alpha"] == 0.05) for limit in ("score limit", "shipped"))
+        close = max(row["shipped"] / row["alpha"] for row in rare)
+        lines.append(
+            f"The same where few flips are expected, enumerated without chance: at most {new:.1%} (the score limit "
+            f"{old:.1%}); at promises of 1 to 20 % at most {close:.1%} of what is promised."
+        )
+    if cleared := results.get("cleared"):
+        lost = max(cleared, key=lambda row: (row["alpha"] == 0.05) * (row["score limit"] - row["shipped"]))
+        lines.append(
+            f"What that costs at 5 %: {100 * (lost['score limit'] - lost['shipped']):.1f} points of the chance of an "
+            f"all-clear where nothing is wrong, at most; plans count it in."
         )
     if harm := results.get("harm"):
         lost = min(row["score limits alone"] - row["design"] for row in harm)

@@ -13,7 +13,7 @@ from scipy.stats import binom, norm
 from benchmarks.calibration.worlds import ANSWERS, Drawer, FloatArray, World
 from fairguard.judge.counts import IntArray
 from fairguard.judge.evidence import evidence_of
-from fairguard.judge.intervals import mover_lower, mover_upper
+from fairguard.judge.intervals import excess_upper, mover_lower
 from fairguard.judge.permutation import adjusted_p_values
 
 BoolArray = NDArray[np.bool_]
@@ -37,7 +37,7 @@ def judged(world: World, drawer: Drawer, samples: IntArray) -> dict[str, FloatAr
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = (counts[0] - counts[1]) / counts[2] - (counts[3] - counts[4]) / counts[5]
         harmed = (mover_lower(*counts, typical.z_family - slack) > 0) & (excess >= policy.margin)
-        clear = (mover_upper(*counts, typical.z_alpha) < policy.margin) | (
+        clear = (excess_upper(*counts, typical.z_alpha) < policy.margin) | (
             excess < policy.margin
         ) & ~typical.certifiable
     suspects = harmed.any(axis=1)

@@ -20,7 +20,7 @@ from scipy.stats import t
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import IntArray
 from fairguard.judge.families import critical_value
-from fairguard.judge.intervals import mover_lower, mover_upper, without_flips
+from fairguard.judge.intervals import excess_upper, mover_lower, without_flips
 from fairguard.judge.permutation import Adjusted, adjusted_p_values
 from fairguard.judge.power import Criteria, LossRates, detectable, rows_needed, rows_to_certify, rows_to_decide
 from fairguard.judge.spending import spent_alpha
@@ -172,7 +172,7 @@ def decided(
     margin = np.array([policy.margin_of(e.metric) for e in family.estimands])[family.estimand]
     z_alpha = -float(ndtri(levels.alone))
     bar, bar_alone = (z, z_alpha) if freedom is None else (t.isf(rate, freedom) for rate in (ndtr(-z), levels.alone))
-    lower, upper = mover_lower(*counts, bar), mover_upper(*counts, bar_alone)
+    lower, upper = mover_lower(*counts, bar), excess_upper(*counts, bar_alone)
     harmed = tested & (lower > (margin if policy.strict else 0.0)) & (rates.excess >= margin - ROUNDING)
     criteria = Criteria(margin, bar, z_alpha, policy.strict)
     p, draws = second(harmed)
@@ -223,6 +223,6 @@ def rows_that_decide(rates: LossRates, criteria: Criteria, *, tested: BoolArray,
     as_rest = replace(rates, churn=rates.churn_rest, loss=rates.loss_rest)
     rows = np.where(tested, rows_to_decide(rates, criteria), rows_needed(as_rest, criteria))
     below = ~tested | (rates.excess < criteria.margin)
-    fewest = np.where(below, rows_to_certify(criteria.margin, z_alpha=criteria.z_alpha), 0)
+    fewest = np.where(below, rows_to_certify(rates, criteria), 0)
     needed: FloatArray = np.ceil(np.maximum(rows, np.maximum(fewest, min_group)))
     return needed

@@ -1,4 +1,8 @@
-"""Score limits for a paired loss and for the excess of one group's loss over the rest's.
+"""Limits for a paired loss and for the excess of one group's loss over the rest's.
+
+Score limits (Tango's) are what harm is proven with, beside a second witness. They promise too much where few flips are
+expected: without one, 95 % certainty takes 3.0 / n, not their 2.7 / n. What is ruled out has no second witness, so its
+limit is never below the exact one. ``benchmarks/calibration.md`` enumerates how often either errs.
 
 Closed over arrays of any shape, so that a verdict and a simulation of thousands of data sets run the same lines. Knows
 counts and critical values only: nothing of groups, metrics or policies.
@@ -8,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betainccinv, betaincinv, log_ndtr, ndtr
 
 FloatArray = NDArray[np.float64]
 
@@ -58,20 +63,46 @@ def mover_lower(
     return limit
 
 
-def mover_upper(
+def excess_upper(
     b: ArrayLike, c: ArrayLike, n: ArrayLike, b_rest: ArrayLike, c_rest: ArrayLike, n_rest: ArrayLike, z: ArrayLike
 ) -> FloatArray:
-    """Return the upper limit of :func:`mover` alone, at half the cost."""
-    return -mover_lower(c, b, n, c_rest, b_rest, n_rest, z)
+    """Return an upper limit of the excess that errs no more often than ``z`` says, however few rows changed.
+
+    :func:`loss_upper` of the group and of the mirrored rest, combined as in :func:`mover`, and never below that. Counts
+    may be fractions. ``nan`` where either denominator is 0.
+    """
+    counts = (np.asarray(x, dtype=np.float64) for x in (b, c, n, b_rest, c_rest, n_rest))
+    b, c, n, b_rest, c_rest, n_rest = np.broadcast_arrays(*counts)
+    loss, loss_rest = share(b - c, n), share(b_rest - c_rest, n_rest)
+    own, mirrored = loss_upper(np.stack([b, c_rest]), np.stack([c, b_rest]), np.stack([n, n_rest]), z)
+    limit: FloatArray = loss - loss_rest + np.hypot(own - loss, mirrored + loss_rest)
+    return limit
+
+
+def loss_upper(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> FloatArray:
+    """Return an upper limit of a paired loss: Tango's, or that of exact limits of both shares where it is higher.
+
+    Arguments as for :func:`tango`. The exact limits (Clopper and Pearson's) of the shares harmed and helped are
+    combined by the method of variance estimates recovery; where nobody was helped the limit is itself exact.
+    """
+    b, c, n, z = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (b, c, n, z)))
+    tail = ndtr(-z)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        most = np.where(b < n, betainccinv(b + 1, n - b, tail), 1.0)
+        least = np.where(c > 0, betaincinv(c, n - c + 1, tail), 0.0)
+        exact = (b - c) / n + np.hypot(most - b / n, c / n - least)
+    return np.asarray(np.maximum(exact, -tango_lower(c, b, n, z)))
 
 
 def without_flips(n: ArrayLike, n_rest: ArrayLike, z: ArrayLike) -> FloatArray:
-    """Return the upper limit of :func:`mover` where not a single row changed, in closed form."""
-    n, n_rest, square = (np.asarray(x, dtype=np.float64) for x in (n, n_rest, np.square(z)))
+    """Return :func:`excess_upper` where not a single row changed, in closed form."""
+    n, n_rest, z = (np.asarray(x, dtype=np.float64) for x in (n, n_rest, z))
+
+    def upper(rows: FloatArray) -> FloatArray:
+        return np.asarray(np.maximum(z**2 / (rows + z**2), -np.expm1(log_ndtr(-z) / rows)))
+
     with np.errstate(invalid="ignore", divide="ignore"):
-        limit: FloatArray = np.where(
-            (n > 0) & (n_rest > 0), np.hypot(square / (n + square), square / (n_rest + square)), np.nan
-        )
+        limit: FloatArray = np.where((n > 0) & (n_rest > 0), np.hypot(upper(n), upper(n_rest)), np.nan)
     return limit
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import log_ndtr, ndtri
 
 from fairguard.judge.counts import IntArray
 from fairguard.judge.intervals import share
@@ -62,6 +62,11 @@ class LossRates:
         )
 
     @property
+    def ratio(self) -> FloatArray:
+        """Return the group's rows for one of everybody else's."""
+        return share(self.n, self.n_rest)
+
+    @property
     def excess(self) -> FloatArray:
         """Return what the group lost beyond everybody else."""
         return self.loss - self.loss_rest
@@ -107,7 +112,8 @@ def rows_needed(rates: LossRates, criteria: Criteria, *, power: float = 0.8) -> 
         rates.steadied, np.where(harm & (not strict), 0.0, margin), np.where(harm, z_family, z_alpha), power
     )
     above = _score_size(rates.steadied, margin, 0.0, power)
-    return np.where(harm, np.maximum(proof, above), proof)  # proven harm fails only where it exceeds the margin, too
+    clear = _exact_size(proof, margin - rates.excess, rates.ratio, z_alpha)
+    return np.where(harm, np.maximum(proof, above), clear)  # proven harm fails only where it exceeds the margin, too
 
 
 @np.errstate(divide="ignore", invalid="ignore")
@@ -152,12 +158,17 @@ def detectable(rates: LossRates, criteria: Criteria, *, power: float = 0.8) -> F
     return np.where(reachable, high, np.nan)
 
 
-def rows_to_certify(margin: float | FloatArray, *, z_alpha: float) -> FloatArray:
+@np.errstate(divide="ignore", invalid="ignore")
+def rows_to_certify(rates: LossRates, criteria: Criteria) -> FloatArray:
     """Return the rows that a group without a single flip needs before its upper bound falls below the margin.
 
-    Tango's upper limit at no flips is ``z^2 / (n + z^2)``.
+    :func:`fairguard.judge.intervals.without_flips`, solved for the rows: about ``3 / margin`` at 95 %, beside a large
+    rest. Of the rates only the numbers of rows count: the rest, which shall have no flip either, grows in proportion.
     """
-    return np.asarray(np.ceil(z_alpha**2 * (1.0 - margin) / margin))
+    z = criteria.z_alpha
+    own = criteria.margin / np.hypot(1.0, rates.ratio)  # limits go with the rows, about, and add up by Pythagoras
+    score, exact = z**2 * (1.0 - own) / own, log_ndtr(-z) / np.log1p(-own)
+    return np.asarray(np.floor(np.maximum(score, exact)) + 1.0)
 
 
 def _null_variance(churn: FloatArray, loss: FloatArray, theta: FloatArray) -> FloatArray:
@@ -173,7 +184,7 @@ def _score_size(
     rates: LossRates, boundary: float | FloatArray, critical: float | FloatArray, power: float
 ) -> FloatArray:
     """Return n with ``(z sqrt(V at the boundary) + z_power sqrt(V at the truth))^2 / distance^2``."""
-    loss, loss_rest, ratio = rates.loss, rates.loss_rest, rates.n / rates.n_rest
+    loss, loss_rest, ratio = rates.loss, rates.loss_rest, rates.ratio
     churn, churn_rest = np.maximum(rates.churn, np.abs(loss)), np.maximum(rates.churn_rest, np.abs(loss_rest))
     distance = loss_rest + boundary - loss
     # MOVER adds the two halves by Pythagoras, so each limit has to move by its own part of the way only.
@@ -184,6 +195,18 @@ def _score_size(
     )
     rows = (critical * np.sqrt(at_boundary) + ndtri(power) * np.sqrt(at_truth)) ** 2 / distance**2
     return np.where(np.isfinite(rows), rows, np.nan)
+
+
+def _exact_size(rows: FloatArray, distance: FloatArray, ratio: FloatArray, z: float) -> FloatArray:
+    """Return the rows where the limit is not the score limit but, if higher, the exact one.
+
+    The exact limit of a count lies some ``2/3 - z^2/6`` of a row above the score limit, whatever the count; each half
+    moves by that over its rows. Solved for the rows as with a continuity correction (Fleiss, Statistical Methods for
+    Rates and Proportions, 1981, section 3.2).
+    """
+    step = max(2.0 / 3.0 - z**2 / 6.0, 0.0) * (1.0 + ratio**1.5) / np.sqrt(1.0 + ratio)
+    lifted: FloatArray = (np.sqrt(rows) + np.sqrt(rows + 4.0 * step / distance)) ** 2 / 4.0
+    return lifted
 
 
 def rounded_up(rows: float) -> int:

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from fairguard.judge.contrasts import Grouping, contrasts, is_label
 from fairguard.judge.counts import CountTable, IntArray
 from fairguard.judge.estimands import Estimand
-from fairguard.judge.intervals import mover_upper, tango
+from fairguard.judge.intervals import excess_upper, loss_upper
 from fairguard.judge.rates import GroupRates, pair
 from fairguard.metrics import METRICS, About, Metric
 from fairguard.verdict import NAN, Pair, Summary
@@ -68,18 +68,18 @@ class _Limits:
         ranges = []
         for metric in metrics:
             b, c, n, *_ = self._counts(metric, at)
-            lower, upper = tango(b, c, n, -ndtri(self.alpha / 2))
-            ranges.append(np.nanmax(upper) - np.nanmin(lower) if n.any() else NAN)
+            most, least = (loss_upper(*flips, n, -ndtri(self.alpha / 2)) for flips in ((b, c), (c, b)))
+            ranges.append(np.nanmax(most) + np.nanmax(least) if n.any() else NAN)
         return float(np.max(ranges))
 
     def worst(self, at: NDArray[np.intp]) -> float:
         """Return an upper bound of the largest accuracy drop of a group."""
         b, c, n, *_ = self._counts(Metric.ACCURACY, at)
-        return float(tango(b, c, n, -ndtri(self.alpha))[1].max())
+        return float(loss_upper(b, c, n, -ndtri(self.alpha)).max())
 
     def worst_excess(self, at: NDArray[np.intp]) -> float:
         """Return an upper bound of the largest excess drop of a group over its rest."""
-        upper = mover_upper(*self._counts(Metric.ACCURACY, at), z=-ndtri(self.alpha))
+        upper = excess_upper(*self._counts(Metric.ACCURACY, at), z=-ndtri(self.alpha))
         return float(np.nanmax(upper)) if np.isfinite(upper).any() else NAN
 
     def _counts(self, metric: Metric, at: NDArray[np.intp]) -> Counts:
