@@ -51,7 +51,9 @@ the same scores as the model that the file was made from, within 0.00001; or rou
   booleans are numbers where they are all features there are; in a dict or tuple they stay a mask.
 - Graphs and programs that were exported for one batch size are fed in blocks of it.
 - A model may give scores (rows, classes), one score a row (a logit, or a probability if all are between 0 and 1), or
-  whole numbers: the answers themselves, as after an argmax. Of several outputs, `--output-key` names one.
+  whole numbers: the answers themselves, as after an argmax. Of several outputs, `--output-key` names one; a model
+  with one output needs none. Scores by class name for each row (scikit-learn's ZipMap) are scores, the classes
+  sorted.
 - Several inputs are matched by name or by order: rows that are a dict (or what a tokenizer gives) or a tuple.
 - What outputs mean: without `--classes` the sorted labels, but where the `id2label` of a transformers model's own
   configuration holds exactly the labels, its order. Two models whose orders differ are not compared, nor is a pruned

@@ -106,7 +106,7 @@ def test_counts_are_those_of_the_codes() -> None:
         ({"groups": pd.Series(SEX)}, "groups is a Series; name each sensitive feature: groups={'sex': values}."),
         ({"groups": {"sex": ["F"] * 6}}, "group 'sex' has one value, 'F', in all 6 rows"),
         ({"dense": np.full((6, 2), np.nan)}, "dense has a score that is not finite in row 0 (from 0)."),
-        ({"dense": DENSE[:, None]}, "dense has shape (6, 1); give predicted labels, or the scores of two or more"),
+        ({"dense": DENSE[:, None]}, "dense has shape (6, 1); give predicted labels, as values.ravel(), or the scores"),
         ({"dense": np.full((6, 2), "a")}, "scores are numbers"),
         ({"y": Y.reshape(2, 3)}, "y has shape (2, 3); it must have one value per row."),
         ({"y": 1}, "y is 1; give one value per row."),

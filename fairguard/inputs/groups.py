@@ -128,12 +128,27 @@ def arrow(values: Any, *, what: str) -> Column:
     if hasattr(values, "detach"):  # a tensor, possibly on a device and part of a graph
         values = values.detach().cpu().numpy()
     if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise DataError(f"{what} has shape {values.shape}; it must have one value per row.")
+        raise DataError(f"{what} has shape {values.shape}; it must have one value per row.{_flattened(values)}")
     try:
         made = pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{what} mixes types; give numbers only, or text only ({error}).") from None
     return made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])
+
+
+def _flattened(values: NDArray[Any]) -> str:
+    """Return how to make one value per row of a matrix, where that is clear."""
+    if values.ndim != 2 or values.dtype.kind not in "iufb" or not values.size:
+        return ""
+    if values.shape[1] == 1:
+        return " Give it as values.ravel()."
+    if ((values == 0) | (values == 1)).all():
+        if (values.sum(axis=1) == 1).all():
+            return " These are one-hot: give the classes, values.argmax(1)."
+        return " Of several labels for each row, check one at a time: values[:, 0]."
+    if values.dtype.kind == "f" and np.allclose(values.sum(axis=1), 1, atol=1e-3):
+        return " These are shares of the classes: give the likeliest, values.argmax(1)."
+    return ""
 
 
 def distinct(column: Column) -> Iterable[tuple[IntArray, Any]]:

@@ -31,7 +31,7 @@ from fairguard.inputs.labelled import (
     without_features,
 )
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.limits import clean, named
+from fairguard.inputs.limits import clean, listed, named
 from fairguard.inputs.nested import count_rows
 from fairguard.inputs.rows import Batch, DataRecord, IdCount
 from fairguard.inputs.samplers import Reading, read_in_order
@@ -64,6 +64,7 @@ class LoaderRows:
         self.n_rows, self.note = reading.n_rows, reading.note
         self.seed = 0
         """Of what the user's code draws at random; the same for every reading."""
+        self._asked = layout
         _, y, found = self._unpacked(next(self._given(2), None))
         self._layout = self._completed(layout, y, found)
         self._groups = tuple(group.column for group in self._layout.groups)
@@ -140,6 +141,8 @@ class LoaderRows:
         """Return features, labels and groups of what the user's code gave."""
         if given is None:
             raise DataError(f"{self._name} gives no rows.")
+        if isinstance(given, Mapping):
+            given = _by_name({str(key): part for key, part in given.items()}, self._asked, self._name)
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise DataError(f"{self._name} gives {_told(given)}; {SHAPE}.")
         x, y, groups = given if len(given) == 3 else (*given, {})
@@ -327,6 +330,20 @@ def reading_of(given: Any, *, name: str) -> Reading:
     if isinstance(given, Iterable):
         return Reading(lambda _: given)
     raise DataError(f"{name} is {_told(given)}; {SHAPE}, as a Dataset, a DataLoader or a list of batches.")
+
+
+def _by_name(given: Mapping[str, Any], asked: Layout, name: str) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Return features, labels and groups of a batch that has all of them by name, as collators of transformers give."""
+    if asked.label is None:
+        raise DataError(
+            f"{name} gives a dict of {listed(list(given), most=10)}; name its label with --label and its groups with "
+            f"--group, what is left are the features. Or {SHAPE}."
+        )
+    layout = asked.completed(given)
+    layout.check(name, list(given))
+    x = {column: given[column] for column in layout.feature_columns(name, list(given))}
+    beside = {column: part for column, part in given.items() if column not in x and column != layout.label}
+    return next(iter(x.values())) if len(x) == 1 else x, given[str(layout.label)], beside
 
 
 def _part(batch: Batch, low: int, high: int) -> Batch:

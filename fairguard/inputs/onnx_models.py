@@ -99,8 +99,11 @@ class OnnxPredictor:
             why = _short(error)
             unfit = FeaturesError if _UNFIT.search(why) else ModelError
             raise unfit(f"{self._name} cannot run on these rows: {shown(why, width=300)}") from error
+        found = _unzipped(found)
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
-            raise ModelError(f"{self._name}: output {shown(self.output)!r} is no tensor of scores; see --output-key.")
+            raise ModelError(
+                f"{self._name}: output {shown(self.output)!r} is no tensor of scores; name another with --output-key."
+            )
         return found.astype(np.float32) if found.dtype == np.float16 else found
 
     def _in_blocks(self, feed: dict[str, NDArray[Any]], size: int, rows: int) -> NDArray[Any]:
@@ -250,7 +253,7 @@ def _input(node: Any, found: Found) -> Input:
 
 
 def _output(names: list[str], key: str | None, path: str) -> str:
-    if key is None and len(names) == 1:
+    if len(names) == 1:  # nothing to choose: the key is for the other model, as with torch
         return names[0]
     if key is None and "logits" in names:
         return "logits"
@@ -260,6 +263,14 @@ def _output(names: list[str], key: str | None, path: str) -> str:
         what = "has several outputs" if key is None else f"has no output {shown(key)!r}"
         raise ModelError(f"{path} {what}; choose one with --output-key: {listed(names, most=8)}.")
     return key
+
+
+def _unzipped(found: Any) -> Any:
+    """Return scores by class name for each row, as exports of scikit-learn give them (ZipMap), in sorted columns."""
+    if not (isinstance(found, list) and found and isinstance(found[0], dict) and found[0]):
+        return found
+    names = sorted(found[0])
+    return np.array([[row[name] for name in names] for row in found])
 
 
 def _cast(wanted: Input, x: Any, name: str) -> NDArray[Any]:

@@ -109,7 +109,8 @@ def _decided(values: Any, what: str) -> Any:
         return values
     if scores.shape[1] < 2:
         raise DataError(
-            f"{what} has shape {scores.shape}; give predicted labels, or the scores of two or more classes."
+            f"{what} has shape {scores.shape}; give predicted labels, as values.ravel(), or the scores of two or more "
+            f"classes."
         )
     if not np.issubdtype(scores.dtype, np.number):
         raise DataError(f"{what} has shape {scores.shape} of {scores.dtype}; scores are numbers.")
