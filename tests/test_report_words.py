@@ -222,3 +222,45 @@ def test_details_are_closed_on_screen_and_open_on_paper() -> None:
     )
     done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [[False, False], [True, True], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("rest", "headline", "reason"),
+    [
+        (
+            10,
+            "nothing could be tested (1 group untested: g=B; 1 group with too few rows outside to test: g=A)",
+            r"10 rows outside the group, fewer than 20; needs about 1[5-9]0 rows there",
+        ),
+        (
+            60,
+            "2 inconclusive of 2 findings",
+            r"too few rows outside the group to rule out 2 points; needs about 1[5-9]0 rows there",
+        ),
+    ],
+)
+def test_where_everybody_else_is_few_it_is_they_who_lack_rows(rest: int, headline: str, reason: str) -> None:
+    y = np.ones(20_000 + rest, dtype=int)
+    verdict = check_predictions(y, y, y, {"g": np.repeat(["A", "B"], [20_000, rest])}, metrics="accuracy")
+    large, few = sorted(verdict.findings, key=lambda finding: finding.group)
+    assert verdict.headline == headline
+    assert re.fullmatch(reason, large.reason)
+    assert "outside" not in few.reason
+
+
+def test_an_estimate_that_one_witness_proves_says_which_one_does_not() -> None:
+    """Few rows of which some are harmed, by a rest of which few are: relabelling proves it, the bound does not."""
+    group, y = np.repeat(["A", "B"], [400, 25]), np.ones(425, dtype=int)
+    reasons = {}
+    for harmed in range(1, 12):
+        pruned = y.copy()
+        pruned[-harmed:] = 0
+        pruned[:8] = 0
+        verdict = check_predictions(y, y, pruned, {"g": group}, metrics="accuracy", alpha=0.01)
+        (finding,) = [f for f in verdict.findings if f.group == "g=B"]
+        proven = finding.interval[0] > 0, finding.p_value <= 0.01
+        assert (finding.outcome is Outcome.REGRESSED) == all(proven)
+        if finding.outcome is Outcome.INCONCLUSIVE:
+            reasons[proven] = finding.reason.partition(";")[0]
+    assert reasons[False, False] == "could be chance"
+    assert reasons[False, True] == "could be chance: the lower bound is not above 0"

@@ -31,7 +31,12 @@ CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INC
     help="Five or more models pruned alike: a harmful flip that most make is confirmed.",
 )
 @click.option(
-    "--discover", type=int, is_flag=False, flag_value=3, metavar="[DEPTH]", help="Search groups nobody named."
+    "--discover",
+    type=int,
+    is_flag=False,
+    flag_value=3,
+    metavar="[DEPTH]",
+    help="Search groups nobody named; not gated.",
 )
 @click.option("--discover-columns", multiple=True, metavar="COL", help="Columns to search beside the groups.")
 @click.option("--dry-run", is_flag=True, help="Open no model: say what these rows could show.")

@@ -16,6 +16,7 @@ from fairguard.judge.evidence import ROUNDING, Evidence, Standing, certifiable
 from fairguard.judge.intervals import share
 from fairguard.judge.power import rounded_up
 from fairguard.judge.rates import pair
+from fairguard.judge.spending import level_of
 from fairguard.metrics import METRICS, About, Metric, called
 from fairguard.policy import Policy
 from fairguard.verdict import NAN, Finding, Outcome
@@ -24,6 +25,8 @@ FloatArray = NDArray[np.float64]
 
 _RANK = {Outcome.REGRESSED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PRESERVED: 3}
 _UNTESTED = 2
+OUTSIDE_THE_GROUP = " outside the group"
+"""Stands in the reason where rows of everybody else are what lacks."""
 
 
 def findings_of(table: CountTable, family: Family, evidence: Evidence, *, policy: Policy) -> tuple[Finding, ...]:
@@ -110,23 +113,39 @@ def outcome_of(evidence: Evidence, i: int) -> Outcome:
 
 
 def _open(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
-    """Return why a contrast is inconclusive, and what would decide it."""
+    """Return why a contrast is inconclusive, and what would decide it: rows of whichever side lacks them."""
     rows, why = evidence.needed[i], _reason(evidence, i, n=n, n_rest=n_rest, policy=policy)
-    return f"{why}; needs about {rounded_up(rows):,} rows" if np.isfinite(rows) else why
+    if not np.isfinite(rows):
+        return why
+    if OUTSIDE_THE_GROUP in why:
+        return f"{why}; needs about {rounded_up(rows * n_rest / n):,} rows there"
+    return f"{why}; needs about {rounded_up(rows):,} rows"
 
 
 def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
     """Return why a contrast is inconclusive, in a few words."""
     if min(n, n_rest) < policy.min_group:
-        where, rows = ("", n) if n < policy.min_group else (" outside the group", n_rest)
+        where, rows = ("", n) if n < policy.min_group else (OUTSIDE_THE_GROUP, n_rest)
         return f"{many(rows, 'row')}{where}, fewer than {policy.min_group}" if rows else f"no rows{where}"
     if not evidence.tested[i]:
         return "too few rows to show anything among so many findings"
     if evidence.excess[i] >= evidence.margin[i] - ROUNDING:
-        return "not proven to be over the margin" if policy.strict else "could be chance"
+        return _unproven(evidence, i, policy)
     if not evidence.certifiable[i]:
-        return f"too few rows to rule out {100 * evidence.margin[i]:g} points"
+        alone = bool(certifiable(n, np.inf, evidence.margin[i]))  # then it is not the group that lacks rows
+        return f"too few rows{OUTSIDE_THE_GROUP if alone else ''} to rule out {100 * evidence.margin[i]:g} points"
     return f"could be up to {_points(evidence.upper[i])} points"
+
+
+def _unproven(evidence: Evidence, i: int, policy: Policy) -> str:
+    """Return why an estimate at the margin or above is not proven: which witness fails, where the other does not."""
+    bounded = evidence.lower[i] > (evidence.margin[i] if policy.strict else 0.0)
+    if not bounded and policy.strict:
+        return "not proven to be over the margin"
+    if bounded:
+        return "could be chance: p adj is above alpha"
+    relabelled = evidence.p[i] <= max(level_of(policy), 1 / (1 + evidence.draws))
+    return "could be chance: the lower bound is not above 0" if relabelled else "could be chance"
 
 
 def _points(share: float) -> str:

@@ -10,7 +10,7 @@ from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
 from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import Evidence, Standing, evidence_of
-from fairguard.judge.findings import findings_of
+from fairguard.judge.findings import OUTSIDE_THE_GROUP, findings_of
 from fairguard.judge.rates import GroupRates, group_rows, rates_of
 from fairguard.judge.spending import level_of
 from fairguard.judge.summaries import summaries_of
@@ -137,16 +137,19 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "
 
 def uncertified(findings: Sequence[Finding]) -> str:
     """Return which tested groups an all-clear says nothing of: ``1 group too small to certify: g=C``."""
-    return _named("too small to certify", [f.group for f in findings if f.outcome is Outcome.INCONCLUSIVE and f.tested])
+    return _lacking([f for f in findings if f.outcome is Outcome.INCONCLUSIVE and f.tested], "too small", "to certify")
 
 
 def _untested(findings: Sequence[Finding]) -> str:
     """Return ``2 groups untested: race=Other, sex=X``, or how many findings are untested in groups tested otherwise."""
     small = [finding for finding in findings if not finding.tested and not finding.dominated]
     known = {finding.group for finding in findings if finding.tested or finding.dominated}
-    groups = [finding.group for finding in small if finding.group not in known]
+    groups = [finding for finding in small if finding.group not in known]
     partly = sum(finding.group in known for finding in small)
-    parts = [_named("untested", groups), f"{many(partly, 'finding')} on too few rows to test" if partly else ""]
+    parts = [
+        _lacking(groups, "untested", "to test"),
+        f"{many(partly, 'finding')} on too few rows to test" if partly else "",
+    ]
     return "; ".join(part for part in parts if part)
 
 
@@ -154,6 +157,15 @@ def _dominated(findings: Sequence[Finding]) -> str:
     """Return how many findings one row or cluster decides alone; nothing where none is so."""
     found = sum(finding.dominated for finding in findings)
     return f"{many(found, 'finding')} outweighed by one row or cluster" if found else ""
+
+
+def _lacking(findings: Sequence[Finding], what: str, why: str) -> str:
+    """Return the groups that lack rows, and apart from them those of which everybody else lacks them."""
+    small = {finding.group for finding in findings if OUTSIDE_THE_GROUP not in (finding.reason or "")}
+    names = [finding.group for finding in findings]
+    own = _named(what if what == "untested" else f"{what} {why}", [name for name in names if name in small])
+    others = _named(f"with too few rows outside {why}", [name for name in names if name not in small])
+    return "; ".join(part for part in (own, others) if part)
 
 
 def _named(what: str, names: Sequence[str]) -> str:
