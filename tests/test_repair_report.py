@@ -124,10 +124,10 @@ def report_of(result: Result, **more: object) -> RepairReport:
 def test_every_end_says_what_to_do_next() -> None:
     assert "next: ship fair.pt" in report_of(Result.REPAIRED).to_text()
     assert "next: more rows: fairguard check DENSE fair.pt" in report_of(Result.UNPROVEN).to_text()
-    left = report_of(Result.NOT_REPAIRED, output=None).to_text()
+    left = report_of(Result.NOT_REPAIRED, output=None, again="--keep-best").to_text()
     assert "next: a larger --budget than 1.5x" in left
-    assert "--for 'group=a'" in left
-    assert "look at the best candidate: --keep-best" in left
+    assert left.index("--budget") < left.index("--for 'group=a'")
+    assert "the best candidate: --keep-best" in left
     assert "no model was written" in left.splitlines()[-1]
     guarded = report_of(Result.NOT_REPAIRED, broken=("overall accuracy fell by 2.0% against pruned",)).to_text()
     assert "guard broken: overall accuracy fell" in guarded

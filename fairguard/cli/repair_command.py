@@ -11,6 +11,7 @@ import click
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
 from fairguard.cli.screen import epochs_shown
 from fairguard.errors import ConfigError
+from fairguard.files import typed as shell
 from fairguard.repair.methods.names import METHODS
 
 LEFT_OUT = ("data", "output", "format", "quiet")
@@ -61,8 +62,14 @@ REPAIR = (
         is_flag=True,
         help="Try five trade-offs (a repair each), show table and plot, write each as FAIR.A, ...",
     ),
-    click.option("--resume", is_flag=True, help="Continue a repair that was interrupted, with the same options."),
-    click.option("--keep-best", is_flag=True, help="Write the best candidate even if it is not repaired."),
+    click.option(
+        "--resume", is_flag=True, help="Continue a repair that was interrupted, or failed, with the same options."
+    ),
+    click.option(
+        "--keep-best",
+        is_flag=True,
+        help="Write the best candidate even if it is not repaired.",
+    ),
     click.option("--export", type=click.Choice(["onnx"]), help="Write FAIR as ONNX too."),
 )
 
@@ -92,6 +99,8 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     try:
         how: dict[str, Any] = {"settings": settings, "tell": epochs_shown(quiet=quiet)}
         how["typed"] = typed_again("check", leave_out=LEFT_OUT)
+        own_again = typed_again("repair", leave_out=("resume", "keep_best"))
+        how["again"] = f"fairguard repair {shell(dense)} {shell(pruned)} {own_again}".rstrip()
         report = repair(dense, pruned, given.pop("output", None), **how, **given)
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)

@@ -18,6 +18,10 @@ LOG_WIDTH = 160
 """Width of a report that no terminal bounds."""
 EVERY, FIRST = 60.0, 10.0
 """Seconds between two lines of progress where there is no terminal, and before the first one."""
+MEASURED = 3
+"""Epochs from which on the time that is left is told."""
+MISHAP = "memory"
+"""What a status that comes within an epoch calls its stage."""
 
 
 def screen(*, to_file: bool = False) -> dict[str, Any]:
@@ -69,17 +73,16 @@ def epochs_shown(*, quiet: bool = False, every: float = EVERY) -> Callable[[Stat
     from fairguard.report.wording import percent, points  # --help does without
 
     terminal = sys.stderr.isatty()
-    began = last = monotonic()
-    done, wait = 0, min(FIRST, every)
+    last, wait = monotonic(), min(FIRST, every)
+    ahead = Ahead()
 
     def tell(status: Status) -> None:
-        nonlocal done, last, wait
-        done += 1  # an epoch; the first ones after --resume are those of this process
+        nonlocal last, wait
         now = monotonic()
+        left = ahead.left(status, now)
         if not terminal and now - last < wait:
             return
         last, wait = now, every
-        left = (now - began) / done * (status.epochs - status.epoch + status.later)
         worst = f"{status.worst} {points(status.excess)} points" if status.worst else "no groups"
         parts = (
             f"{status.stage} {status.epoch}/{status.epochs}",
@@ -87,7 +90,7 @@ def epochs_shown(*, quiet: bool = False, every: float = EVERY) -> Callable[[Stat
             f"accuracy {percent(status.accuracy)}",
             f"worst {worst}",
             f"multiplier {status.multiplier:.2f}",
-            f"{duration(left)} left" if left > 0 else "",
+            f"{duration(left)} left" if left else "",
             status.note,
         )
         line = "  ".join(part for part in parts if part)
@@ -98,6 +101,30 @@ def epochs_shown(*, quiet: bool = False, every: float = EVERY) -> Callable[[Stat
             click.echo(f"fairguard: {line}", err=True)
 
     return tell
+
+
+class Ahead:
+    """Estimates how long a training goes on, by the epochs that it has told of.
+
+    The first epoch of a stage counts for nothing: what came before it, such as the check, the division of the rows and
+    dense's answers, is told of with it.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first epoch."""
+        self._before: tuple[str, int, float] = ("", 0, 0.0)
+        self._spent, self._epochs = 0.0, 0
+
+    def left(self, status: Status, now: float) -> float | None:
+        """Return the seconds that are left at the time ``now``; ``None`` while too little of it is known."""
+        stage, epoch, then = self._before
+        if status.stage == stage and status.epoch > epoch:
+            self._spent, self._epochs = self._spent + now - then, self._epochs + status.epoch - epoch
+        if status.stage != MISHAP:  # told of within an epoch
+            self._before = (status.stage, status.epoch, now)
+        if self._epochs < MEASURED:
+            return None
+        return self._spent / self._epochs * (status.epochs - status.epoch + status.later)
 
 
 def duration(seconds: float) -> str:

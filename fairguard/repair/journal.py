@@ -21,6 +21,8 @@ from fairguard.repair.disk import written
 LOCK = "lock"
 """The file that whoever works in a journal's folder holds."""
 PURPOSE = "purpose.json"
+ENDED = "ended"
+"""The file that says that the work is done, though it may be wanted again."""
 
 
 class Journal:
@@ -55,7 +57,8 @@ class Journal:
         except OSError as error:
             raise OutputError(f"cannot write {folder}: {error.strerror}. Name another file with -o.") from None
         text = json.dumps(purpose or {}, sort_keys=True, indent=1, default=str)
-        left = any(folder.glob("**/*.running.pt")) or any(folder.glob("**/*.done.pt"))
+        stages = (*folder.glob("**/*.running.pt"), *folder.glob("**/*.done.pt"))
+        left = bool(stages) and not (folder / ENDED).exists()
         before = _purpose_in(folder) if resume else None
         if before is not None and before != (now := json.loads(text)):
             self._release()  # an exception that is kept, as a notebook keeps its last one, would keep the lock too
@@ -133,9 +136,21 @@ class Journal:
         if self.folder is not None:
             (self.folder / f"{name}.pt").unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Remove the folder: the work is done."""
-        self._remove()
+    @property
+    def resumable(self) -> bool:
+        """Return whether a stage has ended, which need not be done again."""
+        return self.folder is not None and any(self.folder.glob("**/*.done.pt"))
+
+    def close(self, *, keep: bool = False) -> None:
+        """Remove the folder, as the work is done; or keep what stages gave, until the next work in it."""
+        if not keep or self.folder is None:
+            self._remove()
+            return
+        for path in (path for path in self.folder.rglob("*") if path.is_file() and path.name not in (LOCK, PURPOSE)):
+            if not path.name.endswith(".done.pt"):
+                path.unlink(missing_ok=True)
+        write_text(self.folder / ENDED, "")
+        self._release()
 
     def _remove(self) -> None:
         """Remove the folder and let go of it: under the lock, so that nobody's work is removed who begins meanwhile."""

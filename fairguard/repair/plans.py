@@ -20,7 +20,7 @@ class CommonPlan:
         only: groups to constrain, such as ``race=Black``; all where empty.
         amp: ``auto`` (bfloat16 on a GPU that has it), ``bf16`` or ``off``.
         lr: highest learning rate (AdamW).
-        resume: continue what was killed.
+        resume: continue what was killed, or what was trained for a repair that failed.
         export: ``onnx`` to write that beside it.
         checkpoint_seconds: at most so much work is lost to a kill.
     """

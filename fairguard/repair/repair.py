@@ -60,6 +60,8 @@ from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
+WRITES = ("keep_best", "export")
+"""Options of what is written, not of how it is trained: with others of them a run goes on all the same."""
 BY_HEART = 0.03
 """Accuracy that dense must lose from the tune rows to the verify rows to be told: less hides little."""
 
@@ -128,6 +130,7 @@ def repair(
     settings: Settings | None = None,
     tell: Callable[[Status], None] | None = None,
     typed: str = "",
+    again: str | None = None,
     **options: Any,
 ) -> RepairReport:
     """Return what a repair of ``pruned`` did and proved; the repaired model is written to ``output``.
@@ -143,6 +146,7 @@ def repair(
         settings: the check's options, as a configuration file gives them.
         tell: called after every epoch.
         typed: options typed to a command that a check takes as well, for the next step in the reports.
+        again: the command that was typed, where one was, for the next step too.
         **options: options of :class:`Plan` (``method``, ``budget``, ...) and of the check (``label``, ``groups``, ...).
 
     Raises:
@@ -153,9 +157,9 @@ def repair(
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     if tune is not None and train is None and verify is None:
         raise ConfigError("--tune names the rows to choose by: name those to train on (--train) or verify on too.")
-    rows = {"train": train, "data": settings.data, "verify": verify, "tune": tune}
+    rows: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
     how: dict[str, Any] = {"like": "pruned", "work": "repair", "added": "fair", "read": settings.inputs}
-    files = Places.of(output, **how, dense=dense, pruned=pruned, **rows)
+    files = Places.of(output, **how, dense=dense, pruned=pruned, data=settings.data, **rows)
     outputs(files, export=plan.export, frontier=plan.frontier)
     named = Files(*(str(m) if isinstance(m, str | Path) else r for m, r in ((dense, "DENSE"), (pruned, "PRUNED"))))
 
@@ -168,10 +172,9 @@ def repair(
         if not check.family:
             raise DataError(f"{check.headline}: these rows could prove no repair. Give more of them (--data).")
 
-        others: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
-        parts = divided(source, settings, **others, classes=check.classes, seed=settings.seed)
+        parts = divided(source, settings, **rows, classes=check.classes, seed=settings.seed)
         need_groups(plan.only, parts)
-        work = _Work(models, parts, files, plan, settings, check, Listener(tell))
+        work = _Work(models, parts, files, plan, settings, check, Listener(tell), again)
         with repeatable(settings.seed):
             return _repaired(work, RepairReport(Result.NOT_REPAIRED, check, files=named, options=typed), started)
 
@@ -188,6 +191,7 @@ class _Work:
         settings: the check's.
         check: the verdict on PRUNED that asks for a repair.
         listener: hears of every epoch.
+        again: the command that was typed; ``None`` from Python.
     """
 
     models: tuple[Predictor, Predictor]
@@ -197,28 +201,43 @@ class _Work:
     settings: Settings
     check: Verdict
     listener: Listener
+    again: str | None
 
 
 def _repaired(work: _Work, report: RepairReport, started: float) -> RepairReport:
     """Return the report completed: by the method's best candidate, written, proven and told of on disk."""
     files, plan = work.files, work.plan
     task = replace(_task(work), tell=work.listener)
-    purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), work.settings)
+    asked = asdict(replace(plan, resume=False))
+    purpose = purpose_of(files, task, asked, work.settings)
+    trains = purpose | {"plan": {name: value for name, value in asked.items() if name not in WRITES}}
     idle = nothing_to_resume(files, resume=plan.resume)
-    with Journal(files.journal, purpose=purpose, resume=plan.resume) as journal:
+    with Journal(files.journal, purpose=trains, resume=plan.resume) as journal:
         task = replace(task, journal=journal)
         found = _found(task, work)
         report = _proven(found, task, work, report)
+        kept = report.output is None and journal.resumable
         report = replace(
             report,
+            again=_again(report, work.again, kept=kept),
             files=replace(report.files, output=str(files.output)),
             notes=tuple(dict.fromkeys((*idle, *_notes(task, work), *work.listener.notes, *report.notes))),
             settings=purpose | {"options": purpose["options"] | found.change, "device": str(task.device)},
             seconds=time.monotonic() - started,
         )
         _tell_on_disk(report, files)
-        journal.close()
+        journal.close(keep=kept)
     return report
+
+
+def _again(report: RepairReport, command: str | None, *, kept: bool) -> str:
+    """Return how to have the best candidate written; empty where it was. Nothing is trained anew if that is kept."""
+    if report.output is not None:
+        return ""
+    added = ["--keep-best", *(["--resume"] if kept else [])]
+    if command is not None:
+        return f"{command} {' '.join(added)}"
+    return ", ".join(f"{option[2:].replace('-', '_')}=True" for option in added)
 
 
 def _same(dense: Predictor, pruned: Predictor) -> bool:

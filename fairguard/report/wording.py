@@ -209,8 +209,11 @@ def _expected(flips: float, verdict: Verdict) -> str:
 def accepting(verdict: Verdict) -> str:
     """Return what to do where others' gains alone made a group regress and that is fine; empty where none did."""
     findings = [finding for finding in verdict.regressed if gained_less(finding)]
-    if not findings:
-        return ""
+    return fine_to_gain_less(findings) if findings else ""
+
+
+def fine_to_gain_less(findings: Sequence[Finding]) -> str:
+    """Return the two ways to say that it is fine if these groups, one at least, gained less than the others."""
     rest = "" if len(findings) == 1 else ", and so for the others like it"
     first = findings[0]
     entry = f'{{group = {json.dumps(first.group, ensure_ascii=False)}, metric = "{first.metric}"'

@@ -37,11 +37,12 @@ TRIAL = 0.15
 MIXING = 1.0
 """Parameter of the mixing of rows (mixup, Zhang et al., ICLR 2018), where groups are to be equally right: it earns the
 accuracy that equality costs. Where dense's answers are to be kept it does harm: it teaches other ones."""
-SHORT, SHORT_OF_IMAGES = 300, 600
-"""Steps of a training that leave a mask no time to be learned: of tables and tokens, and of images, which have no
-neighbours. With fewer, fine-tuned nets of law school, bank, Adult, UTKFace and CIFAR-10 were less accurate than trained
-under PRUNED's own mask; with more there was no difference or the learned mask was better (rows to develop on). Without
-fine-tuning either may be better: at 95 % a net of faces stayed collapsed under dense's largest weights."""
+SHORT, SHORT_ALONE = 300, 600
+"""Steps of a training that leave a mask no time to be learned: of tables and tokens, and of what has no neighbours,
+such as images (so have sequences of vectors none, which were not measured). With fewer, fine-tuned nets of law school,
+bank, Adult, UTKFace and CIFAR-10 were less accurate than trained under PRUNED's own mask; with more there was no
+difference or the learned mask was better (rows to develop on). Without fine-tuning either may be better: at 95 % a net
+of faces stayed collapsed under dense's largest weights."""
 OVERHEAD = 1.2
 """Cost of an epoch under the constraint, the look at the tune rows included, over that of a plain one."""
 
@@ -103,12 +104,14 @@ def too_short(task: Task) -> list[str]:
 
     What fine-tuning gave it is then worth more than another mask, and :func:`briefly` keeps it.
     """
-    steps, enough = _epochs(task) * steps_an_epoch(task), SHORT if is_list(task.train.x) else SHORT_OF_IMAGES
+    listed = is_list(task.train.x)
+    steps, enough = _epochs(task) * steps_an_epoch(task), SHORT if listed else SHORT_ALONE
     if steps >= enough or not _fine_tuned(task):
         return []
+    alone = "" if listed else f" ({enough} where a row's features are no list, as of images and sequences of vectors)"
     wanted = math.ceil(OVERHEAD * (enough / steps_an_epoch(task) + 1))
     return [
-        f"{steps} steps of training are too few for a mask to be learned, so pruned's own mask is kept and its "
+        f"{steps} steps of training are too few for a mask to be learned{alone}, so pruned's own mask is kept and its "
         f"weights are trained on: --budget {wanted}epochs lets it learn"
     ]
 

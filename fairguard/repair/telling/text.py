@@ -12,7 +12,15 @@ from fairguard.errors import many
 from fairguard.files import typed
 from fairguard.inputs.limits import group_meant
 from fairguard.repair.telling.record import Record, Result, finding_key
-from fairguard.report.wording import accepting, bounds, finding_name, gained_less, percent, points, ruled_out_line
+from fairguard.report.wording import (
+    bounds,
+    finding_name,
+    fine_to_gain_less,
+    gained_less,
+    percent,
+    points,
+    ruled_out_line,
+)
 from fairguard.verdict import Finding, Outcome, Verdict
 
 SHOWN = 12
@@ -28,6 +36,12 @@ SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothi
 """The note on one model given twice."""
 EARLIER = "was there before and is not of this repair"
 """In the note on a file where FAIR would have been written."""
+RESUMED = "resume"
+"""In what has the best candidate written, where what was trained is kept."""
+FEW = 3
+"""Groups named in a next step at most."""
+LOSS = 1.645
+"""Standard errors by which flips to a group's harm must exceed those to its benefit to be a loss (5 %, one-sided)."""
 CLEAR = 2.0
 """Standard errors by which harmful flips must have become fewer to be called so."""
 WORST = 5
@@ -104,23 +118,22 @@ def next_step(report: Record) -> str:
         wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
         again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
         return f"more rows: {' '.join(filter(None, [again, report.options]))}   |   {wider}"
-    return "   |   ".join([*_steps(report), *([] if report.output else ["look at the best candidate: --keep-best"])])
+    anew = ", nothing trained anew" if RESUMED in report.again else ""
+    return "   |   ".join([*_steps(report), *([f"the best candidate{anew}: {report.again}"] if report.again else [])])
 
 
 def _steps(report: Record) -> list[str]:
     """Return what could be tried where nothing is repaired, the likeliest to help first."""
     plan = report.settings.get("plan", {})
     regressed = report.after.regressed if report.after is not None else ()
-    lost = [finding for finding in regressed if not gained_less(finding)]
+    lost = [finding for finding in regressed if _lost(finding)]
     only = plan.get("only") or ()
     spared = [finding for finding in lost if not any(group_meant(n, (finding.group,)) == finding.group for n in only)]
     narrow = ["--for"] if only and (spared or report.broken) else []
     steps = [f"leave out {option}" for option in (*report.unusual, *narrow)]
     trades = "--frontier" in report.heeds and not report.frontier
     if report.after is not None and regressed and not lost and not report.broken:
-        who = ", ".join(dict.fromkeys(finding.group for finding in regressed[:3]))
-        gained = f"nobody in {who} lost, the others gained more"
-        return [*steps, f"{gained}: see the trade-offs (--frontier)" if trades else gained, accepting(report.after)]
+        return [_only_gained_less(report, regressed), *steps, *(["see the trade-offs: --frontier"] if trades else [])]
     if any(UNSEEN in note for note in report.notes):
         steps.append("rows that dense never saw, to choose by: --tune FILE")
     if report.epochs and "--budget" in report.heeds:
@@ -129,11 +142,28 @@ def _steps(report: Record) -> list[str]:
         steps.append("see the trade-offs: --frontier")
     if any("overall" in sentence for sentence in report.broken):
         steps.append("--accuracy-floor, if the loss is worth it")
-    if lost and not only:
-        steps.append(f"--for {lost[0].group!r}")
+    named = dict.fromkeys(finding.group for finding in lost)
+    if named and len(named) <= FEW and not only and not report.broken:  # no guard watches over others
+        steps.append(" ".join(f"--for {group!r}" for group in named))
     if regressed and not report.fixed and not any(option.startswith("--sparsity") for option in report.unusual):
         steps.append("a lower --sparsity")
     return steps
+
+
+def _lost(finding: Finding) -> bool:
+    """Return whether a group that regressed has itself lost something, beyond noise (McNemar's test)."""
+    more, either = finding.harmed - finding.helped, finding.harmed + finding.helped
+    alike = abs(finding.loss * finding.n - more) < 1  # rows that weigh more than one say nothing of noise
+    return not gained_less(finding) and not (alike and more <= LOSS * either**0.5)
+
+
+def _only_gained_less(report: Record, regressed: Sequence[Finding]) -> str:
+    """Return that the groups which regressed lost nothing, and the two ways to say that this is fine."""
+    who = list(dict.fromkeys(finding.group for finding in regressed))
+    named = ", ".join(who[:FEW]) + (f" and {len(who) - FEW} more" if len(who) > FEW else "")
+    again = "; with that entry --resume trains nothing anew" if RESUMED in report.again else ""
+    told = f"{named} lost nothing against dense beyond noise, the others gained more"
+    return f"{told}: {fine_to_gain_less(regressed)}{again}"
 
 
 def why_not(report: Record) -> list[str]:
@@ -141,8 +171,10 @@ def why_not(report: Record) -> list[str]:
     if report.result is not Result.NOT_REPAIRED or report.before is None or report.after is None:
         return []
     lines = [f"guard broken: {sentence}" for sentence in report.broken]
-    if left := report.after.regressed:
-        lines.append(f"still regressed: {_some(left)}")
+    before = {finding_key(finding) for finding in report.before.regressed}
+    for said, among in (("still", True), ("newly", False)):
+        if found := [f for f in report.after.regressed if (finding_key(f) in before) is among]:
+            lines.append(f"{said} regressed: {_some(found)}")
     if not lines:
         lines.append(_unproven(report.before, report.after))
     return lines
