@@ -254,7 +254,8 @@ def test_the_command_repairs_and_says_so(inside: Path, capsys: pytest.CaptureFix
     assert "REGRESSED -> preserved" in said.out
     assert said.out.rstrip().endswith("REPAIRED, preserved on unseen rows: wrote typed.pt, typed.pt.report.html")
     assert "next: ship typed.pt" in said.out
-    assert said.err == ""
+    lines = said.err.splitlines()
+    assert all(line.startswith("fairguard: retrain ") for line in lines), "progress, where the machine is slow"
 
 
 @pytest.mark.parametrize(
