@@ -23,8 +23,11 @@ from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
 from fairguard.repair.repair import repair
 from fairguard.repair.task import Status
+from fairguard.repair.telling.page import EXCESS
+from fairguard.repair.telling.plots import Axis, Point, _box, _meets, plot
 from fairguard.repair.telling.record import Files, Result
 from fairguard.repair.telling.report import RepairReport
+from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
 
@@ -190,7 +193,7 @@ def test_findings_are_counted_as_the_check_counts_them() -> None:
     assert f"-> 0 of {after.family} findings" in report.to_text()
     page = report.to_html()
     assert f"regressed of {after.family} findings" in page
-    first, second = page.rindex("before: "), page.rindex("after: ")
+    first, second = page.index('id="check-1"'), page.index('id="check-2"')
     assert '<th class="n">pruned' in page[first:second], "each verdict names its model"
     assert '<th class="n">repaired' in page[second:]
     assert '<th class="n">pruned' not in page[second:]
@@ -249,3 +252,26 @@ def test_what_the_project_accepts_is_nothing_to_repair(tmp_path, monkeypatch) ->
     report = repair("dense.pt", "pruned.pt", **how, accept=(entry,))
     assert (report.result, report.exit_code) == (Result.NOTHING_TO_DO, 0)
     assert "1 accepted for now" in report.to_text()
+
+
+def test_the_page_tells_before_first_and_names_the_file() -> None:
+    worse = report_of(Result.NOT_REPAIRED)
+    page = replace(worse, before=worse.check.model_copy(update={"outcome": Outcome.INCONCLUSIVE})).to_html()
+    assert "<title>not repaired: fair.pt</title>" in page
+    links = [page.index(f'<a href="#check-{k}">{name}: ') for k, name in ((1, "before"), (2, "after"))]
+    assert page.index("The verdicts before and after") < links[0] < links[1]
+
+
+def test_letters_of_the_frontier_keep_off_one_another_and_words_off_the_edge() -> None:
+    values = [(0.9165, 0.0089), (0.9163, 0.0088), (0.9208, 0.0166), (0.9146, 0.0047), (0.9146, 0.0081)]
+    found = [Point(x, y, letter, letter == "B") for (x, y), letter in zip(values, "ABCDE", strict=True)]
+    drawn = plot([*found, Point(0.9, math.nan, "F")], Axis("accuracy", percent), EXCESS)
+    assert drawn is not None
+    assert [chosen for *_, chosen in drawn.marks] == [False, True, False, False, False]
+    letters = [word for word in drawn.words if word.text in "ABCDE"]
+    boxes = [_box(word) for word in letters]
+    assert len(boxes) == 5
+    assert not any(_meets(box, boxes[:i]) for i, box in enumerate(boxes))
+    assert {word.text for word in drawn.words if word.anchor == "end" and word not in letters} > {"+1.7", "+0.5"}
+    assert min(_box(word)[0] for word in drawn.words) >= 0
+    assert plot(found[:1], Axis("accuracy", percent), EXCESS) is None
