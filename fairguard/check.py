@@ -19,7 +19,7 @@ from fairguard.flips import FlipsFile, check_flips
 from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import open_data, require_file
 from fairguard.inputs.groups import look_alike
-from fairguard.inputs.joining import orders_of, require_one_order
+from fairguard.inputs.joining import inputs_of, orders_of, require_one_order
 from fairguard.inputs.limits import raised_to
 from fairguard.inputs.loaders import LoaderRows, random_rows, resampling, sown
 from fairguard.inputs.models import Factory, load_model
@@ -210,6 +210,7 @@ def open_source(
         double=double or computes_in_double(models),
         find_id=any(model.ids is not None for model in recorded),
         orders=orders_of(models),
+        inputs=inputs_of(models),
     )
 
 

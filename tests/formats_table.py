@@ -54,7 +54,9 @@ the same scores as the model that the file was made from, within 0.00001; or rou
   whole numbers: the answers themselves, as after an argmax. Of several outputs, `--output-key` names one; a model
   with one output needs none. Scores by class name for each row (scikit-learn's ZipMap) are scores, the classes
   sorted.
-- Several inputs are matched by name or by order: rows that are a dict (or what a tokenizer gives) or a tuple.
+- Several inputs are matched by name or by order: rows that are a dict (or what a tokenizer gives) or a tuple. Where
+  each input of a graph is one column (rows, 1), as exporters of scikit-learn write them, a table's columns are fed by
+  name, text too, and `education-num` is `education_num`.
 - What outputs mean: without `--classes` the sorted labels, but where the `id2label` of a transformers model's own
   configuration holds exactly the labels, its order. Two models whose orders differ are not compared, nor is a pruned
   one that would win back most of what it lost if its classes stood in another order.

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fairguard import check
-from fairguard.errors import ModelError
+from fairguard.errors import DataError, ModelError
 
 N = 300
 RNG = np.random.default_rng(0)
@@ -64,3 +64,38 @@ def test_a_key_is_for_the_model_that_has_several_outputs(tmp_path: Path) -> None
     )
     accuracy = check(several, one, **HOW, output_key="output_label").overall.accuracy
     assert (accuracy.dense, accuracy.pruned) == (1, 1)
+
+
+def by_column(path: Path, number: str) -> str:
+    """Write a graph of a number and a text: it answers 1 where the text is ``big`` or the number above 2."""
+    nodes = [
+        helper.make_node("LabelEncoder", ["size_of_it"], ["coded"], domain="ai.onnx.ml", **CODES),
+        helper.make_node("Add", ["coded", number], ["sum"]),
+    ]
+    inputs = [value(number, None, 1), value("size_of_it", None, 1, dtype=TensorProto.STRING)]
+    return saved(path, nodes, inputs, [value("sum", None, 1)])
+
+
+CODES = {"keys_strings": ["big", "small"], "values_floats": [3.0, -2.0], "default_float": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "category", "memory"])
+def test_columns_are_fed_by_name_text_too(kind: str, tmp_path: Path) -> None:
+    size = RNG.choice(["big", "small"], N)
+    number = RNG.integers(-1, 4, N)
+    table = pd.DataFrame({"size-of-it": size, "sex": ROWS["sex"], "other": 1.0, "number": number})
+    table = table.assign(label=((size == "big") & (number > -3) | (number > 2)).astype(int))
+    path = by_column(tmp_path / "columns.onnx", "number")
+    data: Any = table
+    if kind == "csv":
+        data = tmp_path / "rows.csv"
+        table.to_csv(data, index=False)
+    elif kind == "parquet":
+        data = tmp_path / "rows.parquet"
+        table.to_parquet(data)
+    elif kind == "category":
+        data = table.astype({"size-of-it": "category"})
+    assert check(path, path, data, label="label", groups="sex").overall.accuracy.dense == 1
+    other = by_column(tmp_path / "other.onnx", "of_no_column")
+    with pytest.raises(DataError, match="size-of-it holds no numbers; encode with --transform"):
+        check(other, other, data, label="label", groups="sex")

@@ -15,7 +15,7 @@ from typing import Any
 
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.arrays import NpzArrays, array_rows, tuple_rows
-from fairguard.inputs.features import Feed, Frames, Matrix, NoFeatures, Transform
+from fairguard.inputs.features import Columns, Feed, Frames, Matrix, NoFeatures, Transform
 from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import LabelledRows, Layout
 from fairguard.inputs.loaders import LoaderRows, reading_of
@@ -42,6 +42,7 @@ def open_data(
     double: bool = False,
     find_id: bool = False,
     orders: Sequence[Sequence[str]] = (),
+    inputs: Sequence[str] = (),
     beside: Iterable[str] = (),
 ) -> Source:
     """Return the labelled rows of ``data``, with all errors of labels and groups met already.
@@ -66,6 +67,7 @@ def open_data(
         double: whether features of float64 stay so, because a model computes in it; else they are float32.
         find_id: whether a column called ``id`` identifies the rows where ``id`` names none, because answers are joined
             by it.
+        inputs: what the models call their inputs, where each of them is one column: a table's columns are fed so.
         orders: what the models themselves call their classes, each in its order: the first that holds exactly the
             label's values is the order where ``classes`` names none. A loader gives numbers, or needs ``classes``.
         beside: sensitive features that are not judged here: columns of a table that are no features unasked.
@@ -79,7 +81,7 @@ def open_data(
         raise DataError(f"no rows to judge on; name labelled rows with --data: {_KINDS}, or pkg.module:callable.")
     specs, others = parse_groups(groups), parse_groups(beside)
     order = tuple(map(tuple, orders))
-    layout = Layout(label, specs, id, _names(features), weight, cluster, find_id, order, others)
+    layout = Layout(label, specs, id, _names(features), weight, cluster, find_id, order, others, tuple(inputs))
     options = {
         "classes": _names(classes),
         "transform": _called(transform),
@@ -187,7 +189,11 @@ def _from_table(
         feed = Frames(layout.transformed_columns(table.name, columns), transform, double=double)
     elif needs_features:
         found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
-        feed = Matrix(table.schema, found, table=table.name, double=double)
+        by_name = Columns.matched(layout.inputs, found)
+        if by_name:
+            feed = Columns(table.schema, by_name, table=table.name, double=double)
+        else:
+            feed = Matrix(table.schema, found, table=table.name, double=double)
     return LabelledRows(table, layout, feed=feed, classes=classes)
 
 

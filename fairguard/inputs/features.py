@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -85,6 +86,40 @@ class Matrix:
                 f"{self._table}: feature {self.columns[j]!r} has no value in row {start + row} (from 0); fill it with "
                 f"--transform pkg.module:fn, or leave the column out with --features."
             )
+
+
+class Columns:
+    """Columns by the names of a graph's inputs, one each: numbers, or text as it is."""
+
+    def __init__(self, schema: pa.Schema, inputs: Mapping[str, str], *, table: str, double: bool = False) -> None:
+        """Keep which column is for which of the ``inputs``."""
+        self.columns: Sequence[str] = tuple(dict.fromkeys(inputs.values()))
+        self._inputs, self._table, self.double = dict(inputs), table, double
+        self._text = {name for name in self.columns if not fits_matrix(schema.field(name).type)}
+
+    @staticmethod
+    def matched(inputs: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+        """Return the column of each input, nothing if some has none: exporters write education-num as education_num."""
+        written = {re.sub(r"\W", "_", column): column for column in reversed(columns)}
+        known = written | {column: column for column in columns}
+        return {name: known[name] for name in inputs} if all(name in known for name in inputs) else {}
+
+    def chunk(self, rows: pa.Table, start: int) -> Cut:
+        """Return what gives a dict of rows, shape (n, 1) each."""
+        made = {name: self._values(rows.column(name), name, start) for name in self.columns}
+        return lambda low, high: {name: made[column][low:high] for name, column in self._inputs.items()}
+
+    def _values(self, column: Any, name: str, start: int) -> NDArray[Any]:
+        missing = np.flatnonzero(column.is_null(nan_is_null=True))
+        if len(missing):
+            raise DataError(
+                f"{self._table}: feature {name!r} has no value in row {start + missing[0]} (from 0); fill it with "
+                f"--transform pkg.module:fn, which returns a dict of arrays (rows, 1)."
+            )
+        if name in self._text:
+            return np.array(column.cast(pa.string()).to_pylist(), dtype=object)[:, None]
+        values = numbers(column)[:, None]
+        return values if self.double else values.astype(np.float32)
 
 
 class Frames:

@@ -47,6 +47,13 @@ def orders_of(models: Sequence[Predictor]) -> tuple[tuple[str, ...], ...]:
     return tuple(order for model in models if (order := getattr(model, "order", None)))
 
 
+def inputs_of(models: Sequence[Predictor]) -> tuple[str, ...]:
+    """Return what the models call their inputs, where each input is one column; nothing if some model takes others."""
+    asked = [model for model in models if not isinstance(model, RecordedPredictor)]
+    named = [getattr(model, "columns", ()) for model in asked]
+    return tuple(dict.fromkeys(name for names in named for name in names)) if all(named) else ()
+
+
 def require_one_order(roles: Sequence[str], models: Sequence[Predictor]) -> None:
     """Refuse models that name the same classes in different orders: one output would be two classes.
 

@@ -44,6 +44,7 @@ class Layout:
         find_id: whether a column called ``id`` identifies rows unasked: recorded answers are joined by it.
         orders: what the models themselves call their classes, in their order; see :class:`Labels`.
         beside: sensitive features that are not judged here, and that are no features unasked all the same.
+        inputs: what the models call their inputs, where each of them is one column.
     """
 
     label: str | None = None
@@ -55,6 +56,7 @@ class Layout:
     find_id: bool = False
     orders: tuple[tuple[str, ...], ...] = ()
     beside: tuple[GroupSpec, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def completed(self, columns: Iterable[str]) -> Layout:
         """Return the layout with the columns' own names, and the one that identifies rows, where it was not named."""
@@ -224,7 +226,7 @@ class LabelledRows:
         path = self._table.path
         layout = self._layout
         texts = {name: tuple(group.text for group in getattr(layout, name)) for name in ("groups", "beside")}
-        named = {**asdict(layout), **texts, "orders": ()}
+        named = {**asdict(layout), **texts, "orders": (), "inputs": ()}
         return DataRecord(
             path=None if path is None else str(path),
             sha256=None if path is None else sha256_of(path),

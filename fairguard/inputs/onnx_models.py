@@ -39,6 +39,7 @@ TYPES = {
     "tensor(int8)": np.int8,
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
+    "tensor(string)": np.str_,
 }
 
 
@@ -71,6 +72,13 @@ class OnnxPredictor:
     def double(self) -> bool:
         """Return whether the graph takes numbers with more digits than float32 has: float64, or large integers."""
         return any(i.dtype in (np.float64, np.int64, np.int32) for i in self.inputs)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the inputs, if each is one column of a table; nothing for a matrix."""
+        single = all(len(i.shape) == 2 and i.shape[1] == 1 for i in self.inputs)
+        by_name = single and (len(self.inputs) > 1 or self.inputs[0].dtype is np.str_)
+        return tuple(i.name for i in self.inputs) if by_name else ()
 
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return the graph's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""
@@ -123,7 +131,8 @@ class OnnxPredictor:
             parts = list(x) if isinstance(x, tuple | list) else [x]
             if len(parts) != len(names):
                 raise FeaturesError(
-                    f"{self._name} takes {len(names)} inputs ({listed(names)}), the rows give {len(parts)}."
+                    f"{self._name} takes {len(names)} inputs ({listed(names)}), the rows give {len(parts)}: give a "
+                    f"dict of them by name (--transform), a table with columns of these names, or recorded answers."
                 )
             return list(zip(self.inputs, parts, strict=True))
         if len(names) == 1 and len(x) == 1:
@@ -281,6 +290,8 @@ def _cast(wanted: Input, x: Any, name: str) -> NDArray[Any]:
     """
     array = np.asarray(x.numpy(force=True) if hasattr(x, "numpy") else x)
     _check_shape(wanted, array, name)
+    if wanted.dtype is np.str_:
+        return _texts(wanted, array, name)
     if array.dtype == wanted.dtype:
         return np.ascontiguousarray(array)
     if array.dtype.kind not in "fiub":
@@ -297,6 +308,13 @@ def _cast(wanted: Input, x: Any, name: str) -> NDArray[Any]:
             f"{name}: input {shown(wanted.name)!r} takes {np.dtype(wanted.dtype).name}, the rows do not fit."
         )
     return cast
+
+
+def _texts(wanted: Input, array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return text for an input that takes text."""
+    if array.dtype.kind not in "OUS":
+        raise ModelError(f"{name}: input {shown(wanted.name)!r} takes text, the rows give {array.dtype.name}.")
+    return array.astype(str).astype(object)
 
 
 def _check_shape(wanted: Input, array: NDArray[Any], name: str) -> None:
