@@ -147,6 +147,8 @@ class Summary(_Frozen):
     column: str
     """The sensitive feature that it runs over."""
     value: Pair
+    deciding: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    """The groups that dense's and pruned's value come from; how many rows they have stands under ``groups``."""
     bound: float = NAN
     """Largest worsening that the linear contrasts leave possible, at the policy's confidence."""
 

@@ -264,3 +264,19 @@ def test_an_estimate_that_one_witness_proves_says_which_one_does_not() -> None:
             reasons[proven] = finding.reason.partition(";")[0]
     assert reasons[False, False] == "could be chance"
     assert reasons[False, True] == "could be chance: the lower bound is not above 0"
+
+
+def test_a_summary_names_the_groups_too_small_to_be_tested_that_it_comes_from() -> None:
+    group, y = np.repeat(["A", "B", "few", "fewer"], [500, 500, 10, 5]), np.ones(1015, dtype=int)
+    dense, pruned = y.copy(), y.copy()
+    dense[:50], dense[-5:-2] = 0, 0
+    pruned[:50], pruned[-15:-7] = 0, 0
+    verdict = check_predictions(y, dense, pruned, {"g": group}, metrics="accuracy")
+    worst, mcd = (next(s for s in verdict.summaries if s.name == name) for name in ("worst_group_accuracy", "mcd"))
+    assert worst.deciding == (("g=fewer",), ("g=few",))
+    assert mcd.deciding == (("g=fewer", "g=B"), ("g=few", "g=B"))
+    assert json.loads(verdict.model_dump_json())["summaries"][0]["deciding"] == [["g=fewer"], ["g=few"]]
+    told = text.render(verdict)
+    assert "worst group 40.0 % -> 20.0 % (untested: g=fewer, n=5, g=few, n=10)" in told
+    whole = check_predictions(y[:1000], dense[:1000], pruned[:1000], {"g": group[:1000]}, metrics="accuracy")
+    assert "(untested" not in text.render(whole)

@@ -82,6 +82,18 @@ class _Limits:
         upper = excess_upper(*self._counts(Metric.ACCURACY, at), z=-ndtri(self.alpha))
         return float(np.nanmax(upper)) if np.isfinite(upper).any() else NAN
 
+    def ends(self, at: NDArray[np.intp], values: FloatArray) -> tuple[str, ...]:
+        """Return the groups with the smallest and the largest of ``values``, shape (groups,), of those with any."""
+        known = np.flatnonzero(np.isfinite(values))
+        if not len(known):
+            return ()
+        return tuple(self.grouping.groups[at[known[i]]].name for i in (values[known].argmin(), values[known].argmax()))
+
+    def both_ends(self, at: NDArray[np.intp], values: FloatArray) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return :meth:`ends` under both models, of groups with a value in both, shape (groups, 2)."""
+        known = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, np.nan)
+        return self.ends(at, known[:, 0]), self.ends(at, known[:, 1])
+
     def _counts(self, metric: Metric, at: NDArray[np.intp]) -> Counts:
         about = None if METRICS[metric].about is About.ROWS else self.label
         family = contrasts(self.table, self.grouping, estimands=[Estimand(metric, about)])
@@ -105,15 +117,33 @@ def _about_accuracy(column: str, at: NDArray[np.intp], rates: GroupRates, limits
     centred = noise * (1 - 2 * share) + (share**2 * noise).sum(axis=0)
     cwv = ((accuracy - everybody) ** 2).mean(axis=0)
     widest = limits.widest(at, Metric.ACCURACY)
-    yield Summary(name="worst_group_accuracy", column=column, value=pair(accuracy.min(axis=0)), bound=limits.worst(at))
+    ends = limits.both_ends(at, accuracy)
+    worst = ends[0][:1], ends[1][:1]
+    yield Summary(
+        name="worst_group_accuracy",
+        column=column,
+        value=pair(accuracy.min(axis=0)),
+        deciding=worst,
+        bound=limits.worst(at),
+    )
     yield Summary(name="cwv", column=column, value=pair(cwv))
     yield Summary(name="cwv_debiased", column=column, value=pair(cwv - centred.mean(axis=0)))
-    yield Summary(name="mcd", column=column, value=pair(_range(accuracy)), bound=widest)
+    yield Summary(name="mcd", column=column, value=pair(_range(accuracy)), deciding=ends, bound=widest)
     largest = float(np.nanmax(excess)) if np.isfinite(excess).any() else NAN
     yield Summary(
-        name="max_excess", column=column, value=Pair(dense=0.0, pruned=largest), bound=limits.worst_excess(at)
+        name="max_excess",
+        column=column,
+        value=Pair(dense=0.0, pruned=largest),
+        deciding=((), limits.ends(at, excess)[1:]),
+        bound=limits.worst_excess(at),
     )
-    yield Summary(name="psi_pw", column=column, value=Pair(dense=0.0, pruned=float(_range(drop))), bound=widest)
+    yield Summary(
+        name="psi_pw",
+        column=column,
+        value=Pair(dense=0.0, pruned=float(_range(drop))),
+        deciding=((), limits.ends(at, drop)),
+        bound=widest,
+    )
 
 
 def _about_selection(column: str, at: NDArray[np.intp], rates: GroupRates, limits: _Limits) -> Iterator[Summary]:
@@ -121,12 +151,23 @@ def _about_selection(column: str, at: NDArray[np.intp], rates: GroupRates, limit
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = selected.min(axis=0) / selected.max(axis=0)
     widest = limits.widest(at, Metric.SELECTION_RATE)
-    yield Summary(name="demographic_parity_difference", column=column, value=pair(_range(selected)), bound=widest)
-    yield Summary(name="demographic_parity_ratio", column=column, value=pair(ratio))
+    ends, difference = limits.both_ends(at, selected), pair(_range(selected))
+    yield Summary(name="demographic_parity_difference", column=column, value=difference, deciding=ends, bound=widest)
+    yield Summary(name="demographic_parity_ratio", column=column, value=pair(ratio), deciding=ends)
     if limits.table.labelled:
-        odds = np.maximum(_range(rates.recall[at]), _range(rates.fpr[at]))
+        recall, fpr = rates.recall[at], rates.fpr[at]
+        ranges = np.stack([_range(recall), _range(fpr)])
+        odds = ranges.max(axis=0)
+        of_recall, of_fpr = limits.both_ends(at, recall), limits.both_ends(at, fpr)
+        dense, pruned = (of_recall[j] if ranges[0, j] >= ranges[1, j] else of_fpr[j] for j in (0, 1))
         bound = limits.widest(at, Metric.RECALL, Metric.FPR)
-        yield Summary(name="equalized_odds_difference", column=column, value=pair(odds), bound=bound)
+        yield Summary(
+            name="equalized_odds_difference",
+            column=column,
+            value=pair(odds),
+            deciding=(dense, pruned),
+            bound=bound,
+        )
 
 
 def _range(values: FloatArray) -> FloatArray:

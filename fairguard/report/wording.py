@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fairguard.errors import many
 from fairguard.metrics import METRICS, Metric
-from fairguard.verdict import Finding, Outcome, Pair, Verdict, columns_in
+from fairguard.verdict import Finding, Outcome, Pair, Summary, Verdict, columns_in
 
 RULES = {metric.rule: metric.sentence for metric in METRICS.values()}
 """What the rules of findings say."""
@@ -229,12 +229,21 @@ def summary_lines(verdict: Verdict, *, verbose: bool) -> list[str]:
     for column in dict.fromkeys(summary.column for summary in verdict.summaries):
         parts = [
             f"{_SHORT.get(summary.name, summary.name.replace('_', ' '))} {_pair(summary.name, summary.value)}"
+            f"{_of_untested(summary, verdict)}"
             for summary in verdict.summaries
             if summary.column == column and (verbose or summary.name in _SHORT)
         ]
         if parts:
             lines.append(f"{column}: " + " · ".join(parts))
     return ["", "both models, dense -> pruned (reported, not gated):", *lines, ""] if lines else []
+
+
+def _of_untested(summary: Summary, verdict: Verdict) -> str:
+    """Return which groups too small to be tested a summary comes from; empty where it comes from none."""
+    tested = {finding.group for finding in verdict.findings if finding.tested or finding.dominated}
+    rows = {row.group: row.n for row in verdict.groups}
+    small = [name for name in dict.fromkeys(sum(summary.deciding, ())) if name not in tested]
+    return f" (untested: {', '.join(f'{name}, n={rows[name]:,}' for name in small)})" if small else ""
 
 
 _SHORT = {
