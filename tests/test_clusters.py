@@ -367,7 +367,7 @@ def test_what_rows_are_worth_is_whom_they_belong_to() -> None:
 
 
 def test_accepting_a_regression_clears_nothing_that_one_cluster_outweighs() -> None:
-    data = people(1, persons=600, harm=0.15)
+    data = people(1, persons=600, harm=0.3)  # half of everybody else's rows are one cluster's
     group, cluster = data["group"], data["cluster"]
     verdict = judge_clustered(table(data, cluster=np.where(group == 2, -1, cluster)), POLICY)
     assert [f.group for f in verdict.regressed] == ["g=b"]

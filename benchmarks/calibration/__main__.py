@@ -12,7 +12,7 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks.calibration import dependent, exact, sections
+from benchmarks.calibration import dependent, exact, sections, uneven
 from benchmarks.calibration.report import Row, page, plot, summary
 
 HERE = Path(__file__).parents[1]
@@ -25,6 +25,7 @@ SECTIONS = {
     "outcomes": sections.outcomes,
     "looks": sections.looks,
     "clusters": dependent.clusters,
+    "uneven clusters": uneven.uneven,
     "clustered looks": dependent.looks,
     "slices": dependent.slices,
     "real": dependent.real,

@@ -45,18 +45,19 @@ def _dependent(effort: float, seed: int, **world: Any) -> Row:
     for _ in range(tables):
         plain, whole = Persons.drawn(rng, **world, harm=0.0).tables()
         said[0] += evidence_of(family_of(plain, policy), policy).regressed.any()
-        said[1] += _clustered(whole, policy).regressed.any()
+        said[1] += clustered(whole, policy).regressed.any()
         plain, whole = Persons.drawn(rng, **world, harm=margin).tables()
         wide = policy.model_copy(update={"margin": margin})
         said[2] += evidence_of(family_of(plain, wide), wide).upper[-1] < margin
-        said[3] += _clustered(whole, wide).upper[-1] < margin
+        said[3] += clustered(whole, wide).upper[-1] < margin
     names = ("groups", "units a group", "rows a unit", "alike", "weights")
     where = dict(zip(names, world.values(), strict=True))
     names = ("alarms, rows alone", "alarms, shipped", "false preserved, rows alone", "false preserved, shipped")
     return where | {"tables": tables} | dict(zip(names, said / tables, strict=True))
 
 
-def _clustered(table: CountTable, policy: Policy) -> Evidence:
+def clustered(table: CountTable, policy: Policy) -> Evidence:
+    """Return what clusters or weights prove of every contrast."""
     family = family_of(table, policy, groups=["g"])
     shares = shares_of(table, family)
     return clustered_evidence(family, shares, scatter_of(table, family, shares), policy=policy)
@@ -103,7 +104,7 @@ def _alarms(
 def _first_alarms(tables: Sequence[tuple[CountTable, CountTable]], policies: Sequence[Policy]) -> tuple[int, int]:
     """Return the first look that says regressed, by rows alone and by persons; the number of looks where none does."""
     rows = (evidence_of(family_of(plain, p), p) for (plain, _), p in zip(tables, policies, strict=True))
-    persons = (_clustered(whole, p) for (_, whole), p in zip(tables, policies, strict=True))
+    persons = (clustered(whole, p) for (_, whole), p in zip(tables, policies, strict=True))
     by_rows, by_persons = (
         next((look for look, evidence in enumerate(said) if evidence.regressed.any()), len(policies))
         for said in (rows, persons)

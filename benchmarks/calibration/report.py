@@ -16,11 +16,15 @@ TITLES = {
     "outcomes": "The three answers under a margin of two points (5 groups, one harmed)",
     "looks": "Several looks at growing data (5 groups, 2,000 rows each at the end)",
     "clusters": "Several rows of one person, and weights",
+    "uneven clusters": "A group whose clusters are larger or more alike than the others'",
     "clustered looks": "Several looks at growing numbers of persons (4 rows each, half of them alike)",
     "slices": "Slices nobody named (10,000 rows, 5 columns)",
     "real": "Real predictions, group labels dealt anew",
 }
 
+
+UNEVEN = 0.08
+"""Error that few tables of a world cannot tell from the promised one."""
 
 METHOD = """Rates are shares of data sets; each row says of how many (`tables`), permutation and bootstrap of fewer. The
 shipped rule is the shipped code, with 1,999 relabellings. A world without harm that gave more than 4.5 % in its first
@@ -85,6 +89,15 @@ def summary(results: dict[str, list[Row]]) -> list[str]:
             f"Several rows of one person: false alarms at most {alarms['alarms, shipped']:.1%} +- "
             f"{error(alarms, 0.05):.1%}, false all-clears at most {clear['false preserved, shipped']:.1%} +- "
             f"{error(clear, 0.05):.1%}, in few tables each."
+        )
+    if uneven := results.get("uneven clusters"):
+        rates = [max(row["alarms, shipped"], row["false preserved, shipped"]) for row in uneven]
+        above = [row for row, rate in zip(uneven, rates, strict=True) if rate > UNEVEN]
+        where = ", ".join(dict.fromkeys(row["clusters of the group"] for row in above))
+        lines.append(
+            f"One group's clusters larger or more alike than the others': both errors at most {UNEVEN:.0%} in "
+            f"{len(uneven) - len(above)} of {len(uneven)} worlds, up to {max(rates):.1%} +- "
+            f"{error(uneven[0], 0.05):.1%} in the others ({where or 'none'})."
         )
     if looked := results.get("clustered looks"):
         worst = max(looked, key=lambda row: row["shipped, null"])

@@ -1,10 +1,10 @@
 """The verdict where rows are not independent (several rows of one person) or do not count alike (weights).
 
 Both ride in the count table as two more columns, ``(cluster)`` and ``(weight)``, so that tables of shards still add up
-exactly; they are never groups. The design effect of each contrast says how many independent rows the data are worth,
-and the score limits run on that many (Rao and Scott, Annals of Statistics 15 (1987)), with Student's quantiles for the
-clusters there are (Korn and Graubard, Survey Methodology 24 (1998)). The second witness and the family's critical value
-come from flipping the signs of whole clusters at random.
+exactly; they are never groups. The design effects of a contrast's two sides (:mod:`fairguard.judge.likeness`) say how
+many independent rows each is worth, and the score limits run on that many (Rao and Scott, Annals of Statistics 15
+(1987)), with Student's quantiles for the clusters there are (Korn and Graubard, Survey Methodology 24 (1998)). The
+second witness and the family's critical value come from flipping the signs of whole clusters at random.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
             observed = np.nan_to_num((shares.loss - shares.loss_rest) / np.sqrt(scatter.variance), nan=-np.inf)
         return Adjusted((1 + len(maxima) - np.searchsorted(maxima, observed)) / (1 + len(maxima)), len(maxima))
 
-    n, n_rest = family.n / scatter.effect, family.n_rest / scatter.effect
+    n, n_rest = np.stack([family.n, family.n_rest]) / scatter.effect
     evidence = decided(
         family,
         policy,
@@ -109,7 +109,7 @@ def clustered_evidence(family: Family, shares: Shares, scatter: Scatter, *, poli
     return replace(
         evidence,
         dominated=large & ~tested & (enough | lost),
-        needed=np.where(scatter.units < LEAST, np.nan, np.ceil(evidence.needed * scatter.effect)),
+        needed=np.where(scatter.units < LEAST, np.nan, np.ceil(evidence.needed * scatter.effect[0])),
     )
 
 
@@ -180,7 +180,7 @@ def _too_few_units(finding: Finding, units: float, table: CountTable, policy: Po
 
 def _effect(table: CountTable, scatter: Scatter, worth: Worth) -> float:
     """Return how many rows are worth an independent one, over all rows."""
-    typical = float(np.median(scatter.effect)) if len(scatter.effect) else 1.0
+    typical = float(np.median(scatter.overall)) if len(scatter.overall) else 1.0
     return typical if CLUSTER in table.columns else max(typical, table.n / worth.worth)
 
 

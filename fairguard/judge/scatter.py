@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.contrasts import Family
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, effect_variance
 from fairguard.judge.intervals import share
+from fairguard.judge.likeness import Sides, Units, design_effects, sides_of
 
 FloatArray = NDArray[np.float64]
 
 CLUSTER, WEIGHT = "(cluster)", "(weight)"
 """Names of the columns of the count table that hold what rows belong to, and what they count."""
-PRIOR_CLUSTERS = 30.0
-"""Clusters at the whole data's design effect mixed into each group's: ten flips are too few to see who shares them."""
 FINEST = 4_096
 """Clusters beyond so many are merged at random for the sign flips; variances are taken before merging."""
 DOMINANT, TIMES = 0.1, 5.0
@@ -41,21 +40,6 @@ def require_single_rows(table: CountTable, who: str) -> None:
         raise ConfigError(f"{who} takes each row alone: leave out --cluster and --weight.")
 
 
-@dataclass(frozen=True, eq=False)
-class Units:
-    """What is independent of each other.
-
-    Attributes:
-        of_cell: shape (M,), the unit of each cell of the count table.
-        rows: shape (M,), weighted rows that a cell adds to its unit.
-        copies: shape (K,), how many like units each stands for.
-    """
-
-    of_cell: IntArray
-    rows: FloatArray
-    copies: FloatArray
-
-
 def units_of(table: CountTable) -> Units:
     """Return the clusters or, where only weights are given, the rows: those of one cell are alike.
 
@@ -64,11 +48,11 @@ def units_of(table: CountTable) -> Units:
     """
     weights = weights_of(table)
     if CLUSTER not in table.columns:
-        return Units(np.arange(len(weights)), weights, table.counts.astype(np.float64))
+        return Units(np.arange(len(weights)), weights, weights**2, table.counts.astype(np.float64))
     names, place = np.unique(table.codes(CLUSTER), return_inverse=True)
     if len(names) < 2:
         raise DataError("all rows are of one cluster: nothing independent to judge on. Name another --cluster.")
-    return Units(place.ravel(), weights * table.counts, np.ones(len(names)))
+    return Units(place.ravel(), weights * table.counts, weights**2 * table.counts, np.ones(len(names)))
 
 
 def weights_of(table: CountTable) -> FloatArray:
@@ -189,8 +173,9 @@ class Scatter:
 
     Attributes:
         variance: shape (m,), of each excess.
-        effect: shape (m,), design effects: the variance over that of as many independent rows, never below 1, nor
-            below what unequal weights alone cost: whether a heavy row changed is a single piece of news.
+        effect: shape (2, m), design effects of group and rest: how many rows are worth an independent one, never
+            below 1, nor below what unequal weights alone cost: whether a heavy row changed is a single piece of news.
+        overall: shape (m,), the same of group and rest together.
         units: shape (m,), independent units with rows in the denominator, of group or rest, whichever has fewer:
             as many of equal size as they are worth.
         parts: shape (at most FINEST, m), contributions to each excess, scaled to joint length 1.
@@ -200,6 +185,7 @@ class Scatter:
 
     variance: FloatArray
     effect: FloatArray
+    overall: FloatArray
     units: FloatArray
     parts: FloatArray
     signs: bool
@@ -224,86 +210,22 @@ def scatter_of(table: CountTable, family: Family, shares: Shares) -> Scatter:
     """Return how every contrast scatters over the clusters, or over weighted rows."""
     units = units_of(table)
     effects = [estimand.effects(table) for estimand in family.estimands]
-    size, m = len(units.copies), len(family)
+    size, m, count = len(units.copies), len(family), float(units.copies.sum())
     place = np.arange(size) if size <= FINEST else np.random.default_rng(0).integers(FINEST, size=size)
-    variance, fewest, merged = np.zeros(m), np.zeros(m), np.zeros((min(size, FINEST), m))
+    variance, merged, sums = np.zeros(m), np.zeros((min(size, FINEST), m)), []
     for j in range(m):
-        effect = effects[family.estimand[j]]
         inside = family.member[family.group[j]][family.grouping.place]
-        parts = _contributions(units, effect, inside, shares, j)
-        variance[j] = units.copies @ parts**2
+        losses = float(shares.loss[j]), float(shares.loss_rest[j])
+        sides, parts = sides_of(units, effects[family.estimand[j]], inside, losses)
+        sums.append(sides)
+        variance[j] = units.copies @ parts**2 * count / (count - 1)
         merged[:, j] = np.bincount(place, parts * np.sqrt(units.copies), len(merged))
-        fewest[j] = min(_effective(units, (effect != OUTSIDE) & where) for where in (inside, ~inside))
-    pooled = np.array([_pooled_effect(units, effect) for effect in effects])[family.estimand]
+    sides = Sides.stacked(sums)
     with np.errstate(invalid="ignore", divide="ignore"):
         merged = np.nan_to_num(merged / np.sqrt((merged**2).sum(axis=0)))
-    effect = np.maximum(_design_effects(variance, pooled, fewest, shares, family), _unequal(table, family, shares))
-    return Scatter(variance, effect, fewest, merged, signs=CLUSTER in table.columns)
-
-
-def _contributions(
-    units: Units, effect: NDArray[np.int8], inside: NDArray[np.bool_], shares: Shares, j: int
-) -> FloatArray:
-    """Return what each unit adds to the j-th excess beyond its share of rows, shape (K,)."""
-    own = (effect - shares.loss[j]) / shares.total[j]
-    rest = (shares.loss_rest[j] - effect) / shares.total_rest[j]
-    residual = np.where(effect == OUTSIDE, 0.0, np.where(inside, own, rest)) * units.rows
-    count = units.copies.sum()
-    parts: FloatArray = np.bincount(units.of_cell, residual, len(units.copies)) * np.sqrt(count / (count - 1))
-    return parts
-
-
-def _effective(units: Units, chosen: NDArray[np.bool_]) -> float:
-    """Return how many units of equal size are worth as much as those with rows in ``chosen`` cells.
-
-    A few large clusters among many small ones decide a variance by themselves. Source: Kish, Survey Sampling (1965);
-    for clusters, Carter, Schnepel and Steigerwald, Review of Economics and Statistics 99 (2017).
-    """
-    rows = np.bincount(units.of_cell[chosen], units.rows[chosen], len(units.copies))
-    squares = float(units.copies @ rows**2)
-    return float(units.copies @ rows) ** 2 / squares if squares else 0.0
-
-
-def _pooled_effect(units: Units, effect: NDArray[np.int8]) -> float:
-    """Return the design effect of a metric's loss over all rows; 1 where nothing changed."""
-    counted = effect != OUTSIDE
-    rows = np.where(counted, units.rows * units.copies[units.of_cell], 0.0)
-    total, changed = rows.sum(), np.where(counted, effect, 0)
-    loss, churn = rows @ changed / max(total, 1e-300), rows @ np.abs(changed) / max(total, 1e-300)
-    if churn <= loss**2:
-        return 1.0
-    parts = np.bincount(units.of_cell, np.where(counted, effect - loss, 0.0) * units.rows, len(units.copies))
-    return float((units.copies @ parts**2) / total / (churn - loss**2))
-
-
-def _design_effects(
-    variance: FloatArray, pooled: FloatArray, units: FloatArray, shares: Shares, family: Family
-) -> FloatArray:
-    own, rest = shares.variances
-    independent = own / family.n + rest / family.n_rest
-    with np.errstate(invalid="ignore", divide="ignore"):
-        seen = np.where(independent > 0, variance / independent, pooled)
-    return np.asarray(np.maximum((units * seen + PRIOR_CLUSTERS * pooled) / (units + PRIOR_CLUSTERS), 1.0))
-
-
-def _unequal(table: CountTable, family: Family, shares: Shares) -> FloatArray:
-    """Return the design effects that unequal weights have by themselves, shape (m,); 1 without weights.
-
-    What was seen to scatter says too little where one row weighs as much as hundreds and happened not to change.
-    """
-    if WEIGHT not in table.columns:
-        return np.ones(len(family))
-    weights = weights_of(table)
-    parts = [table.counts * weights**2, table.counts * weights, table.counts]
-    counted = np.column_stack([estimand.effects(table) != OUTSIDE for estimand in family.estimands])
-    sides = []
-    for part in parts:
-        inside = family.grouping.sums(counted * part[:, None])[family.group, family.estimand]
-        sides.append(np.stack([inside, (counted * part[:, None]).sum(axis=0)[family.estimand] - inside]))
-    squares, sums, rows = sides
-    with np.errstate(invalid="ignore", divide="ignore"):
-        each = squares / sums**2
-        seen = (shares.variances * each).sum(axis=0) / (shares.variances / rows).sum(axis=0)
-        most = (each * rows).max(axis=0)
-    effect: FloatArray = np.nan_to_num(np.where(shares.variances.sum(axis=0) > 0, seen, most), nan=1.0, posinf=1.0)
-    return effect
+    n, harmed = np.stack([family.n, family.n_rest]).astype(np.float64), np.stack([shares.b, shares.b_rest])
+    each = np.nan_to_num(shares.variances)
+    effect = design_effects(sides, n=n, harmed=np.nan_to_num(harmed), variance=each)
+    part = n * np.where(each.sum(axis=0) > 0, each, 1.0)
+    overall = (part * effect).sum(axis=0) / np.maximum(part.sum(axis=0), 1e-300)
+    return Scatter(variance, effect, overall, sides.units.min(axis=0), merged, signs=CLUSTER in table.columns)
