@@ -69,6 +69,10 @@ KNOWN_BUT_NOT_OPENED = (
     (0, b"GGUF", "a GGUF model"),
     (0, b"\x93NUMPY", "a single numpy array (save it with numpy.savez as an npz of `labels` or `scores`)"),
     (0, b"\x1f\x8b", "compressed with gzip (unpack it)"),
+    (0, b'{"learner":', "an XGBoost model"),
+    (0, b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", "an XGBoost model"),
+    (0, b"tree\nversion=", "a LightGBM model"),
+    (0, b"<?xml", "an XML file (OpenVINO?)"),
     (0, b"<!DOCTYPE", "a web page (a download that failed)"),
     (0, b"version https://git-lfs", "a Git LFS pointer (fetch the file with git lfs pull)"),
 )

@@ -32,6 +32,9 @@ def open_folder(found: Found, *, limits: Limits) -> nn.Module:
     require("transformers", what=f"{found.path} is a Hugging Face folder, which")
     _check_config(found)
     _check_index(found)
+    graphs = sorted(found.path.glob("*.onnx"))
+    if graphs and not any(found.path.glob("*.safetensors")):
+        raise ModelError(f"{found.path} holds an ONNX export: give the file itself, {graphs[0]}.")
     if not any(found.path.glob("*.safetensors")):
         raise ModelError(f"{found.path} has no safetensors weights; save it again with save_pretrained.")
     try:

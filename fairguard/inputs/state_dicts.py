@@ -183,6 +183,11 @@ def _hint(differences: Sequence[str], module: nn.Module, state: State) -> str:
             " It is the state dict of a quantised model: name a function that builds the model and quantises it in the "
             "same way, for the pruned one with --model-pruned FILE.py:function."
         )
+    if any(".parametrizations." in f".{name}" for name in state if name not in module.state_dict()):
+        return (
+            " It keeps weights with their parametrisation: let the function apply the same one, or save the state dict "
+            "after torch.nn.utils.parametrize.remove_parametrizations (torch.ao.pruning: after squash_mask)."
+        )
     other = " A model of other shapes (structured pruning) needs its own factory: --model-pruned."
     return other if any(text.startswith("other shape") for text in differences) else ""
 

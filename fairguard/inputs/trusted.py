@@ -36,6 +36,8 @@ def remedy(found: Found) -> str:
     """Return what to do instead of opening a file that runs code."""
     if any("_rebuild_sparse" in name for name in found.imports):
         return "save the sparse tensors dense, as tensor.to_dense(), and pass --model pkg.module:build"
+    if any(name.split(".")[0] in ("sklearn", "xgboost", "lightgbm") for name in found.imports):
+        return "export it to ONNX (skl2onnx), or record its answers in a file"
     return REMEDY[found.kind]
 
 
