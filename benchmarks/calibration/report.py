@@ -16,7 +16,7 @@ TITLES = {
     "outcomes": "The three answers under a margin of two points (5 groups, one harmed)",
     "looks": "Several looks at growing data (5 groups, 2,000 rows each at the end)",
     "clusters": "Several rows of one person, and weights",
-    "uneven clusters": "A group whose clusters are larger or more alike than the others'",
+    "uneven clusters": "A group with larger or more alike clusters than others (persons x rows, intraclass correlation)",
     "clustered looks": "Several looks at growing numbers of persons (4 rows each, half of them alike)",
     "slices": "Slices nobody named (10,000 rows, 5 columns)",
     "real": "Real predictions, group labels dealt anew",
@@ -93,7 +93,7 @@ def summary(results: dict[str, list[Row]]) -> list[str]:
     if uneven := results.get("uneven clusters"):
         rates = [max(row["alarms, shipped"], row["false preserved, shipped"]) for row in uneven]
         above = [row for row, rate in zip(uneven, rates, strict=True) if rate > UNEVEN]
-        where = ", ".join(dict.fromkeys(row["clusters of the group"] for row in above))
+        where = "; ".join(dict.fromkeys(row["clusters of the group"] for row in above))
         lines.append(
             f"One group's clusters larger or more alike than the others': both errors at most {UNEVEN:.0%} in "
             f"{len(uneven) - len(above)} of {len(uneven)} worlds, up to {max(rates):.1%} +- "
