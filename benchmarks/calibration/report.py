@@ -16,7 +16,7 @@ TITLES = {
     "outcomes": "The three answers under a margin of two points (5 groups, one harmed)",
     "looks": "Several looks at growing data (5 groups, 2,000 rows each at the end)",
     "clusters": "Several rows of one person, and weights",
-    "uneven clusters": "A group with larger or more alike clusters than others (persons x rows, intraclass correlation)",
+    "uneven clusters": "Clusters larger or more alike in one group than in the other (persons x rows, likeness)",
     "clustered looks": "Several looks at growing numbers of persons (4 rows each, half of them alike)",
     "slices": "Slices nobody named (10,000 rows, 5 columns)",
     "real": "Real predictions, group labels dealt anew",
