@@ -37,7 +37,7 @@ SUFFIXES = (".html", ".json", ".sarif")
 SESSION = "fairguard-session"
 
 JUDGED = pytest.StashKey["Judged"]()
-NOTES = pytest.StashKey[list[dict[str, Any]]]()
+NOTES = pytest.StashKey[dict[str, dict[str, Any]]]()
 UNJUDGED = pytest.StashKey[bool]()
 CHECK = pytest.StashKey[str]()
 """Name of the check that an item belongs to, where its parameters are part of it."""
@@ -109,8 +109,8 @@ class FairguardSession:
         self._config = config
         self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._run: str = (self._worker or {}).get("fairguard_run", f"{os.getpid()}-{time.time_ns()}")
-        self._sent: set[str] = set()
-        self._heard: dict[str, dict[str, Any]] = {}
+        self._sender: dict[str, str] = {}
+        self._heard: dict[str, list[dict[str, Any]]] = {}
         self._lines: list[str] = []
         self._ambiguous: set[str] = set()
 
@@ -169,6 +169,7 @@ class FairguardSession:
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Judge what a test declares; whatever forbids a judgement is an error of the set-up."""
+        _forget(item)
         if isinstance(item, pytest.Function) and _declared(item):
             from fairguard.testing.items import require_names
 
@@ -193,20 +194,20 @@ class FairguardSession:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Send new verdicts along with the report, which crosses to the controller of pytest-xdist by itself."""
         report = yield
-        if call.when == "call":
+        if call.when != "teardown":
             if item.stash.get(UNJUDGED, False):
                 report.when = "setup"  # not judged is an error, wherever in the test it was asked for
-            report.__dict__.update(fairguard=item.stash.get(NOTES, []))
+            report.__dict__.update(fairguard=list(item.stash.get(NOTES, {}).values()))
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Hear the verdicts of all processes."""
-        for note in getattr(report, "fairguard", ()):
-            self._heard[note["name"]] = note
+        """Hear the verdicts of all processes: of a test that is run again, those of its last attempt."""
+        if hasattr(report, "fairguard"):
+            self._heard[report.nodeid] = report.fairguard
 
     def pytest_sessionfinish(self) -> None:
         """Write what the run was asked for, once, from the process that heard everything."""
-        if self._worker is None and self._heard:
+        if self._worker is None and any(self._heard.values()):
             self._close()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -257,14 +258,13 @@ class FairguardSession:
     def _note(self, item: pytest.Item, judged: Judged, group: str) -> None:
         """Put a group's numbers on the item, and the verdict itself on the first item of its check."""
         item.user_properties.extend(judged.properties(group).items())
-        if judged.check in self._sent:
+        if self._sender.setdefault(judged.check, item.nodeid) != item.nodeid:
             return
         from fairguard.testing.closing import packed
 
-        self._sent.add(judged.check)
         file, line, _ = item.location
         note = {"name": judged.check, "file": Path(file).as_posix(), "line": (line or 0) + 1}
-        item.stash.setdefault(NOTES, []).append({**note, "verdict": packed(judged.verdict)})
+        item.stash.setdefault(NOTES, {})[judged.check] = {**note, "verdict": packed(judged.verdict)}
 
     def _settle(self, item: pytest.Item, judged: Judged, group: str) -> None:
         outcome = judged.outcome(group)
@@ -308,7 +308,7 @@ class FairguardSession:
             reports=self._config.getoption("fairguard_report"),
             step_summary=Path(summary) if summary else None,
         )
-        notes = self._heard.values()
+        notes = {note["name"]: note for heard in self._heard.values() for note in heard}.values()
         self._lines = close([Declared(**{**note, "verdict": unpacked(note["verdict"])}) for note in notes], wishes)
         if (cache := self._cache()) is not None:
             tidy(cache)
@@ -337,6 +337,14 @@ def fairness(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
     """Return ``fairness(dense, pruned, data, **options)``, which judges by the policy of the test's marker."""
     session: FairguardSession = request.config.pluginmanager.get_plugin(SESSION)  # type: ignore[assignment]
     return session.caller(request.node)
+
+
+def _forget(item: pytest.Item) -> None:
+    """Forget what an earlier attempt at an item found: plugins for flaky tests run the same item again."""
+    for key in (JUDGED, NOTES, UNJUDGED):
+        if key in item.stash:
+            del item.stash[key]
+    item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("fairguard.")]
 
 
 @contextmanager
