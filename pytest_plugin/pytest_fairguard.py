@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--fairguard-alpha", type=float, metavar="X", help="Error rate in this run: 0.01 for every pull request.")
     add("--fairguard-device", metavar="NAME", help="Where models run in this run: auto, cpu or cuda.")
     add("--fairguard-inconclusive", choices=INCONCLUSIVE, help="What a test that cannot decide becomes.")
-    add(
-        "--fairguard-report",
-        action="append",
-        type=_report,
-        default=[],
-        metavar="FILE",
-        help="Write .html, .json, .sarif.",
-    )
+    text = "Write .html, .json, .sarif."
+    add("--fairguard-report", action="append", type=_report, default=[], metavar="FILE", help=text)
     add(
         "--fairguard-update",
         nargs="?",
@@ -113,10 +106,19 @@ class FairguardSession:
         self._heard: dict[str, list[dict[str, Any]]] = {}
         self._lines: list[str] = []
         self._ambiguous: set[str] = set()
+        self._checks: Checks | None = None
+        self._wanted = False
 
-    @cached_property
     def checks(self) -> Checks:
-        """Return the checks of this process; the package is imported here."""
+        """Return the checks of this process; the package is imported here.
+
+        No property: pytest before 8.3.3 reads each attribute of a plugin, in runs without any marked test too.
+        """
+        if self._checks is None:
+            self._checks = self._new_checks()
+        return self._checks
+
+    def _new_checks(self) -> Checks:
         from fairguard.testing.checks import Checks
 
         names = ("margin", "alpha", "device")
@@ -124,6 +126,11 @@ class FairguardSession:
         options = {name: value for name, value in given.items() if value is not None}
         root, cache = self._config.rootpath, self._cache()
         return Checks(root=root, cache=cache, run=self._run, options=options, locked=self._locked())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Note that tests are to be run, and reports to be written: `pytest --fixtures` has a session too."""
+        self._wanted = bool(self._config.option.fairguard_report) and not self._config.option.collectonly
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pycollect_makeitem(self, collector: Any, name: str, obj: Any) -> Generator[None, Any, Any]:
@@ -151,7 +158,7 @@ class FairguardSession:
         Before all other parameters, so that those of the test are what follows the group in an item's id.
         """
         if GROUP in metafunc.fixturenames and _declared(metafunc.definition):
-            groups = self.checks.groups(_asked(metafunc.definition))
+            groups = self.checks().groups(_asked(metafunc.definition))
             metafunc.parametrize(GROUP, groups, ids=groups, indirect=True)
         yield
 
@@ -174,10 +181,10 @@ class FairguardSession:
             from fairguard.testing.items import require_names
 
             check = _check(item)
-            with _not_judged(item):
+            with _not_judged(item, check):
                 require_names(item, MARKER)
                 self._check_unambiguous(check)
-                judged = self.checks.declared(check, _asked(item), test=_test(item))
+                judged = self.checks().declared(check, _asked(item), test=_test(item))
             self._note(item, judged, _group(item))
             item.stash[JUDGED] = judged
 
@@ -206,8 +213,8 @@ class FairguardSession:
             self._heard[report.nodeid] = report.fairguard
 
     def pytest_sessionfinish(self) -> None:
-        """Write what the run was asked for, once, from the process that heard everything."""
-        if self._worker is None and any(self._heard.values()):
+        """Write what the run was asked for, once, from the process that heard everything; reports in any case."""
+        if self._worker is None and (self._wanted or any(self._heard.values())):
             self._close()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -227,18 +234,18 @@ class FairguardSession:
         from fairguard.testing.items import require_names
 
         asked = _asked(item)
-        with _not_judged(item):
+        with _not_judged(item, item.nodeid):
             require_names(item, MARKER)
-            self.checks.validate(asked)
+            self.checks().validate(asked)
         calls = count(1)
 
         def fairness(dense: Any, pruned: Any, data: Any = None, **options: Any) -> Verdict:
             """Return the verdict on two models; fail the test if a group regressed."""
             given = {"dense": dense, "pruned": pruned} | ({} if data is None else {"data": data})
             number = next(calls)
-            with _not_judged(item):
-                name = item.nodeid if number == 1 else f"{item.nodeid}#{number}"
-                judged = self.checks.judged(name, {**asked, **options, **given}, test=item.nodeid)
+            name = item.nodeid if number == 1 else f"{item.nodeid}#{number}"
+            with _not_judged(item, name):
+                judged = self.checks().judged(name, {**asked, **options, **given}, test=item.nodeid)
             self._note(item, judged, OVERALL)
             self._settle(item, judged, OVERALL)
             return judged.verdict
@@ -258,13 +265,8 @@ class FairguardSession:
     def _note(self, item: pytest.Item, judged: Judged, group: str) -> None:
         """Put a group's numbers on the item, and the verdict itself on the first item of its check."""
         item.user_properties.extend(judged.properties(group).items())
-        if self._sender.setdefault(judged.check, item.nodeid) != item.nodeid:
-            return
-        from fairguard.testing.closing import packed
-
-        file, line, _ = item.location
-        note = {"name": judged.check, "file": Path(file).as_posix(), "line": (line or 0) + 1}
-        item.stash.setdefault(NOTES, {})[judged.check] = {**note, "verdict": packed(judged.verdict)}
+        if self._sender.setdefault(judged.check, item.nodeid) == item.nodeid:
+            _tell(item, judged.check, judged.verdict)
 
     def _settle(self, item: pytest.Item, judged: Judged, group: str) -> None:
         outcome = judged.outcome(group)
@@ -293,25 +295,16 @@ class FairguardSession:
             raise pytest.fail.Exception(sentence, pytrace=False) from None
 
     def _close(self) -> None:
-        from fairguard.lock import Update
-        from fairguard.report.declared import Declared
-        from fairguard.testing.cache import tidy
-        from fairguard.testing.closing import Wishes, close, unpacked
+        from fairguard.testing.closing import close_run
 
-        update = self._config.getoption("fairguard_update")
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        wishes = Wishes(
+        self._lines = close_run(
+            [note for notes in self._heard.values() for note in notes],
             root=self._config.rootpath,
             locked=self._locked(),
-            update=None if update is None else [Update(kind) for kind in update],
-            held_back="CI is set, and only people agree to changes" if _in_ci() else None,
+            update=self._config.getoption("fairguard_update"),
             reports=self._config.getoption("fairguard_report"),
-            step_summary=Path(summary) if summary else None,
+            cache=self._cache(),
         )
-        notes = {note["name"]: note for heard in self._heard.values() for note in heard}.values()
-        self._lines = close([Declared(**{**note, "verdict": unpacked(note["verdict"])}) for note in notes], wishes)
-        if (cache := self._cache()) is not None:
-            tidy(cache)
 
     def _locked(self) -> Path:
         return self._config.rootpath / str(self._config.getini("fairguard_lock"))
@@ -341,21 +334,31 @@ def fairness(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
 
 def _forget(item: pytest.Item) -> None:
     """Forget what an earlier attempt at an item found: plugins for flaky tests run the same item again."""
-    for key in (JUDGED, NOTES, UNJUDGED):
+    keys: tuple[pytest.StashKey[Any], ...] = (JUDGED, NOTES, UNJUDGED)
+    for key in keys:
         if key in item.stash:
             del item.stash[key]
     item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("fairguard.")]
 
 
+def _tell(item: pytest.Item, check: str, found: Verdict | str) -> None:
+    """Put a check's verdict, or why it has none, on the item."""
+    from fairguard.testing.notes import note_of
+
+    file, line, _ = item.location
+    item.stash.setdefault(NOTES, {})[check] = note_of(check, found, file=file, line=line)
+
+
 @contextmanager
-def _not_judged(item: pytest.Item) -> Iterator[None]:
-    """Turn what forbids a judgement into its one line."""
+def _not_judged(item: pytest.Item, check: str) -> Iterator[None]:
+    """Turn what forbids a judgement of a check into its one line."""
     from fairguard.errors import FairguardError
 
     try:
         yield
     except FairguardError as error:
         item.stash[UNJUDGED] = True
+        _tell(item, check, str(error))
         raise pytest.fail.Exception(f"not judged: {error}", pytrace=False) from None
 
 
@@ -393,7 +396,3 @@ def _group(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     group: str = OVERALL if callspec is None else callspec.params.get(GROUP, OVERALL)
     return group
-
-
-def _in_ci() -> bool:
-    return os.environ.get("CI", "").lower() not in ("", "0", "false")

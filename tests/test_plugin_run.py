@@ -241,6 +241,14 @@ def test_an_unrelated_run_loads_nothing_heavy(pytester: pytest.Pytester) -> None
             assert [name for name in {heavy} if name in sys.modules] == []
         """
     )
+    pytester.makeconftest(
+        """
+        def pytest_sessionstart(session):
+            # pytest before 8.3.3 reads each attribute of a plugin by itself
+            plugin = session.config.pluginmanager.get_plugin("fairguard-session")
+            assert [name for name in dir(plugin) if getattr(plugin, name, name) is name] == []
+        """
+    )
     done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=pytester.path, capture_output=True, text=True)
     assert "2 passed" in done.stdout, done.stdout
 

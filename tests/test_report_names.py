@@ -37,11 +37,11 @@ def test_the_plugin_writes_reports_that_hold_many_checks() -> None:
     assert closing.SUFFIXES == pytest_fairguard.SUFFIXES
     for suffix in closing.SUFFIXES:
         assert suffix[1:] in FORMATS
-        signature(import_module(f"fairguard.report{suffix}").render_all).bind("checks")
+        signature(import_module(f"fairguard.report{suffix}").render_all).bind("checks", "unjudged")
 
 
 def test_an_unknown_suffix_is_no_json(tmp_path: Path) -> None:
     wishes = closing.Wishes(root=tmp_path, locked=tmp_path / "none.lock", reports=(tmp_path / "report.xml",))
     with pytest.raises(ConfigError, match=r"'\.xml'; end the name in \.html, \.json, \.sarif"):
-        closing._reported([], wishes)
+        closing._reported([], [], wishes)
     assert not list(tmp_path.iterdir())

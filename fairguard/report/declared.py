@@ -21,6 +21,17 @@ class Declared:
     """What the second model is called: ``pruned``, or what a repair made of it."""
 
 
+@dataclass(frozen=True)
+class Unjudged:
+    """One check that could not be made: its name, why in one line, and the file and line that declare it."""
+
+    error: str
+    name: str
+    file: str
+    """Relative to the repository's root, with forward slashes."""
+    line: int
+
+
 def model_name(verdict: Verdict) -> str:
     """Return the file name of the pruned model, or ``model`` for one held in memory."""
     path = verdict.models[1].path if len(verdict.models) == 2 else None

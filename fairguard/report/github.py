@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from fairguard.report.declared import Declared
+from fairguard.report.declared import Declared, Unjudged
 from fairguard.report.wording import (
     accepting,
     bounds,
@@ -23,6 +23,7 @@ KEPT = 10
 """Annotations of one kind that GitHub keeps from one step; it drops the others without a word."""
 SUMMARY_ROWS = 20
 MARKS = {Outcome.REGRESSED: "\N{CROSS MARK}", Outcome.INCONCLUSIVE: "\N{WHITE QUESTION MARK ORNAMENT}"}
+ERROR = "\N{WARNING SIGN}"
 MARKS |= {Outcome.PRESERVED: "\N{WHITE HEAVY CHECK MARK}"}
 
 
@@ -48,9 +49,10 @@ def commands(checks: Iterable[Declared]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def summary(checks: Iterable[Declared]) -> str:
+def summary(checks: Iterable[Declared], unjudged: Iterable[Unjudged] = ()) -> str:
     """Return Markdown for a step summary: a section for each check, its findings in a table, the worst first."""
-    return "\n".join(_section(check) for check in checks)
+    errors = [f"### {ERROR} {_cell(check.name)}: not judged\n\n{_cell(check.error)}\n" for check in unjudged]
+    return "\n".join([*errors, *(_section(check) for check in checks)])
 
 
 def _annotation(level: str, check: Declared, finding: Finding) -> str:

@@ -18,7 +18,7 @@ from unicodedata import bidirectional
 from fairguard.errors import many
 from fairguard.metrics import METRICS
 from fairguard.report import charts, wording
-from fairguard.report.declared import Declared, model_name
+from fairguard.report.declared import Declared, Unjudged, model_name
 from fairguard.report.text import EXPLAINED
 from fairguard.verdict import Finding, Outcome, Verdict
 
@@ -41,17 +41,26 @@ def render(verdict: Verdict, *, next_step: str = "") -> str:
     return render_all([Declared(verdict)], next_step=next_step)
 
 
-def render_all(checks: Iterable[Declared], *, next_step: str = "") -> str:
-    """Return all checks as one HTML page, a section each, what regressed first."""
+def render_all(checks: Iterable[Declared], unjudged: Iterable[Unjudged] = (), *, next_step: str = "") -> str:
+    """Return all checks as one HTML page, a section each, what regressed first, after what could not be judged."""
     checks = sorted(checks, key=lambda check: ORDER.index(check.verdict.outcome))
-    return page_of(checks, title=_title(checks), next=next_step.split("   |   ") if next_step else [])
+    unjudged = list(unjudged)
+    steps = next_step.split("   |   ") if next_step else []
+    return page_of(checks, unjudged, title=_title(checks, unjudged), next=steps)
 
 
-def page_of(checks: Iterable[Declared], *, template: Path = PAGE / "page.html", **more: object) -> str:
+def page_of(
+    checks: Iterable[Declared],
+    unjudged: Sequence[Unjudged] = (),
+    *,
+    template: Path = PAGE / "page.html",
+    **more: object,
+) -> str:
     """Return checks as one HTML page, in the order given.
 
     Args:
         checks: a section each.
+        unjudged: checks that could not be made, which come first.
         template: the page, or one that extends ``page.html``; it stands in any folder.
         more: what the template names: ``title`` of the page, steps that come ``next``, and its own.
     """
@@ -74,6 +83,7 @@ def page_of(checks: Iterable[Declared], *, template: Path = PAGE / "page.html", 
     style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return rooms.get_template(template.name).render(
         checks=[_section(check) | {"number": number} for number, check in enumerate(checks, 1)],
+        unjudged=unjudged,
         style=style,
         script=script,
         style_hash=_hash(style),
@@ -83,14 +93,17 @@ def page_of(checks: Iterable[Declared], *, template: Path = PAGE / "page.html", 
     )
 
 
-def _title(checks: Sequence[Declared]) -> str:
+def _title(checks: Sequence[Declared], unjudged: Sequence[Unjudged] = ()) -> str:
     """Return what the page is called in a tab: the outcome first."""
-    if len(checks) == 1:
+    if not checks and not unjudged:
+        return "nothing was judged"
+    if len(checks) == 1 and not unjudged:
         verdict = checks[0].verdict
         names = [PurePath(model.path).name for model in reversed(verdict.models) if model.path]
         return f"{verdict.outcome}: {' vs '.join(names) or checks[0].name}"
     counts = Counter(check.verdict.outcome for check in checks)
-    return f"{many(len(checks), 'check')}: " + ", ".join(f"{counts[each]} {each}" for each in ORDER if counts[each])
+    words = [*([f"{len(unjudged)} not judged"] if unjudged else []), *(f"{counts[o]} {o}" for o in ORDER if counts[o])]
+    return f"{many(len(checks) + len(unjudged), 'check')}: {', '.join(words)}"
 
 
 def _section(check: Declared) -> dict[str, Any]:

@@ -6,8 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fairguard.report.declared import Declared
+from fairguard.report.declared import Declared, Unjudged
 from fairguard.verdict import Outcome, Verdict
+
+ERROR = "error"
+"""Outcome of a check that could not be judged, and of a run that judged none."""
+ORDER = (Outcome.REGRESSED, ERROR, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
 
 
 def render(verdict: Verdict) -> str:
@@ -15,12 +19,13 @@ def render(verdict: Verdict) -> str:
     return json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def render_all(checks: Sequence[Declared]) -> str:
-    """Return all checks as JSON text, by name, with the worst outcome of them."""
-    outcomes = [check.verdict.outcome for check in checks]
-    worst = next(o for o in (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED) if o in outcomes)
-    verdicts = {check.name: check.verdict.to_dict() for check in checks}
-    return json.dumps({"schema": 1, "outcome": worst, "checks": verdicts}, indent=2, ensure_ascii=False) + "\n"
+def render_all(checks: Sequence[Declared], unjudged: Sequence[Unjudged] = ()) -> str:
+    """Return all checks as JSON text, by name, with the worst outcome of them; ``error`` where there is no verdict."""
+    found: dict[str, dict[str, Any]] = {check.name: check.verdict.to_dict() for check in checks}
+    found |= {check.name: {"outcome": ERROR, "error": check.error} for check in unjudged}
+    outcomes = [check["outcome"] for check in found.values()] or [ERROR]
+    worst = next(outcome for outcome in ORDER if outcome in outcomes)
+    return json.dumps({"schema": 1, "outcome": worst, "checks": found}, indent=2, ensure_ascii=False) + "\n"
 
 
 def schema() -> dict[str, Any]:

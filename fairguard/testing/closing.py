@@ -5,7 +5,6 @@ Runs once, in the process that heard every test. Knows nothing of pytest.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from fairguard import lock
 from fairguard.errors import ConfigError, FairguardError
 from fairguard.files import write_text
 from fairguard.lock import Change, Difference, Record, Update
-from fairguard.report.declared import Declared
+from fairguard.report.declared import Declared, Unjudged
 from fairguard.report.wording import points
-from fairguard.verdict import Verdict
+from fairguard.testing.cache import tidy
+from fairguard.testing.notes import Note, read
 
 SHOWN = 10
 """Changes against the lock that the summary lists."""
@@ -48,37 +48,70 @@ class Wishes:
     step_summary: Path | None = None
 
 
-def packed(verdict: Verdict) -> str:
-    """Return a verdict as text that :func:`unpacked` understands; undefined numbers survive."""
-    return json.dumps(verdict.model_dump(by_alias=True))
+def close_run(
+    notes: Iterable[Note],
+    *,
+    root: Path,
+    locked: Path,
+    update: Collection[str] | None,
+    reports: Sequence[Path],
+    cache: Path | None,
+) -> list[str]:
+    """Close a run in the surroundings of this process, and return the lines of its summary.
+
+    Args:
+        notes: what all items told, the last attempt of each.
+        root: the project's folder.
+        locked: the lock file, existing or not.
+        update: kinds of changes to record in it; ``None``: nothing.
+        reports: files to write.
+        cache: the folder of counts, which is tidied; ``None``: there is none.
+    """
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    wishes = Wishes(
+        root=root,
+        locked=locked,
+        update=None if update is None else [Update(kind) for kind in update],
+        held_back="CI is set, and only people agree to changes" if in_ci else None,
+        reports=reports,
+        step_summary=Path(summary) if summary else None,
+    )
+    checks, unjudged = read(notes)
+    lines = close(checks, wishes, unjudged)
+    if cache is not None:
+        tidy(cache)
+    return lines
 
 
-def unpacked(text: str) -> Verdict:
-    """Return the verdict in a text of :func:`packed`."""
-    return Verdict.model_validate(json.loads(text))
+def close(checks: Iterable[Declared], wishes: Wishes, unjudged: Iterable[Unjudged] = ()) -> list[str]:
+    """Write what is wished for and return the lines of the summary; a file that cannot be written is one of them.
 
-
-def close(checks: Iterable[Declared], wishes: Wishes) -> list[str]:
-    """Write what is wished for and return the lines of the summary; a file that cannot be written is one of them."""
+    Reports are written without any verdict too: an old file would pass for what this run has found.
+    """
     checks = sorted(checks, key=lambda check: check.name)
-    lines = [f"{check.name}: {check.verdict.outcome}: {check.verdict.headline}" for check in checks]
+    unjudged = sorted(unjudged, key=lambda check: check.name)
+    lines = [] if checks or unjudged else ["nothing was judged"]
+    lines += [f"{check.name}: error: {check.error}" for check in unjudged]
+    lines += [f"{check.name}: {check.verdict.outcome}: {check.verdict.headline}" for check in checks]
     for step in (_locked, _reported, _summarised):
         try:
-            lines += step(checks, wishes)
+            lines += step(checks, unjudged, wishes)
         except (FairguardError, OSError) as error:
             lines.append(f"error: {error}")
     return lines
 
 
-def _locked(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
+def _locked(checks: Sequence[Declared], unjudged: Sequence[Unjudged], wishes: Wishes) -> list[str]:
     """Compare with the lock, record what is wished for, and say both."""
     then = lock.read(wishes.locked)
-    if not then and wishes.update is None:
+    if not checks or (not then and wishes.update is None):
         return []
     now = {check.name: lock.record_of(check.verdict) for check in checks}
     alpha = {check.name: check.verdict.policy.alpha for check in checks}
     changes = {name: _changes(then.get(name), record, alpha[name]) for name, record in now.items()}
-    vanished = [name for name in then if name not in now and not _stands(name, now, wishes.root)]
+    known = {*now, *(check.name for check in unjudged)}
+    vanished = [name for name in then if name not in known and not _stands(name, now, wishes.root)]
     lines = _said(changes, vanished, not_run=len(then.keys() - now.keys()) - len(vanished))
     if wishes.update is None:
         return lines
@@ -153,24 +186,24 @@ def _split(check: str) -> tuple[str, str, str]:
     return file, test.partition("#")[0], bracket + parameters
 
 
-def _reported(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
+def _reported(checks: Sequence[Declared], unjudged: Sequence[Unjudged], wishes: Wishes) -> list[str]:
     for path in wishes.reports:
-        write_text(path, _report(checks, path.suffix))
+        write_text(path, _report(checks, unjudged, path.suffix))
     return [f"report: {os.path.relpath(path)}" for path in wishes.reports]
 
 
-def _report(checks: Sequence[Declared], suffix: str) -> str:
+def _report(checks: Sequence[Declared], unjudged: Sequence[Unjudged], suffix: str) -> str:
     if suffix not in SUFFIXES:
         raise ConfigError(f"no report of many checks is called {suffix!r}; end the name in {', '.join(SUFFIXES)}.")
-    text: str = import_module(f"fairguard.report.{suffix[1:]}").render_all(checks)
+    text: str = import_module(f"fairguard.report.{suffix[1:]}").render_all(checks, unjudged)
     return text
 
 
-def _summarised(checks: Sequence[Declared], wishes: Wishes) -> list[str]:
-    if wishes.step_summary is None:
+def _summarised(checks: Sequence[Declared], unjudged: Sequence[Unjudged], wishes: Wishes) -> list[str]:
+    if wishes.step_summary is None or not (checks or unjudged):
         return []
     from fairguard.report.github import summary
 
     with wishes.step_summary.open("a", encoding="utf-8") as stream:
-        stream.write(summary(checks) + "\n")
+        stream.write(summary(checks, unjudged) + "\n")
     return []
