@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "ci"
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "ci"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,3 +56,16 @@ def test_the_workflow_runs_the_tests_and_keeps_the_reports() -> None:
         "junit.xml",
     ):
         assert part in text
+
+
+def test_every_extra_that_is_named_is_there() -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    places = [path for part in ("README.md", "docs", "examples", "fairguard") for path in files_of(ROOT / part)]
+    texts = {path: path.read_text() for path in places if path.suffix in (".md", ".yml", ".toml", ".py")}
+    assert EXAMPLE / ".github" / "workflows" / "fairness.yml" in texts
+    named = {(extra, path) for path, text in texts.items() for extra in re.findall(r"fairguard\[([\w,-]+)\]", text)}
+    assert [(extra, path) for extra, path in named if not {*extra.split(",")} <= {*known}] == []
+
+
+def files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
