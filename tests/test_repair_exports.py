@@ -1,5 +1,7 @@
 """An exported graph takes any number of rows, or the export is refused before time is spent on training."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +79,28 @@ def test_it_is_refused_before_any_training(capsys: pytest.CaptureFixture[str]) -
     assert run(words) == 2
     assert "2 rows at a time" in capsys.readouterr().err
     assert not Path("p.pt").exists()
+
+
+EXPORT = """
+import sys
+import torch
+missing = sys.argv[1]  # "onnxscript", or the part of it that is for this torch, which older ones lack
+names = [missing, *(f"{missing}{number}" for number in range(30))]
+sys.modules.update(dict.fromkeys(names, None))
+from fairguard.repair.writing import export_onnx
+export_onnx(torch.nn.Linear(4, 2), torch.zeros(2, 4), "net.onnx")
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [("onnxscript", "pip install onnxscript"), ("onnxscript._framework_apis.torch_2_", "pip install -U onnxscript")],
+    ids=["missing", "too old"],
+)
+def test_an_exporter_that_is_missing_or_too_old_is_named(missing: str, remedy: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", EXPORT, missing], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr.splitlines()[-1].startswith("fairguard.errors.OutputError: cannot export to ONNX: ")
+    assert done.stderr.rstrip().endswith(f". {remedy}")
 
 
 def test_an_exported_graph_is_opened_within_the_limits_of_the_run(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,10 @@ def export_onnx(net: nn.Module, example: Any, path: Path) -> None:
                 if _of_any_number(torch.onnx.export(whole, (), str(path), **how), args, kwargs):
                     return
     except ImportError as error:
-        raise OutputError(f"cannot export to ONNX: {shown(error, width=200)}. pip install onnx onnxscript") from error
+        update = "-U " if find_spec("onnxscript") else ""  # one that is older than torch lacks what torch asks it for
+        raise OutputError(
+            f"cannot export to ONNX: {shown(error, width=200)}. pip install {update}onnxscript"
+        ) from error
     except Exception as error:
         raise OutputError(_no_export(error)) from error
     raise OutputError(
