@@ -55,7 +55,8 @@ def test_every_method_on_digits(method: str, inside: Path, capsys: pytest.Captur
     code = run(["prune", "dense.pt", "--method", method, "--sparsity", "0.8", *quick])
     said = capsys.readouterr()
     assert code in (0, 1, 3), said.err
-    assert said.err == ""
+    told = [line for line in said.err.splitlines() if not re.match(r"fairguard: .+ \d+/\d+  loss ", line)]
+    assert told == [], "nothing but how far training is, where a busy machine takes its time"
     assert f"method {method}, global" in said.out
     assert f"wrote {output}" in said.out
     assert {n: t.shape for n, t in loaded(output).items()} == {n: t.shape for n, t in loaded("dense.pt").items()}
