@@ -22,7 +22,7 @@ def render(verdict: Verdict) -> str:
 def render_all(checks: Sequence[Declared], unjudged: Sequence[Unjudged] = ()) -> str:
     """Return all checks as JSON text, by name, with the worst outcome of them; ``error`` where there is no verdict."""
     found: dict[str, dict[str, Any]] = {check.name: check.verdict.to_dict() for check in checks}
-    found |= {check.name: {"outcome": ERROR, "error": check.error} for check in unjudged}
+    found |= {check.name: {"outcome": ERROR, "error": check.error, "findings": []} for check in unjudged}
     outcomes = [check["outcome"] for check in found.values()] or [ERROR]
     worst = next(outcome for outcome in ORDER if outcome in outcomes)
     return json.dumps({"schema": 1, "outcome": worst, "checks": found}, indent=2, ensure_ascii=False) + "\n"
