@@ -85,6 +85,14 @@ def test_a_run_that_comes_to_no_check_says_so_in_its_reports(project: pytest.Pyt
     assert "nothing was judged" in (project.path / "r.html").read_text()
 
 
+def test_without_a_configuration_it_says_where_one_was_looked_for(project: pytest.Pytester) -> None:
+    (project.path / "fairguard.toml").unlink()
+    shutil.copy(project.path / "pruned_preserved.pt", project.path / "pruned.pt")
+    result = project.runpytest("-k", "test_called", f"--rootdir={project.path}")
+    asked = "not judged: no data: give a file of labelled rows as data=... in the marker, or data in *"
+    result.stdout.fnmatch_lines([f"{asked}(no fairguard.toml or * was found in {project.path} or above it)."])
+
+
 @pytest.mark.parametrize("option", ["--collect-only", "--fixtures"])
 def test_a_run_of_no_tests_writes_no_report(project: pytest.Pytester, option: str) -> None:
     project.runpytest(*REPORTS, option)

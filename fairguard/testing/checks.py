@@ -119,7 +119,7 @@ class Checks:
         """
         with chdir(self._root):
             settings = self.settings(asked)
-            _check_named(settings)
+            self._check_named(settings)
             wider = self._widened(settings)
             key = key_of(wider, root=self._root, run=self._run)
             counted = _own(self._counts.get(key, lambda: _count(wider)), settings, wider)
@@ -141,6 +141,14 @@ class Checks:
     def _records(self) -> dict[str, lock.Record]:
         return {} if self._locked is None else lock.read(self._locked)
 
+    def _check_named(self, settings: Settings) -> None:
+        known = self._project.inputs["config"] is not None
+        where = "" if known else f" (no fairguard.toml or [tool.fairguard] was found in {self._root} or above it)"
+        for name, what in (("dense", "a model file"), ("pruned", "a model file"), ("data", "a file of labelled rows")):
+            if getattr(settings, name) is None:
+                ways = f"give {what} as {name}=... in the marker, or {name} in [tool.fairguard]{where}"
+                raise ConfigError(f"no {name}: {ways}.")
+
     def _differences(self, check: str, verdict: Verdict) -> tuple[lock.Difference, ...]:
         then = self._records.get(check)
         if then is None:
@@ -159,12 +167,6 @@ class Checks:
         if apart or any(known.get(column) != group for column, group in own.items()):
             return settings
         return settings.model_copy(update={"groups": tuple(known.values())})
-
-
-def _check_named(settings: Settings) -> None:
-    for name, what in (("dense", "a model file"), ("pruned", "a model file"), ("data", "a file of labelled rows")):
-        if getattr(settings, name) is None:
-            raise ConfigError(f"no {name}: give {what} as {name}=... in the marker, or {name} in [tool.fairguard].")
 
 
 def _takes_what_is_left(settings: Settings) -> bool:
