@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairguard.errors import OutputError
-from fairguard.files import check_writable, refuse_inputs, replacing
+from fairguard.files import check_writable, replacing
 from fairguard.inputs.groups import CLASS
+from fairguard.inputs.parts import refuse_read
 from fairguard.inputs.rows import Source
 from fairguard.judge.counts import CountTable
 from fairguard.judge.responsibility import responsibility
@@ -275,7 +276,7 @@ def check_flips(path: str | Path, read: Mapping[str, Any]) -> None:
 
     Args:
         path: where the file is to be.
-        read: what is read, by role; see :func:`fairguard.files.refuse_inputs`.
+        read: what is read, by role; see :func:`fairguard.inputs.parts.refuse_read`.
 
     Raises:
         OutputError: the suffix is neither .parquet nor .csv, the folder is missing or not writable, or what stands
@@ -284,4 +285,4 @@ def check_flips(path: str | Path, read: Mapping[str, Any]) -> None:
     if Path(path).suffix not in SUFFIXES:
         raise OutputError(f"--flips {path}: end the name in {' or '.join(SUFFIXES)}.")
     check_writable(path)
-    refuse_inputs(path, read)
+    refuse_read(path, read)

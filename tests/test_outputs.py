@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 from unittest.mock import Mock
 
+import onnx
 import pytest
 import torch
 from filelock import FileLock
 from torch import nn
 from torch.nn.utils import prune
 
+from fairguard.check import check
 from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, DataError, ModelError, OutputError
@@ -50,6 +52,49 @@ def test_nothing_that_is_read_is_written_over(
     assert run(arguments) == 2
     assert f"{kept} is the {role} input, which would be lost" in capsys.readouterr().err
     assert Path(kept).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "net.onnx", "net.onnx", "--output", "net.onnx.data"],
+        ["fuzz", "net.onnx", "pruned.pt", "--swap", "digit", "--save", "net.onnx.data"],
+        ["repair", "net.onnx", "pruned.pt", "--train", "train.parquet", "-o", "net.onnx.data"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_weights_beside_a_graph_are_not_written_over(
+    arguments: list[str], inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported("net.onnx")
+    before = Path("net.onnx.data").read_bytes()
+    assert run(arguments) == 2
+    assert "net.onnx.data holds weights of the dense input, which would be lost" in capsys.readouterr().err
+    assert Path("net.onnx.data").read_bytes() == before
+
+
+def test_what_a_graph_names_holds_its_weights_whatever_the_name(inside: Path) -> None:
+    exported("plain.onnx")
+    graph = onnx.load("plain.onnx")
+    onnx.save(graph, "named.onnx", save_as_external_data=True, location="weights.csv", size_threshold=0)
+    with pytest.raises(OutputError, match=r"weights\.csv holds weights of the pruned input"):
+        check("dense.pt", "named.onnx", data="test.parquet", label="digit", groups=("class",), flips="weights.csv")
+
+
+def exported(name: str) -> None:
+    """Write a network as ONNX with its weights in a file beside it."""
+    torch.onnx.export(
+        digits.build().eval(), (torch.zeros(2, 64),), name, dynamo=True, external_data=True, verbose=False
+    )
+
+
+def test_nothing_is_written_into_a_model_of_many_files(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("hf").mkdir(exist_ok=True)
+    Path("hf/model.safetensors").write_bytes(b"weights")
+    for name in ("hf/model.safetensors", "hf/new.json"):
+        assert run(["check", "dense.pt", "hf", "--output", name]) == 2
+        assert f"{name} lies in the pruned input, the folder hf; name a file outside it" in capsys.readouterr().err
+    assert Path("hf/model.safetensors").read_bytes() == b"weights"
 
 
 def test_report_and_flips_are_two_files(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:

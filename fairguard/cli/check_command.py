@@ -13,7 +13,8 @@ from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, optio
 from fairguard.cli.screen import progress_bar, screen, warn
 from fairguard.config import FORMATS, Settings
 from fairguard.errors import OutputError, many
-from fairguard.files import check_writable, refuse_inputs, refuse_same, typed, write_text
+from fairguard.files import check_writable, refuse_same, typed, write_text
+from fairguard.inputs.parts import refuse_read
 from fairguard.ranks import Ranks
 from fairguard.verdict import Outcome, Verdict
 
@@ -66,7 +67,7 @@ def command(
     refuse_same({"--output": settings.output, "--flips": settings.flips})
     if settings.output is not None:
         check_writable(settings.output)
-        refuse_inputs(settings.output, settings.inputs | {"dense": dense, "pruned": pruned})
+        refuse_read(settings.output, settings.inputs | {"dense": dense, "pruned": pruned})
     from fairguard.check import check  # torch loads here
     from fairguard.history import with_runs
 

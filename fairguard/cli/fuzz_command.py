@@ -11,7 +11,8 @@ import click
 from fairguard.cli import PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, options, settings_from
 from fairguard.cli.screen import progress_bar, warn
-from fairguard.files import check_writable, refuse_inputs, write_text
+from fairguard.files import check_writable, write_text
+from fairguard.inputs.parts import refuse_read
 
 
 @click.command("fuzz")
@@ -38,7 +39,7 @@ def command(
     settings = settings_from(config, **typed)
     if save is not None:
         check_writable(save)
-        refuse_inputs(save, settings.inputs | {"dense": dense, "pruned": pruned})
+        refuse_read(save, settings.inputs | {"dense": dense, "pruned": pruned})
     from fairguard.fuzz import hunt, open_both, saved_test, schema_of  # torch loads here
     from fairguard.fuzz.text import render
 

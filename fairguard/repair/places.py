@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fairguard.errors import ConfigError, OutputError
-from fairguard.files import check_writable, refuse_inputs, sha256_of
+from fairguard.files import check_writable, sha256_of
 from fairguard.inputs.models import split_name
+from fairguard.inputs.parts import refuse_read
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Places:
     def check(self, path: Path) -> None:
         """Raise :class:`OutputError` if ``path`` cannot be written, or is something that is read."""
         check_writable(path)
-        refuse_inputs(path, self.read)
+        refuse_read(path, self.read)
 
     @property
     def journal(self) -> Path:
