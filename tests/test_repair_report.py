@@ -16,7 +16,7 @@ from torch import nn
 from fairguard.check import check, check_predictions
 from fairguard.config import Accepted
 from fairguard.errors import ConfigError, OutputError
-from fairguard.repair.budget import parsed
+from fairguard.repair.budget_text import parsed
 from fairguard.repair.disk import written
 from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
@@ -42,13 +42,14 @@ def judged(harm: float, *, n: int = 4000) -> Verdict:
 @pytest.mark.parametrize(
     ("budget", "amount"),
     [("1.5x", (1.5, "x")), ("20epochs", (20, "epochs")), ("1 epoch", (1, "epochs")), ("10min", (10, "m")),
-     ("2 hours", (2, "h")), ("0.5h", (0.5, "h")), ("90 seconds", (90, "s")), ("3M", (3, "m"))],
+     ("2 hours", (2, "h")), (".5h", (0.5, "h")), ("90 seconds", (90, "s")), ("3M", (3, "m")),
+     ("2 secs", (2, "s")), ("1sec", (1, "s")), ("1 minute", (1, "m")), ("1hr", (1, "h"))],
 )  # fmt: skip
 def test_budgets_are_read_as_people_write_them(budget: str, amount: tuple[float, str]) -> None:
     assert parsed(budget) == amount
 
 
-@pytest.mark.parametrize("budget", ["", "0x", "-1x", "ten min", "5", "3 fortnights", "1e3x"])
+@pytest.mark.parametrize("budget", ["", "0x", "-1x", "ten min", "5", "3 fortnights", "1e3x", "3ep", "3minut", "1e"])
 def test_other_budgets_are_refused(budget: str) -> None:
     with pytest.raises(ConfigError, match=r"write 1\.5x"):
         parsed(budget)

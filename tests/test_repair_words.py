@@ -4,7 +4,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +14,7 @@ from torch import nn
 
 from fairguard.check import check_predictions
 from fairguard.cli import run
-from fairguard.cli.repair_command import budget_known
 from fairguard.demo import digits
-from fairguard.errors import ConfigError
-from fairguard.repair.budget import parsed
 from fairguard.repair.frontier import rounded
 from fairguard.repair.methods import chita, mask_only, votes
 from fairguard.repair.proof import worsened
@@ -252,22 +248,6 @@ def test_one_model_given_twice_is_no_success_to_ship(capsys: pytest.CaptureFixtu
         assert "note: PRUNED is DENSE, weight for weight" in said
         assert "next: name the compressed model as PRUNED" in said
         assert "ship" not in said
-
-
-@pytest.mark.parametrize(
-    "budget",
-    ["1.5x", "20epochs", "1 epoch", "10min", "2 hours", ".5h", "90 seconds", "3M", "1e", "", "0x", "-1x", "3ep",
-     "ten min", "5", "3 fortnights", "1e3x", "2 secs", "1sec", "1 minute", "1hr", "3minut"],
-)  # fmt: skip
-def test_the_command_refuses_the_budgets_that_repair_refuses(budget: str) -> None:
-    def refused(read: Any, *given: Any) -> str:
-        try:
-            read(*given)
-        except ConfigError as error:
-            return str(error)
-        return ""
-
-    assert refused(budget_known, None, None, budget) == refused(parsed, budget)
 
 
 @pytest.mark.parametrize("command", [["repair", "a.pt", "b.pt"], ["prune", "a.pt", "--sparsity", "0.5"]])

@@ -16,9 +16,9 @@ import click
 
 from fairguard import __version__
 from fairguard.errors import FairguardError, did_you_mean
+from fairguard.exit_codes import INTERRUPTED, NOT_JUDGED, PRESERVED
 from fairguard.ranks import Ranks
 
-PRESERVED, REGRESSED, NOT_JUDGED, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
 SECONDS_BEHIND = 5
 """Head start of the first of several processes in telling an error that all of them meet."""
 

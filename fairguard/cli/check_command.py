@@ -8,17 +8,15 @@ from typing import Any
 
 import click
 
-from fairguard.cli import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from, typed_again
 from fairguard.cli.screen import progress_bar, screen, warn
 from fairguard.config import FORMATS, Settings
 from fairguard.errors import OutputError, many
+from fairguard.exit_codes import OF_OUTCOME, PRESERVED
 from fairguard.files import check_writable, refuse_same, typed, write_text
 from fairguard.inputs.parts import refuse_read
 from fairguard.ranks import Ranks
 from fairguard.verdict import Outcome, Verdict
-
-CODES = {Outcome.PRESERVED: PRESERVED, Outcome.REGRESSED: REGRESSED, Outcome.INCONCLUSIVE: INCONCLUSIVE}
 
 
 @click.command("check", cls=ManyFiles)
@@ -75,13 +73,13 @@ def command(
     with progress_bar("rows", quiet=quiet or not ranks.first) as progress:
         verdict = check(dense, pruned, settings=settings, progress=progress, ranks=ranks)
     if not ranks.first:  # the first process shows what all of them have found
-        return CODES[verdict.outcome]
+        return OF_OUTCOME[verdict.outcome]
     verdict = with_runs(verdict)
     _show(verdict, settings, _next_step(verdict, dense, pruned, settings), verbose=verbose, quiet=quiet)
     if verdict.outcome is Outcome.INCONCLUSIVE and settings.allow_inconclusive:
         click.echo("fairguard: inconclusive, and allowed by --allow-inconclusive: nothing was proven", err=True)
         return PRESERVED
-    return CODES[verdict.outcome]
+    return OF_OUTCOME[verdict.outcome]
 
 
 def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool, quiet: bool) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from fairguard.cli import NOT_JUDGED, PRESERVED
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from
 from fairguard.cli.screen import progress_bar
+from fairguard.exit_codes import NOT_JUDGED, PRESERVED
 
 
 @click.command("doctor")

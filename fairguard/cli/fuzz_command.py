@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from fairguard.cli import PRESERVED, REGRESSED
 from fairguard.cli.options import CONFIG, DATA, MODELS, options, settings_from
 from fairguard.cli.screen import progress_bar, warn
+from fairguard.exit_codes import PRESERVED, REGRESSED
 from fairguard.files import check_writable, write_text
 from fairguard.inputs.parts import refuse_read
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from fairguard.exit_codes import NOT_JUDGED, PRESERVED
+
 
 @click.command("inspect")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -12,13 +14,12 @@ import click
 @click.option("--limit", metavar="SIZE", help="Most memory that a model file may claim: 64GiB.")
 def command(files: tuple[str, ...], model: str | None, trust: bool, limit: str | None) -> int:
     """Say what each FILE is, what opening it needs, and what its weights look like: sparsity, pattern, type."""
-    from fairguard.cli import NOT_JUDGED
     from fairguard.errors import FairguardError
     from fairguard.inputs.inspect import inspect_file
     from fairguard.inputs.limits import DEFAULT, raised_to
 
     limits = DEFAULT if limit is None else raised_to(limit)
-    code = 0
+    code = PRESERVED
     for number, file in enumerate(files):
         if number:
             click.echo()

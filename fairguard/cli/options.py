@@ -170,9 +170,21 @@ def options(*groups: tuple[Decorator, ...]) -> Decorator:
     return decorate
 
 
+def taken(typed: dict[str, Any], group: tuple[Decorator, ...]) -> dict[str, Any]:
+    """Take the options of ``group`` out of what was ``typed`` and return those that were given."""
+    holder = click.Command(None)
+    for option in group:
+        option(holder)
+    return _given({param.name or "": typed.pop(param.name or "") for param in holder.params})
+
+
+def _given(typed: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in typed.items() if value is not None and value is not False and value != ()}
+
+
 def settings_from(config: Path | None, **typed: Any) -> Settings:
     """Return the settings of the file, overridden by what was typed on the command line."""
-    given = {name: value for name, value in typed.items() if value is not None and value is not False and value != ()}
+    given = _given(typed)
     for name in ("features", "classes"):
         if name in given:
             given[name] = tuple(part.strip() for part in given[name].split(","))

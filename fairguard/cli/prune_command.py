@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, taken, typed_again
 from fairguard.cli.repair_command import budget_known
 from fairguard.cli.screen import epochs_shown, screen, warn
 from fairguard.repair.methods.names import METHODS, ONE_SHOT
@@ -56,25 +56,10 @@ def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | 
     learns from labelled rows. OUT is written whatever the verdict is. Exit codes: 0 preserved (or no rows to judge on),
     1 regressed, 2 not possible, 3 inconclusive.
     """
-    names = (
-        "sparsity",
-        "method",
-        "scope",
-        "train",
-        "verify",
-        "budget",
-        "only",
-        "reference",
-        "lr",
-        "amp",
-        "resume",
-        "export",
-    )
-    own = {name: typed.pop(name) for name in (*names, "output")}
+    given = taken(typed, PRUNE)
     settings = settings_from(config, **typed)
     from fairguard.repair.prune import prune  # torch loads here
 
-    given = {name: value for name, value in own.items() if value not in (None, (), False)}
     try:
         report = prune(dense, given.pop("output", None), settings=settings, tell=epochs_shown(quiet=quiet), **given)
     except KeyboardInterrupt:

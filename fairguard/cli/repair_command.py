@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, typed_again
+from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, taken, typed_again
 from fairguard.cli.screen import epochs_shown
-from fairguard.errors import ConfigError
 from fairguard.files import typed as shell
+from fairguard.repair.budget_text import parsed
 from fairguard.repair.methods.names import METHODS
 
 LEFT_OUT = ("data", "output", "format", "quiet")
@@ -19,14 +18,9 @@ LEFT_OUT = ("data", "output", "format", "quiet")
 
 
 def budget_known(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
-    """Return a budget as it was given, a misspelt one refused before torch is loaded, which takes seconds.
-
-    What :func:`fairguard.repair.budget.parsed` reads is accepted here, and read there.
-    """
-    unit = r"x|epochs?|s(ec(ond)?s?)?|m(in(ute)?s?)?|h((ou)?rs?)?"
-    found = None if given is None else re.fullmatch(rf"\s*(\d+(?:\.\d+)?|\.\d+)\s*({unit})\s*", given, re.IGNORECASE)
-    if given is not None and (found is None or float(found[1]) == 0):
-        raise ConfigError(f"budget {given!r}: write 1.5x (of a plain retraining), 20epochs, or a time: 90s, 10min, 2h.")
+    """Return a budget as it was given; a misspelt one is refused."""
+    if given is not None:
+        parsed(given)
     return given
 
 
@@ -89,13 +83,10 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
 
     Exit codes: 0 preserved (or nothing to do), 1 not repaired, 2 not possible, 3 improved but unproven.
     """
-    names = ("train", "verify", "tune", "method", "budget", "sparsity", "keep_mask", "only", "accuracy_floor", "lr")
-    flags = ("amp", "compile", "frontier", "resume", "keep_best", "export", "output")
-    own = {name: typed.pop(name) for name in (*names, *flags)}
+    given = taken(typed, REPAIR)
     settings = settings_from(config, **typed)
     from fairguard.repair.repair import repair  # torch loads here
 
-    given = {name: value for name, value in own.items() if value is not None and value is not False and value != ()}
     try:
         how: dict[str, Any] = {"settings": settings, "tell": epochs_shown(quiet=quiet)}
         how["typed"] = typed_again("check", leave_out=LEFT_OUT)

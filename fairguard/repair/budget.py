@@ -4,12 +4,11 @@ rows. Knows no method by name."""
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from fairguard.errors import ConfigError
+from fairguard.repair.budget_text import parsed
 from fairguard.repair.cells import Cells
 from fairguard.repair.journal import Journal
 from fairguard.repair.task import Answers, Candidate, Options, Task
@@ -71,22 +70,6 @@ def exceeded(budget: str, epochs: float, *, method: str, least: int) -> list[str
     if round(epochs) >= least:
         return []
     return [f"method {method} trains for {least} epochs at least, more than --budget {budget} allows ({epochs:.2g})"]
-
-
-def parsed(budget: str) -> tuple[float, str]:
-    """Return the amount and the unit (``x``, ``epochs``, ``s``, ``m`` or ``h``) of a budget.
-
-    Raises:
-        ConfigError: it is none of ``1.5x``, ``20epochs``, ``90s``, ``10min``, ``2h``.
-    """
-    units = r"(x)|(e)pochs?|(s)(?:ec(?:ond)?s?)?|(m)(?:in(?:ute)?s?)?|(h)(?:(?:ou)?rs?)?"
-    found = re.fullmatch(rf"\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:{units})\s*", str(budget), re.IGNORECASE)
-    if not found or float(found[1]) == 0:
-        raise ConfigError(
-            f"budget {str(budget)!r}: write 1.5x (of a plain retraining), 20epochs, or a time: 90s, 10min, 2h."
-        )
-    unit = next(part for part in found.groups()[1:] if part).lower()
-    return float(found[1]), "epochs" if unit == "e" else unit
 
 
 def _timed(task: Task, method: Callable[[Task], Candidate], least: int) -> dict[str, float]:

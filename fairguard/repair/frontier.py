@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from fairguard.repair.budget import parsed
+from fairguard.repair.budget_text import parsed
 from fairguard.repair.methods.names import METHODS
 from fairguard.repair.task import Candidate, Options, Task
 

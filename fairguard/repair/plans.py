@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 from fairguard.errors import ConfigError
-from fairguard.repair.budget import parsed
+from fairguard.repair.budget_text import parsed
 from fairguard.repair.task import Options
 
 

@@ -8,13 +8,12 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from fairguard.exit_codes import OF_OUTCOME, PRESERVED
 from fairguard.files import typed
 from fairguard.judge.everybody import fell
 from fairguard.report.text import render
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
-
-EXIT_CODES = {Outcome.PRESERVED: 0, Outcome.REGRESSED: 1, Outcome.INCONCLUSIVE: 3}
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class PruneReport:
     @property
     def exit_code(self) -> int:
         """Return the check's own: 0 preserved (or nothing to judge on), 1 regressed, 3 inconclusive."""
-        return 0 if self.verdict is None else EXIT_CODES[self.verdict.outcome]
+        return PRESERVED if self.verdict is None else OF_OUTCOME[self.verdict.outcome]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values ready for JSON; undefined numbers are ``None``."""

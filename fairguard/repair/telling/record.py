@@ -8,6 +8,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any
 
+from fairguard.exit_codes import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.judge.needed import Needed, needed_of, undecided
 from fairguard.report.wording import finding_name
 from fairguard.verdict import Finding, Verdict
@@ -22,7 +23,12 @@ class Result(StrEnum):
     NOT_REPAIRED = "not repaired"
 
 
-EXIT_CODES = {Result.NOTHING_TO_DO: 0, Result.REPAIRED: 0, Result.UNPROVEN: 3, Result.NOT_REPAIRED: 1}
+EXIT_CODES = {
+    Result.NOTHING_TO_DO: PRESERVED,
+    Result.REPAIRED: PRESERVED,
+    Result.UNPROVEN: INCONCLUSIVE,
+    Result.NOT_REPAIRED: REGRESSED,
+}
 
 
 @dataclass(frozen=True)
