@@ -8,9 +8,9 @@ from datetime import date
 
 from fairguard.config import Accepted
 from fairguard.errors import did_you_mean
-from fairguard.inputs.limits import group_meant
 from fairguard.judge.findings import standing_of
 from fairguard.judge.judge import outcome_of, uncertified
+from fairguard.names import group_meant
 from fairguard.verdict import Finding, Outcome, Verdict
 
 

@@ -18,13 +18,13 @@ from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, Plan
 from fairguard.inputs.groups import sorted_names
 from fairguard.inputs.joining import joined, require_different, require_ids
-from fairguard.inputs.limits import listed
 from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
 from fairguard.judge.orders import require_right_order
 from fairguard.judge.responsibility import SEEDS
+from fairguard.names import listed
 from fairguard.suspicions import answer_warnings, file_warnings
 from fairguard.verdict import Noise
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.inference import Comparison
-from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import IdCount, Source
 from fairguard.judge.counts import CountTable
 from fairguard.judge.orders import balanced, other_order, tells_apart
+from fairguard.names import shown
 from fairguard.report.wording import percent
 
 IntArray = NDArray[np.int64]

@@ -10,7 +10,7 @@ import pytest
 from fairguard import Verdict, check
 from fairguard.cli import run
 from fairguard.config import FORMATS
-from fairguard.inputs.limits import LONGEST, clean
+from fairguard.names import LONGEST, clean
 from fairguard.report.text import render
 
 EVIL = [

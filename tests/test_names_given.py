@@ -18,8 +18,8 @@ from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import Layout
-from fairguard.inputs.limits import clean
 from fairguard.inputs.loaders import random_rows
+from fairguard.names import clean
 from fairguard.repair import preparing
 from fairguard.repair.repair import repair
 

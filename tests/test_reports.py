@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fairguard import Outcome, Verdict, assert_fairness_preserved, check_predictions
-from fairguard.inputs.limits import clean
+from fairguard.names import clean
 from fairguard.report import charts, github, html, junit, sarif, text
 from fairguard.report.declared import Declared
 from fairguard.verdict import ModelInfo

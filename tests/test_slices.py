@@ -13,10 +13,10 @@ from fairguard.demo.making import train
 from fairguard.errors import ConfigError, DataError
 from fairguard.fuzz import fuzz
 from fairguard.inputs.factories import load_callable as factory
-from fairguard.inputs.limits import clean
 from fairguard.judge.counts import CountTable
 from fairguard.judge.scatter import CLUSTER
 from fairguard.judge.slices import discover, slices_of
+from fairguard.names import clean
 from fairguard.policy import Policy
 from fairguard.repair.repair import repair
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fairguard.errors import FairguardError, ModelError
-from fairguard.inputs.limits import Limits, human, listed, shown
+from fairguard.inputs.limits import Limits, human
+from fairguard.names import listed, shown
 
 BYTES_PER_ENTRY = 96
 """Room for an entry of an archive's directory, its name included."""

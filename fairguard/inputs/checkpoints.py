@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fairguard.errors import ModelError, did_you_mean
-from fairguard.inputs.limits import listed, shown
+from fairguard.names import listed, shown
 
 State = dict[str, Any]
 """Tensors by name; quantised modules of torch.ao keep a few other values among them."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from fairguard.errors import FeaturesError, ModelError
 from fairguard.inputs.calling import call, takes_dict
-from fairguard.inputs.limits import listed, shown
+from fairguard.names import listed, shown
 
 _UNFIT = re.compile(
     r"shape|\bsizes?\b|dimension|\b\dD\b|channels|elements|features|embedding|padding|unpack|too many indices"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from fairguard.errors import ModelError, did_you_mean
 from fairguard.inputs import archives
-from fairguard.inputs.limits import DEFAULT, Limits, human, shown
+from fairguard.inputs.limits import DEFAULT, Limits, human
 from fairguard.inputs.pickles import BrokenPickleError, Listing, LongPickleError, list_pickle
 from fairguard.inputs.protobufs import looks_like_onnx
+from fairguard.names import shown
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 """The number that torch's format before 1.6 begins with."""

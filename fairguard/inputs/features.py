@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError
 from fairguard.inputs.groups import is_number, numbers
-from fairguard.inputs.limits import listed
 from fairguard.inputs.nested import count_rows, mapped
+from fairguard.names import listed
 
 Transform = Callable[[Any], Any]
 Cut = Callable[[int, int], Any]

@@ -20,8 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError
-from fairguard.inputs.limits import clean, text_behind
 from fairguard.inputs.rows import MISSING
+from fairguard.names import clean, text_behind
 
 IntArray = NDArray[np.int64]
 Column = Any

@@ -12,8 +12,9 @@ from torch import nn
 from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.detect import Found
 from fairguard.inputs.floors import require
-from fairguard.inputs.limits import Limits, human, listed, shown
+from fairguard.inputs.limits import Limits, human
 from fairguard.inputs.state_dicts import first_line
+from fairguard.names import listed, shown
 
 CONFIG_BYTES = 1 << 20
 INDEX_BYTES = 64 << 20

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from fairguard.errors import FairguardError
 from fairguard.files import sha256_of
 from fairguard.inputs.detect import RECORDED, Found, Kind, detect
-from fairguard.inputs.limits import DEFAULT, Limits, human, listed
+from fairguard.inputs.limits import DEFAULT, Limits, human
 from fairguard.inputs.models import Factory, info_of, split_name
 from fairguard.inputs.sparsity import overall
+from fairguard.names import listed
 from fairguard.verdict import Layer
 
 if TYPE_CHECKING:

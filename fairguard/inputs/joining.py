@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import listed
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import IDS, Source
+from fairguard.names import listed
 
 FEW = 5
 """So many different fractions may be common to the scores of two models."""

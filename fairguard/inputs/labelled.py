@@ -20,9 +20,9 @@ from fairguard.files import sha256_of
 from fairguard.inputs.features import Feed, Matrix
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers, sorted_names
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.limits import clean, named
 from fairguard.inputs.rows import Batch, DataRecord, IdCount, id_column
 from fairguard.inputs.tables import Table, rechunk
+from fairguard.names import clean, named
 
 UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
 """What pandas calls an index without a name when it saves one along: it numbers the rows and is no feature."""

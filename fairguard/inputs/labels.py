@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.groups import Column, as_written, distinct, name_of, sorted_names, text_of
-from fairguard.inputs.limits import clean, named
 from fairguard.inputs.rows import MISSING
+from fairguard.names import clean, named
 
 IntArray = NDArray[np.int64]
 

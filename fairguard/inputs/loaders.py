@@ -31,10 +31,10 @@ from fairguard.inputs.labelled import (
     without_features,
 )
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.limits import clean, listed, named
 from fairguard.inputs.nested import count_rows
 from fairguard.inputs.rows import Batch, DataRecord, IdCount
 from fairguard.inputs.samplers import Reading, read_in_order
+from fairguard.names import clean, listed, named
 
 FEW = 64
 """Rows of a Dataset that are looked at to tell whether a reading gives others."""

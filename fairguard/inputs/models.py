@@ -15,10 +15,11 @@ from fairguard.errors import FairguardError, ModelError
 from fairguard.files import sha256_of
 from fairguard.inputs.detect import RECORDED, Found, Kind, detect
 from fairguard.inputs.floors import require
-from fairguard.inputs.limits import DEFAULT, Limits, shown
+from fairguard.inputs.limits import DEFAULT, Limits
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, take
+from fairguard.names import shown
 from fairguard.verdict import ModelInfo
 
 Factory = str | Callable[..., Any]

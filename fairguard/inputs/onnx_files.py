@@ -19,8 +19,9 @@ from onnx.external_data_helper import uses_external_data
 from fairguard.errors import ModelError
 from fairguard.files import sha256_of
 from fairguard.inputs.detect import Found
-from fairguard.inputs.limits import Limits, human, listed, shown
+from fairguard.inputs.limits import Limits, human
 from fairguard.inputs.sparsity import layer_of
+from fairguard.names import listed, shown
 from fairguard.verdict import Layer
 
 ITEMSIZE = {

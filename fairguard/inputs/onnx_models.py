@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from fairguard.errors import FeaturesError, ModelError, did_you_mean
 from fairguard.inputs.detect import Found
-from fairguard.inputs.limits import Limits, listed, shown
+from fairguard.inputs.limits import Limits
 from fairguard.inputs.onnx_files import layers_of, loops, parameters_of, read_graph, whole_of
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch
 from fairguard.inputs.sparsity import overall
+from fairguard.names import listed, shown
 from fairguard.ranks import own_gpu
 from fairguard.verdict import ModelInfo
 

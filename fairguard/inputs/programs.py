@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import listed
+from fairguard.names import listed
 
 REGISTERED_BY = {
     "quantized_decomposed": ("torch.ao.quantization.fx._decomposed", "torchao.quantization.pt2e"),

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import clean, listed, named, shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch
+from fairguard.names import clean, listed, named, shown
 from fairguard.verdict import ModelInfo
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from fairguard.errors import DataError, FairguardError, ModelError, did_you_mean
 from fairguard.inputs.arrays import NpzArrays
 from fairguard.inputs.detect import Found, Kind
-from fairguard.inputs.limits import Limits, human, listed, shown
+from fairguard.inputs.limits import Limits, human
 from fairguard.inputs.recorded import RecordedPredictor, recorded
 from fairguard.inputs.rows import by_lower, id_column
 from fairguard.inputs.tables import CsvTable, ParquetTable, Table
+from fairguard.names import listed, shown
 from fairguard.verdict import ModelInfo
 
 LABELS = ("prediction", "predictions", "predicted", "pred", "preds", "y_pred", "answer", "label", "labels", "class")

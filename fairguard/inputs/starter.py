@@ -19,8 +19,8 @@ from fairguard.inputs.data import open_table
 from fairguard.inputs.features import fits_matrix
 from fairguard.inputs.groups import CLASS, MAX_NUMBERS, Column, GroupSpec, arrow, is_number, numbers, propose_edges
 from fairguard.inputs.labelled import missing_column
-from fairguard.inputs.limits import listed
 from fairguard.inputs.rows import IDS
+from fairguard.names import listed
 
 LABELS = ("label", "labels", "target", "y", "class", "outcome", "income", "hired", "approved", "default", "recidivism")
 """Names under which a label usually stands, the likeliest first."""

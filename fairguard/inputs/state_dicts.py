@@ -19,7 +19,8 @@ from fairguard.inputs.checkpoints import State, tensors_in, under, weights_in
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.factories import importable, load_callable
 from fairguard.inputs.floors import require
-from fairguard.inputs.limits import Limits, human, listed, shown
+from fairguard.inputs.limits import Limits, human
+from fairguard.names import listed, shown
 
 Factory = str | Callable[..., Any]
 _SCALE, _ZERO_POINT = (re.compile(rf"_?{name}s?(_\d+)?") for name in ("scale", "zero_point"))

@@ -15,11 +15,11 @@ from torch import nn
 from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.calling import call
 from fairguard.inputs.complaints import complaint, plain
-from fairguard.inputs.limits import shown
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
 from fairguard.inputs.tensors import scores_of, to_device
+from fairguard.names import shown
 from fairguard.ranks import own_gpu
 from fairguard.verdict import Layer, ModelInfo
 

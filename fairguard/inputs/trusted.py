@@ -17,9 +17,9 @@ from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.checkpoints import CHECKPOINT_KEYS, passed_over, weight_sets
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.factories import load_callable
-from fairguard.inputs.limits import listed, shown
 from fairguard.inputs.programs import open_program
 from fairguard.inputs.state_dicts import Factory, first_line, module_from_held
+from fairguard.names import listed, shown
 
 REMEDY = {
     Kind.MODULE: "save model.state_dict() and pass --model pkg.module:build",

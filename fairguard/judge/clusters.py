@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fairguard.inputs.limits import shown
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import OUTSIDE
@@ -27,6 +26,7 @@ from fairguard.judge.permutation import Adjusted
 from fairguard.judge.power import LossRates
 from fairguard.judge.scatter import CLUSTER, WEIGHT, Scatter, Shares, Worth, scatter_of, shares_of, weights_of, worth_of
 from fairguard.metrics import METRICS
+from fairguard.names import shown
 from fairguard.policy import Policy
 from fairguard.verdict import NAN, Finding, Verdict
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, did_you_mean
-from fairguard.inputs.limits import name_meant
 from fairguard.judge.counts import CountTable
 from fairguard.metrics import METRICS, About, Metric, default_metrics
+from fairguard.names import name_meant
 from fairguard.policy import Policy
 
 FloatArray = NDArray[np.float64]

@@ -12,10 +12,10 @@ import torch
 from fairguard.check import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, did_you_mean
-from fairguard.inputs.limits import clean
 from fairguard.inputs.loaders import random_rows, resampling
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import to_device
+from fairguard.names import clean
 from fairguard.repair.rows import Rows, read_rows
 from fairguard.repair.splits import Picked, apart, split
 from fairguard.report.wording import percent

@@ -17,11 +17,11 @@ from torch import nn
 
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
-from fairguard.inputs.limits import group_meant, name_meant
 from fairguard.inputs.models import RowByRow
 from fairguard.inputs.nested import leaves
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
+from fairguard.names import group_meant, name_meant
 from fairguard.repair.budget import batch_for
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts

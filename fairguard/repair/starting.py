@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fairguard.errors import ModelError
-from fairguard.inputs.limits import listed
+from fairguard.names import listed
 from fairguard.repair.masks import Masks, Weights, highest, is_left_dense, prunable
 from fairguard.repair.patterns import Pattern
 from fairguard.repair.task import copied

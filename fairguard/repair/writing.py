@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from fairguard.errors import ModelError, OutputError
 from fairguard.inputs.checkpoints import chosen_set, weight_sets
 from fairguard.inputs.detect import Kind, detect
-from fairguard.inputs.limits import listed, shown
 from fairguard.inputs.models import split_name
 from fairguard.inputs.nested import mapped
+from fairguard.names import listed, shown
 from fairguard.repair.disk import written
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.nets import run

@@ -10,7 +10,7 @@ from math import isfinite, isnan
 
 from fairguard.errors import many
 from fairguard.files import typed
-from fairguard.inputs.limits import group_meant
+from fairguard.names import group_meant
 from fairguard.repair.telling.record import Record, Result, finding_key
 from fairguard.report.wording import (
     bounds,
