@@ -9,13 +9,16 @@ import torch
 from test_repair_training import rows, small_net, task_of
 from torch import Tensor, nn
 
-from fairguard.check import check
+from fairguard.check import check, open_source
+from fairguard.config import Settings
 from fairguard.policy import Policy
+from fairguard.repair.dividing import divided
 from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import fair, selection_loss
+from fairguard.repair.preparing import task_for
 from fairguard.repair.repair import repair
 from fairguard.repair.rows import shuffled
-from fairguard.repair.task import make_task
+from fairguard.repair.task import Options, make_task
 from fairguard.repair.telling.record import Result
 from fairguard.verdict import Outcome
 
@@ -127,3 +130,25 @@ def test_adult_is_repaired_for(metric: str, adult: tuple[Given, Given], tmp_path
     accuracy = report.after.overall.accuracy
     assert accuracy.pruned > accuracy.dense - 0.01
     assert not report.after.regressed
+
+
+@pytest.mark.parametrize(
+    ("classes", "named", "good"),
+    [(("0", "1"), None, 1), (("1", "0"), None, 0), (("no", "yes"), None, 1), (("no", "yes"), "no", 0)],
+)
+def test_the_class_that_is_good_to_receive_is_the_verdicts(
+    classes: tuple[str, str], named: str | None, good: int
+) -> None:
+    learn = rows(1_200, 0)
+    places = learn.y.numpy() if classes[0] != "1" else 1 - learn.y.numpy()
+    given = (learn.x.numpy(), np.array(classes)[places], {"g": learn.codes[:, 0].numpy()})
+    net = small_net()
+    settings = Settings(classes=classes, favourable=named, metrics=("selection_rate",), device="cpu")
+    source = open_source(given, settings, needs_features=True)
+    parts = divided(source, settings, train=None, verify=None, tune=None, classes=classes, seed=0)
+    pruned = masks_at(net, 0.8, scope="layer").on(net.state_dict())
+    task = task_for(net, pruned, parts, settings, classes=classes, options=Options())
+    verdict = check(net.eval(), net, given, settings=settings)
+    assert task.cells[0] is not None
+    assert task.cells[0].favourable == good
+    assert {finding.label for finding in verdict.findings} == {classes[good]}

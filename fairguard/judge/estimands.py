@@ -5,6 +5,7 @@ What a metric is, ``fairguard.metrics`` says; everything in the judge is the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,17 +62,17 @@ def estimands_of(table: CountTable, policy: Policy) -> tuple[Estimand, ...]:
     return tuple(estimand for metric in metrics for estimand in _by_class(metric, table, policy))
 
 
-def favourable(table: CountTable, policy: Policy) -> int | None:
+def favourable(classes: Sequence[str], policy: Policy) -> int | None:
     """Return the code of the favourable class: the policy's, else ``1`` beside 0 or -1, else the second of two."""
     if policy.favourable is not None:
-        label = name_meant(policy.favourable, table.classes)
-        if label not in table.classes:
-            hint = did_you_mean(policy.favourable, table.classes) or f" Classes: {', '.join(table.classes)}."
+        label = name_meant(policy.favourable, classes)
+        if label not in classes:
+            hint = did_you_mean(policy.favourable, classes) or f" Classes: {', '.join(classes)}."
             raise ConfigError(f"no class {policy.favourable!r} to be favourable.{hint}")
-        return table.classes.index(label)
-    if len(table.classes) != 2:
+        return classes.index(label)
+    if len(classes) != 2:
         return None
-    return table.classes.index("1") if {*table.classes} in ({"0", "1"}, {"-1", "1"}) else 1
+    return classes.index("1") if {*classes} in ({"0", "1"}, {"-1", "1"}) else 1
 
 
 def _by_class(metric: Metric, table: CountTable, policy: Policy) -> list[Estimand]:
@@ -79,7 +80,7 @@ def _by_class(metric: Metric, table: CountTable, policy: Policy) -> list[Estiman
     if what.labelled and not table.labelled:
         without = ", ".join(name for name, other in METRICS.items() if not other.labelled)
         raise ConfigError(f"metric {metric} needs labels, and the data has none. Without: {without}.")
-    label = favourable(table, policy)
+    label = favourable(table.classes, policy)
     if what.about is About.ROWS:
         return [Estimand(metric)]
     if what.about is About.EACH_CLASS:

@@ -71,7 +71,7 @@ def verdict_of(
         weighted: the counts that rates are taken of, where rows do not count alike.
         effect: how many rows are worth one independent row.
     """
-    told, label, grouping = table if weighted is None else weighted, favourable(table, policy), family.grouping
+    told, label, grouping = table if weighted is None else weighted, favourable(table.classes, policy), family.grouping
     outcome, rates = outcome_of(evidence, policy), rates_of(told, grouping, label)
     overall, *rows = _rows(table, rates, None if weighted is None else rates_of(table, grouping, label))
     fall = fall_of(told, overall, outcome, policy, effect=effect)

@@ -21,7 +21,8 @@ from fairguard.inputs.models import RowByRow
 from fairguard.inputs.nested import leaves
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
-from fairguard.names import group_meant, name_meant
+from fairguard.judge.estimands import favourable
+from fairguard.names import group_meant
 from fairguard.repair.budget import batch_for
 from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts
@@ -136,8 +137,7 @@ def task_for(
     """
     _need_training_mode(net)
     device = device_of(settings.device)
-    good = None if settings.favourable is None else name_meant(settings.favourable, classes)
-    favourable = classes.index(good) if good in classes else min(1, len(classes) - 1)
+    good = favourable(classes, settings.policy())
     task = make_task(
         net.to(device),
         pruned,
@@ -149,7 +149,7 @@ def task_for(
         epochs=1.0,
         threshold=settings.threshold,
         output_key=settings.output_key,
-        favourable=favourable,
+        favourable=1 if good is None else good,  # of more classes none is asked about
         masks=masks,
         only=tuple(_group_named(name, parts) for name in only),
         accuracy_floor=accuracy_floor,
