@@ -6,7 +6,7 @@ the other, so that whatever is not found is a miss. Knows counts and policies, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from fairguard.judge.evidence import evidence_of, testable
 from fairguard.judge.judge import outcome_of
 from fairguard.judge.permutation import deal
 from fairguard.judge.scatter import require_single_rows
+from fairguard.names import first_few
 from fairguard.policy import Policy
 from fairguard.verdict import NAN, Outcome
 
@@ -96,7 +97,7 @@ class Diagnosis:
             return f"{alarms}; no group is large enough to find anything in."
         least = self.groups[0]
         where = f" (least in {least.group}: {100 * least.power:.0f} %)" if len(self.groups) > 1 else ""
-        none = f"; nothing can be found in {_listed(self.hopeless)}" if self.hopeless else ""
+        none = f"; nothing can be found in {first_few(self.hopeless, most=3)}" if self.hopeless else ""
         power = f"a planted excess of {100 * self.excess:g} points was found in {100 * self.power:.0f} %{where}"
         return f"{alarms}; {power}{none}."
 
@@ -248,7 +249,3 @@ class _Steps:
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 LONGEST = 80
 """A name of so many characters or more is cut to so many."""
@@ -97,6 +98,11 @@ def _escaped(sign: str) -> str:
 
 
 def listed(names: list[str], *, most: int = 4) -> str:
-    """Return the first few names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shown(name) for name in names[:most]) + more
+    """Return the first few names that a file chose, safe to print, and how many more there are."""
+    return first_few(names, most=most, told=shown)
+
+
+def first_few(things: Sequence[Any], *, most: int, between: str = ", ", told: Callable[[Any], str] = str) -> str:
+    """Return the first few of ``things``, each as it is ``told``, and how many more there are."""
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return between.join(map(told, things[:most])) + more

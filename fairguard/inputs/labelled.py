@@ -22,7 +22,7 @@ from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number,
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.rows import Batch, DataRecord, IdCount, id_column
 from fairguard.inputs.tables import Table, rechunk
-from fairguard.names import clean, named
+from fairguard.names import clean, first_few, named
 
 UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
 """What pandas calls an index without a name when it saves one along: it numbers the rows and is no feature."""
@@ -307,8 +307,7 @@ class LabelledRows:
 def missing_column(name: str, wanted: str, columns: Sequence[str], option: str, *, what: str = "column") -> str:
     """Return the one line for a column, or for ``what`` it is, that is not there."""
     hint = did_you_mean(wanted, columns) or f" Use {option}."
-    listed = ", ".join(map(str, columns[:40])) + (f" and {len(columns) - 40} more" if len(columns) > 40 else "")
-    return f"{name} has no {what} {wanted!r}; {what}s are: {listed}.{hint}"
+    return f"{name} has no {what} {wanted!r}; {what}s are: {first_few(columns, most=40)}.{hint}"
 
 
 def check_complete(column: Column, what: str, start: int) -> None:

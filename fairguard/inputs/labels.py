@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.groups import Column, as_written, distinct, name_of, sorted_names, text_of
 from fairguard.inputs.rows import MISSING
-from fairguard.names import clean, named
+from fairguard.names import clean, first_few, named
 
 IntArray = NDArray[np.int64]
 
@@ -134,11 +134,8 @@ class Labels:
         numbered = {str(code): code for code in range(len(self.classes))}
         if all(name in numbered for name in self.seen) and not any(map(_WHOLE.fullmatch, self.classes)):
             return numbered
+        known = first_few(self.classes, most=10)
         raise DataError(
             f"{self.what} holds {strange[0]!r} in row {self.seen[strange[0]]} (from 0), which is none of the classes "
-            f"{_few(self.classes)}.{did_you_mean(strange[0], self.classes)} Name all of them with --classes."
+            f"{known}.{did_you_mean(strange[0], self.classes)} Name all of them with --classes."
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -14,6 +14,7 @@ from fairguard.judge.findings import OUTSIDE_THE_GROUP, findings_of
 from fairguard.judge.rates import GroupRates, group_rows, rates_of
 from fairguard.judge.spending import level_of
 from fairguard.judge.summaries import summaries_of
+from fairguard.names import first_few
 from fairguard.policy import Policy
 from fairguard.verdict import Finding, GroupRow, Outcome, Verdict
 
@@ -170,8 +171,7 @@ def _lacking(findings: Sequence[Finding], what: str, why: str) -> str:
 
 def _named(what: str, names: Sequence[str]) -> str:
     groups = list(dict.fromkeys(names))
-    more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
-    return f"{many(len(groups), 'group')} {what}: {', '.join(groups[:3])}{more}" if groups else ""
+    return f"{many(len(groups), 'group')} {what}: {first_few(groups, most=3)}" if groups else ""
 
 
 def _warnings(family: Family, policy: Policy) -> tuple[str, ...]:

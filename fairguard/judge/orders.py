@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from fairguard.errors import ModelError
 from fairguard.judge.counts import CountTable, IntArray
+from fairguard.names import first_few
 
 MOST_REORDERED = 1_000
 """Most classes whose order is questioned."""
@@ -90,7 +91,7 @@ def require_right_order(table: CountTable) -> None:
 
 def written(names: tuple[str, ...]) -> str:
     """Return an order in a few words."""
-    return ",".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return first_few(names, most=10, between=",")
 
 
 def balanced(right: NDArray[np.number], rows: NDArray[np.number]) -> float:

@@ -10,7 +10,7 @@ from math import isfinite, isnan
 
 from fairguard.errors import many
 from fairguard.files import typed
-from fairguard.names import group_meant
+from fairguard.names import first_few, group_meant
 from fairguard.repair.telling.record import Record, Result, finding_key
 from fairguard.report.wording import (
     bounds,
@@ -160,9 +160,8 @@ def _lost(finding: Finding) -> bool:
 def _only_gained_less(report: Record, regressed: Sequence[Finding]) -> str:
     """Return that the groups which regressed lost nothing, and the two ways to say that this is fine."""
     who = list(dict.fromkeys(finding.group for finding in regressed))
-    named = ", ".join(who[:FEW]) + (f" and {len(who) - FEW} more" if len(who) > FEW else "")
     again = "; with that entry --resume trains nothing anew" if RESUMED in report.again else ""
-    told = f"{named} lost nothing against dense beyond noise, the others gained more"
+    told = f"{first_few(who, most=FEW)} lost nothing against dense beyond noise, the others gained more"
     return f"{told}: {fine_to_gain_less(regressed)}{again}"
 
 
@@ -226,8 +225,7 @@ def needed_lines(report: Record) -> list[str]:
 
 
 def _some(findings: Sequence[Finding]) -> str:
-    shown = "; ".join(f"{finding_name(f)} ({points(f.estimate)} points)" for f in findings[:3])
-    return shown + (f" and {len(findings) - 3} more" if len(findings) > 3 else "")
+    return first_few(findings, most=3, between="; ", told=lambda f: f"{finding_name(f)} ({points(f.estimate)} points)")
 
 
 def _comparison(before: Verdict, after: Verdict) -> list[str]:
@@ -270,8 +268,7 @@ def worse_lines(report: Record) -> list[str]:
     """Return in one line which findings the repair made worse, where it did."""
     if not report.worse:
         return []
-    more = f" and {len(report.worse) - WORST} more" if len(report.worse) > WORST else ""
-    return [f"worse than before: {'; '.join(report.worse[:WORST])}{more}"]
+    return [f"worse than before: {first_few(report.worse, most=WORST, between='; ')}"]
 
 
 def _or_zero(number: float) -> float:
