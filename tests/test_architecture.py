@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fairguard"
 
 # Rooms from the ground up. A room may import rooms below it, and its own.
 FLOORS: list[set[str]] = [
-    {"errors", "metrics", "lazily", "exit_codes", "names"},
+    {"errors", "metrics", "lazily", "exit_codes", "names", "aligned"},
     {"policy", "files", "ranks"},
     {"verdict"},
     {"inputs", "config"},
@@ -43,7 +43,7 @@ HOSTS: dict[str, set[str]] = {
     "hypothesis": {"strategies"},
     "pytest": {"testing"},
     "click": {"cli"},
-    "rich": {"cli", "report"},
+    "rich": {"cli", "report", "aligned"},
     "jinja2": {"report"},
     "matplotlib": set(),  # it draws the figures of the benchmarks; no report needs it
     "scipy": {"judge", "plan"},

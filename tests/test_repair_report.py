@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.cells import cell_len
 from torch import nn
 
 from fairguard.check import check, check_predictions
@@ -31,11 +33,11 @@ from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
 
-def judged(harm: float, *, n: int = 4000) -> Verdict:
-    """Return the verdict on a model that breaks a share of the answers in one of three groups."""
+def judged(harm: float, *, n: int = 4000, groups: tuple[str, ...] = ("a", "b", "c")) -> Verdict:
+    """Return the verdict on a model that breaks a share of the answers in the first of three groups."""
     rng = np.random.default_rng(0)
-    group, y = rng.choice(["a", "b", "c"], n), rng.integers(0, 2, n)
-    broken = (group == "a") & (rng.random(n) < harm)
+    group, y = rng.choice(list(groups), n), rng.integers(0, 2, n)
+    broken = (group == groups[0]) & (rng.random(n) < harm)
     return check_predictions(y, y, np.where(broken, 1 - y, y), {"group": group})
 
 
@@ -139,6 +141,15 @@ def test_every_end_says_what_to_do_next() -> None:
     nothing = RepairReport(Result.NOTHING_TO_DO, judged(0.0)).to_text()
     assert "next: ship PRUNED" in nothing
     assert nothing.splitlines()[-1].startswith("preserved already")
+
+
+def test_both_models_stand_in_columns_whatever_the_script_of_the_groups() -> None:
+    verdict = judged(0.2, groups=("東京都", "Köln", "c"))
+    text = RepairReport(Result.NOT_REPAIRED, verdict, before=verdict, after=verdict).to_text()
+    heading = re.search(r"^excess drop.* n(?=  pruned)", text, re.MULTILINE)
+    rows = re.findall(r"^(group=東京都.*\d) +[+-]\S+  [+-].* -> REGRESSED$", text, re.MULTILINE)
+    assert heading is not None
+    assert {cell_len(row) for row in rows} == {cell_len(heading[0])}
 
 
 def test_better_is_what_the_rows_prove() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fairguard.aligned import aligned
 from fairguard.fuzz.asking import Answers, Said
 from fairguard.fuzz.hunt import Hunt, TippedPair
 from fairguard.inputs.groups import name_of
@@ -33,7 +34,7 @@ def render(hunt: Hunt, *, data: str, hint: str) -> str:
         f"{hunt.swap}: dense treats these two alike, pruned does not",
         _origin(pair, data),
         "",
-        *_table([*_rows(pair), *said]),
+        *(line.rstrip() for line in aligned([*_rows(pair), *said])),
         "",
         f"FAIL such a pair was found in {share}; this is the simplest",
         f"next: {hint}",
@@ -57,7 +58,7 @@ def _rows(pair: TippedPair) -> list[tuple[str, ...]]:
     rows += [_row(name, first, second, f"was {_value(was)}") for name, was in pair.changed.items()]
     rows += [_row(name, first, second, "") for name in rest[:SHOWN]]
     if len(rest) > SHOWN:
-        rows.append((f"... and {len(rest) - SHOWN} more columns, alike in both", "", "", ""))
+        rows.append((f"... and {len(rest) - SHOWN} more columns, alike in both",))
     return rows
 
 
@@ -73,15 +74,10 @@ def _value(value: Any) -> str:
 def _said(who: str, said: Said, answers: Answers) -> list[tuple[str, ...]]:
     """Return one line for a model's answers and one for each score that decided one."""
     names = [answers.classes[code] for code in said.codes]
-    lines = [("", "", "", ""), (f"{who} answers", *names, "" if names[0] == names[1] else "differs")]
+    lines = [("",), (f"{who} answers", *names, "" if names[0] == names[1] else "differs")]
     scores = said.scores.reshape(2, -1)
     if scores.shape[1] == 1:
         return [*lines, ("  score", *(f"{score:.4f}" for score in scores[:, 0]), "")]
     shown = sorted({*answers.dense.codes.tolist(), *answers.pruned.codes.tolist()})
     lines += [(f"  score of {answers.classes[k]}", *(f"{score:.4f}" for score in scores[:, k]), "") for k in shown]
     return lines
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows if row[1] or i) for i in range(4)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

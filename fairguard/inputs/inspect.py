@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairguard.aligned import aligned
 from fairguard.errors import FairguardError
 from fairguard.files import sha256_of
 from fairguard.inputs.detect import RECORDED, Found, Kind, detect
@@ -100,12 +101,7 @@ class Inspection:
             (layer.name, "x".join(map(str, layer.shape)), layer.dtype, f"{100 * layer.sparsity:.1f} %", layer.pattern)
             for layer in self.layers
         ]
-        widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]
-        align = "<<<><"
-        return [
-            "    " + "  ".join(f"{c:{a}{w}}" for c, a, w in zip(row, align, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        return [f"    {line.rstrip()}" for line in aligned(rows, right={3})]
 
 
 def inspect_file(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.markup import escape
 
+from fairguard.aligned import GAP, aligned
 from fairguard.report.wording import bounds, metric_name, outcome_word, p_value, percent, points, why
 from fairguard.verdict import Finding, GroupRow, Outcome
 
@@ -23,7 +24,6 @@ LEFT_OUT: tuple[set[str], ...] = (
     *(_LEAST | {"dense", "pruned"}, _LEAST | {"n", "dense", "pruned"}),
 )
 """Columns that are left out where not all fit: the first set that is enough."""
-GAP = "  "
 WEIGHTED_DROP = "weighted drop, points"
 RIGHT = {"n", "dense", "pruned", "harmed", "flips", "expected", "harmful", "beneficial", "allowed"}
 RIGHT |= {"drop, points", WEIGHTED_DROP}
@@ -98,12 +98,5 @@ def _flips(row: GroupRow, *, weighted: bool) -> dict[str, str]:
 def _aligned(rows: Sequence[dict[str, str]]) -> list[str]:
     """Return a heading and the rows, each as long as the others."""
     names = list(rows[0])
-    table = [names, *([row[name] for name in names] for row in rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
-    return [
-        GAP.join(
-            " " * (width - cell_len(cell)) + cell if name in RIGHT else cell + " " * (width - cell_len(cell))
-            for cell, width, name in zip(cells, widths, names, strict=True)
-        )
-        for cells in table
-    ]
+    right = [at for at, name in enumerate(names) if name in RIGHT]
+    return aligned([names, *([row[name] for name in names] for row in rows)], right=right)

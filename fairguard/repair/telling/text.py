@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, isnan
 
+from fairguard.aligned import aligned
 from fairguard.errors import many
 from fairguard.files import typed
 from fairguard.names import first_few, group_meant
@@ -236,10 +237,7 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
          f"{_word(old)} -> {_word(new)}") for old, new in pairs[:SHOWN]
     ]  # fmt: skip
     head = ("excess drop on the verify rows, points", "n", "pruned", "repaired [bounds]", "outcome")
-    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
-    table = [
-        f"{a:{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d:{wide[3]}}  {e}".rstrip() for a, b, c, d, e in (head, *rows)
-    ]
+    table = [line.rstrip() for line in aligned([head, *rows], right={1, 2})]
     hidden = f"and {len(pairs) - SHOWN} more in the report; " if len(pairs) > SHOWN else ""
     kept = len(after.findings) - len(pairs)
     one, other = before.overall, after.overall
@@ -286,14 +284,12 @@ def _frontier(report: Record) -> list[str]:
     tried = report.frontier
     if not tried:
         return []
-    wide = max(len("on the tune rows"), *(len(t["trade_off"]) for t in tried))
-    lines = [f"   {'on the tune rows':{wide}}  accuracy  worst excess drop  over tolerance  harmful flips  file"]
-    for t in tried:
-        chosen = "   <- chosen" if t.get("chosen") else ""
-        lines.append(
-            f"{t['letter']}  {t['trade_off']:{wide}}  {percent(t['accuracy'], 2):>8}  {points(t['excess']):>17}  "
-            f"{points(t['violation']):>14}  {percent(t['harm'], 2):>13}  {t.get('file') or '-'}{chosen}"
-        )
+    head = ("", "on the tune rows", "accuracy", "worst excess drop", "over tolerance", "harmful flips", "file")
+    rows = [
+        (t["letter"], t["trade_off"], percent(t["accuracy"], 2), points(t["excess"]), points(t["violation"]),
+         percent(t["harm"], 2), f"{t.get('file') or '-'}{'   <- chosen' if t.get('chosen') else ''}") for t in tried
+    ]  # fmt: skip
+    lines = [line.rstrip() for line in aligned([head, *rows], right=range(2, 6))]
     return [*lines, CHOSEN, *frontier_lines(report), "", *plot(tried)]
 
 
