@@ -34,7 +34,7 @@ def with_acceptance(verdict: Verdict, accept: Sequence[Accepted], *, today: date
         return changed
     outcome = _outcome(changed)
     small = uncertified(findings) if outcome is Outcome.PRESERVED else ""
-    text = f"{verdict.headline} ({known} accepted for now)" + (f" ({small})" if small else "")
+    text = f"{verdict.headline} ({known:,} accepted for now)" + (f" ({small})" if small else "")
     return changed.model_copy(update={"outcome": outcome, "headline": text})
 
 

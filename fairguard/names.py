@@ -104,5 +104,5 @@ def listed(names: list[str], *, most: int = 4) -> str:
 
 def first_few(things: Sequence[Any], *, most: int, between: str = ", ", told: Callable[[Any], str] = str) -> str:
     """Return the first few of ``things``, each as it is ``told``, and how many more there are."""
-    more = f" and {len(things) - most} more" if len(things) > most else ""
+    more = f" and {len(things) - most:,} more" if len(things) > most else ""
     return between.join(map(told, things[:most])) + more

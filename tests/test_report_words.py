@@ -163,6 +163,19 @@ def crowd() -> Verdict:
     )
 
 
+def test_counts_over_a_thousand_are_parted_in_the_last_line() -> None:
+    g, h = (np.tile(each.ravel(), 42) for each in np.indices((33, 33)))
+    y = np.arange(len(g)) % 2
+    harmed, spared = (
+        check_predictions(y, y, pruned, {"g": g, "h": h}, metrics="accuracy", permutations=199)
+        for pruned in (np.where(g == 0, 1 - y, y), y)
+    )
+    assert re.fullmatch(r"\d+ regressed, 1,\d{3} inconclusive, \d+ preserved of 1,155 findings", harmed.headline)
+    assert re.search(r"findings · 1,\d{3} more with -v$", text.render(harmed), re.MULTILINE)
+    assert "(1,089 groups too small to certify: " in spared.headline
+    assert spared.headline.endswith(" and 1,086 more)")
+
+
 def test_untested_is_not_counted_among_the_inconclusive() -> None:
     verdict = crowd()
     inconclusive = int(re.search(r"(\d+) inconclusive", verdict.headline)[1])

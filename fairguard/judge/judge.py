@@ -125,10 +125,10 @@ def headline_of(outcome: Outcome, findings: Sequence[Finding], *, aside: str = "
     counts = {each: sum(finding.outcome is each for finding in tested) for each in Outcome}
     if outcome is Outcome.PRESERVED:
         open_ = counts[Outcome.INCONCLUSIVE]
-        text = f"{f'{len(tested) - open_} of' if open_ else 'all'} {many(len(tested), 'finding')} preserved"
+        text = f"{f'{len(tested) - open_:,} of' if open_ else 'all'} {many(len(tested), 'finding')} preserved"
     else:
         order = (Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.PRESERVED)
-        parts = [f"{counts[each]} {each}" for each in order if counts[each]]
+        parts = [f"{counts[each]:,} {each}" for each in order if counts[each]]
         text = f"{', '.join(parts)} of {many(len(tested), 'finding')}" if parts else "nothing could be tested"
     asides = [aside, _dominated(findings), _untested(findings)]
     if outcome is Outcome.PRESERVED:

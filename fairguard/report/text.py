@@ -68,7 +68,7 @@ def render(
     hidden = len(verdict.findings) - len(shown)
     for line in [*_explanations(verdict), *summary_lines(verdict, verbose=verbose)]:
         console.print(escape(line), soft_wrap=True)
-    more = f" · {hidden} more with -v" if hidden else ""
+    more = f" · {hidden:,} more with -v" if hidden else ""
     style = STYLES[verdict.outcome]
     console.print(f"[{style}]{HEADS[verdict.outcome]}[/] {escape(verdict.headline)}{more}", soft_wrap=True)
     if ruled_out := ruled_out_line(verdict):
