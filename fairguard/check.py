@@ -274,8 +274,7 @@ def count(
         progress=_total(progress, source),
         ranks=ranks,
     )
-    if ready.plan.open and settings.classes != ready.plan.classes:
-        comparison = replace(comparison, counts=comparison.counts.of_two())
+    comparison = replace(comparison, open=ready.plan.open and settings.classes != ready.plan.classes)
     warnings = (
         *ready.warnings,
         *_at_random(source),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -84,18 +85,24 @@ class Comparison:
     """What one pass leaves behind.
 
     Attributes:
-        counts: the table that the judge reads.
-        margins: the same with the column :data:`MARGIN`, for questions about how close a row was to tipping.
+        margins: counts with the column :data:`MARGIN`, for questions about how close a row was to tipping.
         ties: flips whose pruned scores tie exactly, so that the order of the classes decided.
         confirmed: harmful flips that several seeds confirm; ``None`` without seeds or labels.
         flipped: a digest of the flipped rows and their answers, whatever their order; 0 where there is none.
+        open: whether nothing says how many classes there are but the labels; see :meth:`CountTable.of_two`.
     """
 
-    counts: CountTable
     margins: CountTable
     ties: int
     confirmed: Confirmed | None = None
     flipped: int = 0
+    open: bool = False
+
+    @cached_property
+    def counts(self) -> CountTable:
+        """Return the table that the judge reads: without margins, and of the classes that it judges."""
+        table = self.margins.without(MARGIN)
+        return table.of_two() if self.open else table
 
 
 def compare(
@@ -203,10 +210,8 @@ def _merged(parts: Sequence[Comparison]) -> Comparison:
     if len(parts) == 1:
         return parts[0]
     margins = merge_all([part.margins for part in parts])
-    confirmed = Confirmed.merged(part.confirmed for part in parts)
-    ties = sum(part.ties for part in parts)
-    flipped = sum(part.flipped for part in parts) % 2**64
-    return Comparison(margins.without(MARGIN), margins, ties, confirmed, flipped)
+    ties, flipped = (sum(getattr(part, name) for part in parts) for name in ("ties", "flipped"))
+    return Comparison(margins, ties, Confirmed.merged(part.confirmed for part in parts), flipped % 2**64)
 
 
 @dataclass
@@ -270,8 +275,7 @@ class _Tally:
             self._count()
         if not self.tables:
             return None
-        margins = merge_all(self.tables)
-        return Comparison(margins.without(MARGIN), margins, self.ties, self.confirmed, self.flipped)
+        return Comparison(merge_all(self.tables), self.ties, self.confirmed, self.flipped)
 
     def _count(self) -> None:
         batches = [batch for batch, _ in self.waiting]

@@ -14,6 +14,7 @@ from torch import nn
 from fairguard import Outcome, Verdict, check, check_predictions
 from fairguard.cli import run
 from fairguard.errors import DataError, ModelError
+from fairguard.testing.checks import Checks
 
 N = 6_000
 RNG = np.random.default_rng(0)
@@ -62,6 +63,14 @@ def from_a_loader(names: np.ndarray, **options: Any) -> Verdict:
     return check(Answers(names, 0), Answers(names, 1), [(x, names[Y], {"sex": SEX})], **options)
 
 
+def from_the_plugin(names: np.ndarray, **options: Any) -> Verdict:
+    from_files(names, **options)
+    asked = {"dense": "dense.csv", "pruned": "pruned.csv", "data": "rows.csv", "label": "credit", "groups": ["sex"]}
+    for _ in range(2):  # the second reads what the first has counted
+        judged = Checks(root=Path.cwd(), cache=Path("cache")).judged("test_fair", asked | options)
+    return judged.verdict
+
+
 def exported(path: str, column: int) -> str:
     """Write a graph that gives 1 or 2, the label, in whole numbers, as classifiers of scikit-learn do."""
     of = onnx.helper
@@ -78,7 +87,7 @@ def exported(path: str, column: int) -> str:
     return path
 
 
-@pytest.mark.parametrize("door", [in_memory, from_files, from_networks, from_a_loader])
+@pytest.mark.parametrize("door", [in_memory, from_files, from_networks, from_a_loader, from_the_plugin])
 def test_two_classes_are_judged_alike_whatever_numbers_they_have(door: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     usual = door(NUMBERS[0])

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from fairguard.check import Counted
 from fairguard.files import replacing
-from fairguard.inference import MARGIN, Comparison
+from fairguard.inference import Comparison
 from fairguard.judge.counts import CountTable
 from fairguard.judge.responsibility import Confirmed
 from fairguard.verdict import ModelInfo, Noise
@@ -70,6 +70,7 @@ def save(counted: Counted, path: Path) -> None:
         "levels": table.levels,
         "classes": table.classes,
         "ties": counted.comparison.ties,
+        "open": counted.comparison.open,
         "confirmed": _plain(counted.comparison.confirmed),
         "models": [model.model_dump() for model in counted.models],
         "noise": [noise.model_dump() for noise in counted.noise],
@@ -95,7 +96,7 @@ def _counted(about: dict[str, Any], cells: Any, counts: Any) -> Counted:
     margins = _table(about, cells, counts)
     dense, pruned = (ModelInfo.model_validate(model) for model in about["models"])
     return Counted(
-        Comparison(margins.without(MARGIN), margins, about["ties"], _confirmed(about["confirmed"])),
+        Comparison(margins, about["ties"], _confirmed(about["confirmed"]), open=about["open"]),
         (dense, pruned),
         tuple(Noise.model_validate(noise) for noise in about["noise"]),
         tuple(about["warnings"]),

@@ -16,7 +16,6 @@ from fairguard import lock
 from fairguard.check import Counted, count_files, decide
 from fairguard.config import Settings, load_settings, merged
 from fairguard.errors import ConfigError, FairguardError
-from fairguard.inference import MARGIN
 from fairguard.inputs.data import group_values
 from fairguard.inputs.detect import RECORDED
 from fairguard.inputs.groups import GroupSpec
@@ -201,7 +200,7 @@ def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
         pruned=table.pruned,
         counts=table.counts,
     )
-    comparison = replace(counted.comparison, counts=margins.without(MARGIN), margins=margins)
+    comparison = replace(counted.comparison, margins=margins)
     data = DataRecord(**counted.record["data"])
     if groups := data.options.get("groups"):  # those of the shared pass, the first columns of its table
         data = replace(data, options=data.options | {"groups": tuple(groups[i] for i in order if i < len(groups))})
