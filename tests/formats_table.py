@@ -48,7 +48,8 @@ the same scores as the model that the file was made from, within 0.00001; or rou
 - `--model` names a function or class without arguments, or a module, which is copied.
 - A model runs in the floating type that its weights are stored in, and float64 features keep their digits for one that
   computes in float64 (an ONNX graph: that takes float64 or integers); all others get float32, functions too. numpy's
-  booleans are numbers where they are all features there are; in a dict or tuple they stay a mask.
+  booleans are numbers where they are all features there are; beside others, in a dict or
+  tuple, they stay a mask, unless a torch module takes them only as numbers.
 - Graphs and programs that were exported for one batch size are fed in blocks of it.
 - A model may give scores (rows, classes), one score a row (a logit, or a probability if all are between 0 and 1), or
   whole numbers: the answers themselves, as after an argmax. Of several outputs, `--output-key` names one; a model

@@ -12,7 +12,11 @@ import torch
 from torch import nn
 
 from fairguard import check
+from fairguard.errors import FeaturesError
 from fairguard.inputs.data import open_data
+from fairguard.inputs.nested import leaves
+from fairguard.repair.prune import prune
+from fairguard.repair.repair import repair
 
 N = 3_000
 RNG = np.random.default_rng(0)
@@ -118,5 +122,78 @@ def test_a_mask_of_booleans_stays_one(kind: str, tmp_path: Path) -> None:
 
 
 def test_booleans_alone_are_numbers() -> None:
-    (batch,) = open_data((np.eye(4, dtype=bool), [0, 1, 0, 1])).batches(4)
-    assert batch.x.dtype == np.float32
+    for x in (np.eye(4, dtype=bool), {"x": np.eye(4, dtype=bool)}, (np.eye(4, dtype=bool), np.eye(4, dtype=bool))):
+        (batch,) = open_data((x, [0, 1, 0, 1])).batches(4)
+        assert {part.dtype for part in leaves(batch.x)} == {np.dtype(np.float32)}
+
+
+class Flagged(nn.Module):
+    """Takes ``flags`` as numbers and ``mask`` as a mask."""
+
+    def __init__(self, attending: type[nn.Module] = Attending) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attending, self.first, self.second = attending(), nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, flags: torch.Tensor) -> torch.Tensor:
+        return self.attending(ids, mask) + self.second(self.first(flags).relu())
+
+
+FLAGS = {
+    "ids": RNG.integers(1, 50, (N, 6)),
+    "mask": RNG.random((N, 6)) < 0.6,
+    "flags": RNG.random((N, 3)) < 0.5,
+}
+FLAGS["mask"][:, 0] = True
+
+
+def right_for_flags(model: nn.Module) -> np.ndarray:
+    with torch.no_grad():
+        rows = {name: torch.tensor(part) for name, part in FLAGS.items()}
+        return model(**rows | {"flags": rows["flags"].float()}).argmax(1).numpy()
+
+
+@pytest.mark.parametrize("kind", ["dict", "tuple", "transform", "script", "float64", "npz", "rows"])
+def test_booleans_beside_a_mask_are_numbers_where_a_net_takes_nothing_else(kind: str, tmp_path: Path) -> None:
+    model = Flagged().eval()
+    y, x, how = right_for_flags(model), FLAGS, {}
+    net: Any = torch.jit.script(model) if kind == "script" else model.double() if kind == "float64" else model
+    data: Any = (tuple(x.values()) if kind == "tuple" else x, y, {"sex": SEX})
+    if kind == "transform":
+        data, how = (np.arange(N), y, {"sex": SEX}), {"transform": lambda at: {name: x[name][at] for name in x}}
+    if kind == "npz":
+        np.savez(tmp_path / "rows.npz", **x, y=y, sex=SEX)
+        data, how = tmp_path / "rows.npz", {"groups": ["sex"], "features": list(x)}
+    if kind == "rows":
+        how = {"per_row": True}
+    assert check(net, net, data, **how).overall.accuracy.dense == 1
+
+
+class Filling(Attending):
+    """Leaves out the tokens of a mask, which can be exported."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embed(ids).masked_fill(~mask[..., None], 0.0).mean(1))
+
+
+def test_flags_are_numbers_to_those_who_train_and_export_too(tmp_path: Path) -> None:
+    dense = Flagged(Filling).eval()
+    data = (FLAGS, right_for_flags(dense), {"sex": SEX})
+    how: dict[str, Any] = {"device": "cpu", "export": "onnx", "data": data}
+    for method in ("one-shot", "magnitude"):
+        options = {} if method == "one-shot" else {"budget": "2epochs"}
+        told = prune(dense, tmp_path / f"{method}.pt", method=method, sparsity=0.9, **options, **how)
+        assert told.verdict is not None
+        assert told.verdict.overall.accuracy.dense == 1
+    cut = Flagged(Filling)
+    cut.load_state_dict(torch.load(tmp_path / "one-shot.pt"))
+    assert repair(dense, cut, tmp_path / "fair.pt", budget="2epochs", keep_best=True, **how).output is not None
+    for name in ("one-shot", "magnitude", "fair"):
+        check(dense, tmp_path / f"{name}.onnx", data)
+
+
+def test_a_net_that_takes_no_booleans_at_all_is_told_so_without_a_guess_at_images() -> None:
+    with pytest.raises(FeaturesError) as told:
+        check(nn.Linear(5, 2), nn.Linear(5, 2), (torch.rand(N, 4) > 0.5, Y, {"sex": SEX}))
+    assert "the rows are bool" in str(told.value)
+    assert "images" not in str(told.value)

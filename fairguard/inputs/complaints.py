@@ -103,8 +103,9 @@ def _reason(module: nn.Module, inputs: Any, error: Exception) -> str:
         return _text(error)
     floating = next((p.dtype for p in layer.parameters() if p.is_floating_point()), None)
     if floating is not None and not given.is_floating_point() and not isinstance(layer, nn.Embedding):
+        what = "" if given.dtype == torch.bool else " (images not yet scaled?)"
         return (
-            f"{name} computes in {plain(floating)}, the rows are {plain(given.dtype)} (images not yet scaled?). "
+            f"{name} computes in {plain(floating)}, the rows are {plain(given.dtype)}{what}. "
             f"Turn them into what the model was trained on with --transform."
         )
     wanted = getattr(layer, "in_features", None) or getattr(layer, "in_channels", None)

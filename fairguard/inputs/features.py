@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError
 from fairguard.inputs.groups import is_number, numbers
-from fairguard.inputs.nested import count_rows, mapped
+from fairguard.inputs.nested import count_rows, leaves, mapped
 from fairguard.names import listed
 
 Transform = Callable[[Any], Any]
@@ -185,7 +185,7 @@ def rows_of(x: Any, low: int, high: int) -> Any:
 def as_features(x: Any, start: int = 0, *, double: bool = False) -> Any:
     """Return features ready for a model: lists and tables as arrays, float64 arrays as float32, the rest as it is.
 
-    Booleans are numbers where they are all there is; beside others they are a mask, which stays one.
+    Booleans are numbers where they are all there is; beside others they may be a mask, and stay as they are.
 
     Args:
         x: the features.
@@ -203,12 +203,12 @@ def as_features(x: Any, start: int = 0, *, double: bool = False) -> Any:
         array = np.asarray(part)
         if array.dtype.kind in "OUS":
             return _numbers(array, start, np.float64 if double else np.float32)
-        narrow = array.dtype == np.float64 and not double
-        return array.astype(np.float32) if narrow or (array.dtype == np.bool_ and alone) else array
+        return array.astype(np.float32) if array.dtype == np.float64 and not double else array
 
-    alone = not isinstance(x, Mapping | tuple)
-
-    return mapped(ready, x)
+    made = mapped(ready, x)
+    if all(isinstance(part, np.ndarray) and part.dtype == np.bool_ for part in leaves(made)):
+        return mapped(lambda part: part.astype(np.float32), made)
+    return made
 
 
 def _numbers(array: NDArray[Any], start: int, dtype: type[np.floating]) -> NDArray[np.floating]:

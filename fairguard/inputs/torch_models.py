@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fairguard.errors import FairguardError, ModelError
+from fairguard.inputs.booleans import Place, as_numbers, taken_as_numbers
 from fairguard.inputs.calling import call
 from fairguard.inputs.complaints import complaint, plain
 from fairguard.inputs.predictor import ScoreKind
@@ -42,6 +43,8 @@ class TorchPredictor:
     """What the module's own configuration calls its outputs, in their order, where it has one."""
     note: str = ""
     """What the reader of a verdict should know of the file."""
+    _numbers: set[Place] = field(default_factory=set)
+    """Boolean features that turned out to be numbers to the module."""
 
     @property
     def double(self) -> bool:
@@ -60,15 +63,26 @@ class TorchPredictor:
 
     def _run(self, batch: Batch) -> NDArray[np.generic]:
         inputs = to_device(batch.x, device=self.device, dtype=self.dtype)
+        inputs = as_numbers(inputs, self._numbers, self.dtype)
         name = self.info.path or "the model"
         with torch.inference_mode():
             try:
-                output = call(self.module, inputs)
+                output = self._answer(inputs)
             except FairguardError:
                 raise
             except Exception as error:
                 raise complaint(name, self.module, inputs, error) from error
             return scores_of(output, rows=len(batch), key=self.output_key, name=name)
+
+    def _answer(self, inputs: Any) -> Any:
+        try:
+            return call(self.module, inputs)
+        except Exception:
+            found = taken_as_numbers(self.module, inputs, self.dtype)
+            if not found:
+                raise
+            self._numbers.update(found)
+        return call(self.module, as_numbers(inputs, self._numbers, self.dtype))
 
 
 def predictor_of(

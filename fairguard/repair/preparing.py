@@ -17,8 +17,9 @@ from torch import nn
 
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
+from fairguard.inputs.booleans import as_numbers, taken_as_numbers
 from fairguard.inputs.models import RowByRow
-from fairguard.inputs.nested import leaves
+from fairguard.inputs.nested import leaves, mapped
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.torch_models import TorchPredictor, device_of
 from fairguard.judge.estimands import favourable
@@ -138,11 +139,12 @@ def task_for(
     _need_training_mode(net)
     device = device_of(settings.device)
     good = favourable(classes, settings.policy())
+    train, tune = _as_taken(net, parts.train), _as_taken(net, parts.tune)
     task = make_task(
         net.to(device),
         pruned,
-        parts.train.to(device),
-        parts.tune.to(device),
+        train.to(device),
+        tune.to(device),
         columns=parts.columns,
         levels=parts.levels,
         policy=settings.policy(),
@@ -161,6 +163,13 @@ def task_for(
             "constrain; add rows, or lower --min-group."
         )
     return task
+
+
+def _as_taken(net: nn.Module, rows: Rows) -> Rows:
+    """Return rows whose booleans are numbers where the net, in eval mode, takes them as nothing else."""
+    where = next((t.device for t in net.parameters()), torch.device("cpu"))
+    few = mapped(lambda t: t.to(where), rows.take_first(2).x)
+    return replace(rows, x=as_numbers(rows.x, taken_as_numbers(net, few, torch.float32), torch.float32))
 
 
 def _need_training_mode(net: nn.Module) -> None:

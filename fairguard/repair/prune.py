@@ -23,6 +23,7 @@ from fairguard.check import count, decide, modes_kept, open_models, open_source,
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.files import replacing, write_text
+from fairguard.inputs.booleans import as_numbers, taken_as_numbers
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import to_device
@@ -330,7 +331,9 @@ def _write(found: Candidate, work: _Work, files: Places, settings: Settings, pla
 def _export(work: _Work, weights: Weights, path: Path) -> None:
     assert work.rows is not None  # noqa: S101 - refused before
     few = next(iter(work.rows.batches(2))).x
-    export_onnx(cpu_copy(work.net, weights), to_device(few, device=torch.device("cpu"), dtype=torch.float32), path)
+    few = to_device(few, device=torch.device("cpu"), dtype=torch.float32)
+    net = cpu_copy(work.net, weights)
+    export_onnx(net, as_numbers(few, taken_as_numbers(net, few, torch.float32), torch.float32), path)
 
 
 def _as_written(work: _Work, files: Places, settings: Settings) -> Settings:
