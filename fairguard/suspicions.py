@@ -55,9 +55,9 @@ def answer_warnings(dense: Predictor, comparison: Comparison) -> list[str]:
     table = comparison.counts
     flips = int(table.counts[table.dense != table.pruned].sum())
     warnings = label_warnings(table, by_position=_by_position(dense, table.classes))
-    if table.labelled and len(table.classes) == 3 and table.of_two().classes == ("1", "2"):
+    if table.labelled and len(table.classes) == 3 and (two := table.two_numbers()) is not None and two[0] == 1:
         warnings.append(
-            "labels and answers are 1 and 2, and the models have a third output, for 0: of three classes recall and "
+            "labels are 1 and 2, and the models have a third output, for 0: of three classes recall and "
             "fpr are judged only where --metric names them."
         )
     answers = np.unique(table.pruned)

@@ -103,6 +103,17 @@ def test_two_classes_are_judged_alike_whatever_numbers_they_have(door: Any, tmp_
         assert {f.label for f in door(names, favourable=classes[0], metrics="recall").findings} == {classes[0]}
 
 
+@pytest.mark.parametrize("door", [in_memory, from_files, from_networks])
+def test_one_stray_answer_makes_no_third_class(door: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Recall and fpr would no longer be judged, and the harm to women not be found."""
+    monkeypatch.chdir(tmp_path)
+    stray = np.where(np.arange(N) == 0, 2, PRUNED)
+    monkeypatch.setitem(globals(), "PRUNED", stray)
+    with pytest.raises(DataError, match=r"pruned answers '0', which is no label of the data; its labels are 1, 2\."):
+        door(np.array([1, 2, 0]))
+    assert door(np.array([1, 2, 0]), classes=("0", "1", "2")).classes == ("0", "1", "2"), "as they were named"
+
+
 def test_labels_that_a_graph_gives_are_counted_from_one(tmp_path: Path) -> None:
     paths = [exported(str(tmp_path / f"{column}.onnx"), column) for column in (0, 1)]
     data = (np.column_stack([DENSE, PRUNED]).astype(np.float32), Y + 1, {"sex": SEX})

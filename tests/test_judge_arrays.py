@@ -149,7 +149,9 @@ def test_two_numbers_are_two_classes_whatever_they_are() -> None:
         table = count_arrays(names[Y], names[DENSE], names[PRUNED], {"sex": SEX})
         assert table.classes == (str(low), str(high))
     assert count_arrays([1, 2, 3, 3], [1, 2, 3, 3], [1, 2, 3, 1], {"g": list("aabb")}).classes == tuple("0123")
-    assert count_arrays([1, 2], [1, 1], [1, 0], {"g": list("ab")}).classes == tuple("012"), "three are named"
+    with pytest.raises(DataError, match=r"pruned answers '0', which is no label .* are 1, 2\. .* classes=\[\.\.\.\]"):
+        count_arrays([1, 2], [1, 1], [1, 0], {"g": list("ab")})
+    assert count_arrays([1, 2], [1, 1], [1, 0], {"g": list("ab")}, classes="012").classes == tuple("012"), "as named"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def count_arrays(
         dense=codes["dense"],
         pruned=codes["pruned"],
     )
-    return table if widths or classes is not None else table.of_two()
+    return table if widths or classes is not None else table.of_two(option="classes=[...]")
 
 
 def scores_in(values: Any) -> int:

@@ -14,6 +14,8 @@ from itertools import chain
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairguard.errors import DataError
+
 IntArray = NDArray[np.int64]
 
 WIDEST = 1 << 62
@@ -119,18 +121,40 @@ class CountTable:
         """
         return merge_all([self, other])
 
-    def of_two(self) -> CountTable:
+    def of_two(self, *, option: str = "--classes") -> CountTable:
         """Return the table with two classes, if classes are numbered and just two of more occur: labels of 1 and 2.
 
-        Of 0, 1 and 2 nobody was called 0 by a label or an answer then, and there are two classes by these names.
+        Args:
+            option: what the user names all classes with.
+
+        Raises:
+            DataError: an answer is neither of the two labels.
         """
-        numbered = self.classes == tuple(map(str, range(len(self.classes))))
-        used = np.setdiff1d(self.cells[:, -3:], [NO_LABEL])
-        if not numbered or len(used) != 2 or used[-1] == 1:
+        used = self.two_numbers()
+        if used is None:
             return self
+        names = [self.classes[code] for code in used]
+        for model, answers in (("dense", self.dense), ("pruned", self.pruned)):
+            if len(other := np.setdiff1d(answers, used)):
+                raise DataError(
+                    f"{model} answers {self.classes[other[0]]!r}, which is no label of the data; its labels are "
+                    f"{', '.join(names)}. Name all classes with {option}."
+                )
         cells = self.cells.copy()
         cells[:, -3:] = np.where(cells[:, -3:] == NO_LABEL, NO_LABEL, np.searchsorted(used, cells[:, -3:]))
-        return replace(self, classes=tuple(self.classes[code] for code in used), cells=cells)
+        return replace(self, classes=tuple(names), cells=cells)
+
+    def two_numbers(self) -> IntArray | None:
+        """Return the codes of the only two labels, (2,), where classes are numbered and these are not 0 and 1.
+
+        Where fewer labels occur the answers count too. One stray answer makes no third class of two.
+        """
+        if self.classes != tuple(map(str, range(len(self.classes)))):
+            return None
+        used = np.setdiff1d(self.y, [NO_LABEL])
+        if len(used) < 2:
+            used = np.setdiff1d(self.cells[:, -3:], [NO_LABEL])
+        return used if len(used) == 2 and used[-1] != 1 else None
 
     def canonical(self) -> CountTable:
         """Return the same table with levels sorted and unused ones left out."""
