@@ -155,8 +155,9 @@ def count_files(
     """
     with modes_kept(dense, pruned):
         models = open_models(dense, pruned, settings)
-        source = open_source(data, settings, models=models, search=search)
         seeds = open_seeds(settings) if search else []
+        double = computes_in_double(seeds)  # of the models it is asked anyway
+        source = open_source(data, settings, models=models, search=search, double=double)
         sink = None if flips is None else flips(source)
         return count(*models, source, settings=settings, seeds=seeds, flips=sink, progress=progress, ranks=ranks)
 

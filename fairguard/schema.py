@@ -7,7 +7,8 @@ types, ranges, categories and most correlations are the data's own. Knows no mod
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -174,9 +175,15 @@ class Schema:
         return made
 
     def features(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> Any:
-        """Return what a model is fed for ``rows``: float32 of shape (n, F), or whatever the transform makes of them."""
+        """Return what a model is fed for ``rows``: numbers of shape (n, F), or whatever the transform makes of them."""
         table = rows if isinstance(rows, pa.Table) else table_of(rows, self.types, self.categories)
         return self.feed.chunk(table, 0)(0, table.num_rows)
+
+    def in_double(self) -> Schema:
+        """Return the schema for models of which one computes in float64: its rows are fed with all their digits."""
+        feed: Any = copy(self.feed)
+        feed.double = True
+        return replace(self, feed=feed)
 
     def source(self) -> Source:
         """Return the real rows as a check reads them, without sensitive features."""

@@ -13,10 +13,12 @@ from torch import nn
 
 from fairguard import check
 from fairguard.errors import FeaturesError
+from fairguard.fuzz import open_both, replay
 from fairguard.inputs.data import open_data
 from fairguard.inputs.nested import leaves
 from fairguard.repair.prune import prune
 from fairguard.repair.repair import repair
+from fairguard.schema import Schema
 
 N = 3_000
 RNG = np.random.default_rng(0)
@@ -88,6 +90,41 @@ def test_others_get_float32_as_ever(door: str, tmp_path: Path, monkeypatch: pyte
 
     check(noted, nn.Linear(1, 1), data(), **how)
     assert seen == {np.dtype(np.float32)}
+
+
+def test_a_seed_in_float64_gets_all_digits_beside_models_in_float32(tmp_path: Path) -> None:
+    right, double = tmp_path / "right.csv", onnx.TensorProto.DOUBLE
+    seeds = [exported(str(tmp_path / f"{i}.onnx"), double, NOW + 180.5 + i) for i in range(5)]
+    pd.DataFrame({"prediction": Y}).to_csv(right, index=False)
+    verdict = check(right, lambda x: x[:, 0] * 0 + 1, TABLE, **NAMED, seeds=seeds)
+    assert verdict.confirmed_flips == ((TIME > NOW + 182) & (Y == 0)).sum(), "three of five"
+
+
+@pytest.mark.parametrize("transform", [None, lambda part: part.to_numpy()])
+def test_a_hunt_feeds_what_a_check_feeds(transform: Any) -> None:
+    class Timed(Since):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            late = x[:, 0] - self.moment
+            return torch.where(x[:, 1] > 0, late, -late) if self.unfair else late
+
+    rows = TABLE.assign(sex=(SEX == "M").astype(float))
+    how: dict[str, Any] = {"label": "y", "features": ["time", "sex"], "transform": transform}
+    dense, pruned = Timed(NOW + 200.5), Timed(NOW + 200.5)
+    dense.unfair, pruned.unfair = False, True
+    schema = Schema.of(rows, **how)
+    answers = open_both(dense, pruned, schema).ask(schema.table.select(["time", "sex"]))
+    assert (answers.dense.codes == Y).all()
+    assert ((answers.pruned.codes == Y) == (SEX == "M")).all()
+
+
+def test_a_replay_feeds_what_a_check_feeds(tmp_path: Path) -> None:
+    files = [
+        exported(str(tmp_path / f"{moment}.onnx"), onnx.TensorProto.DOUBLE, moment) for moment in (NOW + 0.5, NOW + 2.5)
+    ]
+    rows = [{"time": float(NOW + second)} for second in range(4)]
+    answers = replay(*files, rows, types={"time": "double"}, classes=["0", "1"], thresholds=(0.0, 0.0))
+    assert answers.dense.codes.tolist() == [0, 1, 1, 1]
+    assert answers.pruned.codes.tolist() == [0, 0, 0, 1]
 
 
 class Attending(nn.Module):

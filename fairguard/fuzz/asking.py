@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairguard.check import open_models
+from fairguard.check import computes_in_double, open_models
 from fairguard.config import Settings, merged
 from fairguard.decisions import Rule, check_finite, classes_of, margins_of, rule_for
 from fairguard.errors import ModelError
@@ -123,6 +123,8 @@ def open_both(
     """
     settings = merged(settings or Settings(), options)
     models = _answering(open_models(dense, pruned, settings))
+    if computes_in_double(models):
+        schema = schema.in_double()
     ready = preflight(*models, schema.source(), batch_size=settings.batch_size, threshold=settings.threshold)
     rows = settings.batch_size if "batch_size" in settings.model_fields_set else FORWARD_ROWS
     return BothModels(models, ready.plan.rules, ready.plan.classes, schema, rows, ready.warnings)
@@ -159,7 +161,11 @@ def replay(
     kinds = {name: type_called(kind) if isinstance(kind, str) else pa.null() for name, kind in types.items()}
     table = table_of(rows, kinds, categories)
     names = tuple(types)
-    feed: Feed = Frames(names, called_within(transform)) if transform else Matrix(table.schema, names, table="the row")
+    how: dict[str, Any] = {"double": computes_in_double(models)}
+    if transform:
+        feed: Feed = Frames(names, called_within(transform), **how)
+    else:
+        feed = Matrix(table.schema, names, table="the row", **how)
     scores = _scores(models, [_batch(feed.chunk(table, 0)(0, len(rows)), len(rows))])
     dense_said, pruned_said = (
         _said(model, rule_for(part, model.kind, name=_name(model), threshold=cut, n_classes=None), part)
