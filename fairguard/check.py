@@ -30,7 +30,7 @@ from fairguard.judge.arrays import count_arrays, scores_in
 from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
-from fairguard.judge.orders import require_right_order
+from fairguard.judge.orders import order_warnings
 from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.judge.sensitivity import by_margin, expected_flips
 from fairguard.judge.slices import discover
@@ -120,10 +120,10 @@ def check_predictions(
         FairguardError: what is given does not fit together; its one line says why and what to do.
     """
     table = count_arrays(y, dense, pruned, groups, classes=classes)
-    require_right_order(table)
+    orders = order_warnings(table) if scores_in(pruned) else ()
     verdict = judge(table, Policy.of(**policy))
     warnings = label_warnings(table, by_position=bool(scores_in(dense)))
-    return verdict.model_copy(update={"warnings": (*verdict.warnings, *warnings)})
+    return verdict.model_copy(update={"warnings": (*verdict.warnings, *orders, *warnings)})
 
 
 def count_files(
@@ -280,7 +280,7 @@ def count(
         *ready.warnings,
         *_at_random(source),
         *id_warnings(source),
-        *aftermath((dense, pruned, *seeds), comparison, ready.noise),
+        *aftermath((dense, pruned, *seeds), comparison, ready),
     )
     record = record_of(dense.info, pruned.info, source.record, settings)
     record["flipped"] = f"{comparison.flipped:016x}"  # says which rows to whoever has them, and to nobody else

@@ -22,7 +22,7 @@ from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
-from fairguard.judge.orders import require_right_order
+from fairguard.judge.orders import order_warnings
 from fairguard.judge.responsibility import SEEDS
 from fairguard.names import listed
 from fairguard.suspicions import answer_warnings, file_warnings
@@ -96,7 +96,7 @@ def preflight(
     return Preflight(plan, warnings, tuple(found for found in noise if found is not None))
 
 
-def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[Noise, ...]) -> tuple[str, ...]:
+def aftermath(models: Sequence[Predictor], comparison: Comparison, ready: Preflight) -> tuple[str, ...]:
     """Return the warnings that only the whole pass can give.
 
     Raises:
@@ -107,15 +107,16 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, noise: tuple[
     warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in joined(model, table.n)]
     flips = int(table.counts[table.dense != table.pruned].sum())
     roles = dict(_roles(*models[:2]))
-    for found in noise:
+    for found in ready.noise:
         model = roles[found.model]
         if found.changed / found.rows > SELF_FLIP_LIMIT * flips / table.n:
             raise ModelError(
                 f"the {found.model} model is not a function of its row: {found.changed} of {found.rows} answers "
                 f"changed with the batch size and order, against {flips} flips in {table.n} rows. {_remedy(model)}"
             )
-    require_right_order(table)
-    return (*warnings, *answer_warnings(models[0], comparison))
+    rule = ready.plan.rules[1]
+    by_place = rule.kind is ScoreKind.SCORES and not rule.single and models[1].classes is None
+    return (*warnings, *(order_warnings(table) if by_place else ()), *answer_warnings(models[0], comparison))
 
 
 def _remedy(model: Predictor) -> str:

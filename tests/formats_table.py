@@ -60,9 +60,10 @@ the same scores as the model that the file was made from, within 0.00001; or rou
   name, text too, and `education-num` is `education_num`.
 - What outputs mean: without `--classes` the sorted labels, but where the `id2label` of a transformers model's own
   configuration holds exactly the labels, its order. Two models whose orders differ are not compared, nor is a pruned
-  one that would win back most of what it lost if its classes stood in another order.
-- Labels that are whole numbers count classes from 0, whether each has rows or not. Where labels and answers together
-  are just two numbers (1 and 2, 0 and 255), there are two classes, and the second is the favourable one.
+  one of several outputs that would win back most of what it lost if they stood in another order.
+- Labels that are whole numbers count classes from 0, whether each has rows or not. Where the labels are just two
+  numbers (1 and 2, 0 and 255), there are two classes, and the second is the favourable one; another answer is an error
+  until `--classes` names it.
 - A structurally pruned model has other shapes, so it needs its own factory: `--model-pruned`.
 - Recorded answers are joined by `id`, or the column that `--id` names, where the file has such a column or array, else
   by the number of the row. Answers stand in `prediction` (or `label`), in one `score`, or in `score_<class>` for every

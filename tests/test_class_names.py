@@ -181,8 +181,50 @@ def test_a_broken_pruned_model_has_no_other_order() -> None:
         assert "Compress it less" in warned
         assert "order" not in warned
     mixed = np.where(RNG.random(N) < 0.6, (GOOD + 1) % 3, GOOD)
-    warned = " ".join(check_predictions(THREE, GOOD, mixed, {"sex": SEX}).warnings)
-    assert "With its classes in another order (2,0,1) it would be right on" in warned
+    warned = " ".join(check_predictions(THREE, np.eye(3)[GOOD], np.eye(3)[mixed], {"sex": SEX}).warnings)
+    assert "with its classes in another order (2,0,1) pruned would be right on" in warned
+
+
+class Sign(nn.Module):
+    """A network with one output, positive for the second class."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sign * (x[:, :1] - 0.5)
+
+
+@pytest.mark.parametrize("names", [np.array([0, 1]), np.array([1, 2]), np.array(["denied", "granted"])])
+def test_who_answers_by_name_has_no_order(names: np.ndarray, tmp_path: Path, monkeypatch: Any) -> None:
+    """Nearly all women, most of the rows, get the other answer: a regression, whatever the answers are called."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(globals(), "SEX", np.random.default_rng(3).choice(["F", "M"], N, p=[0.85, 0.15]))
+    monkeypatch.setitem(globals(), "PRUNED", np.where(SEX == "F", 1 - DENSE, DENSE))
+    for door in (in_memory, from_files):
+        verdict = door(names)
+        assert verdict.outcome is Outcome.REGRESSED
+        warned = " ".join(verdict.warnings)
+        assert "the pruned model is broken" in warned
+        assert "order" not in warned
+
+
+def test_one_output_has_no_order() -> None:
+    x = DENSE[:, None].astype(np.float32)
+    warned = " ".join(check(Sign(1.0), Sign(-1.0), (x, Y, {"sex": SEX})).warnings)
+    assert "the pruned model is broken" in warned
+    assert "order" not in warned
+
+
+def test_grades_one_too_high_are_a_verdict() -> None:
+    grade = RNG.integers(1, 6, N)
+    dense = np.where(RNG.random(N) < 0.9, grade, RNG.integers(1, 6, N))
+    for kind in (int, str):
+        answers = (grade.astype(kind), dense.astype(kind), np.minimum(dense + 1, 5).astype(kind))
+        warned = " ".join(check_predictions(*answers, {"sex": SEX}).warnings)
+        assert "the pruned model is broken" in warned
+        assert "order" not in warned
 
 
 def test_dense_is_questioned_in_arrays_too() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from fairguard.judge.counts import CountTable
-from fairguard.judge.orders import other_order, written
 from fairguard.metrics import Metric, default_metrics
 from fairguard.policy import Policy
 from fairguard.verdict import GroupRow, Outcome
@@ -21,7 +20,7 @@ UNLABELLED = "only disagreement was judged, for no label is named"
 """Said beside the headline where rows have no labels: that answers differ is not known to be harm."""
 LARGE = 0.05
 """A fall of the overall accuracy by more than this is told beside the verdict."""
-LESS = "compress it less, or train it again"
+LESS = "Compress it less, or train it again"
 GROUPS = {
     Outcome.PRESERVED: ("no group lost more than the others beyond the margin, but", "everybody lost"),
     Outcome.INCONCLUSIVE: ("whether some group lost more than the others is open, but", "much was lost over all"),
@@ -59,10 +58,7 @@ def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Poli
     aside = f"but accuracy fell from {_change(overall)} for everybody" if outcome is Outcome.PRESERVED else ""
     groups, lost = GROUPS[outcome]
     fate = f"the pruned model is broken: {useless}" if useless else lost
-    other = other_order(table, table.pruned)
-    order = f"With its classes in another order ({written(other.names)}) it would be right on " if other else ""
-    remedy = f"{order}{100 * other.right:.1f} %: is its order dense's? If so, {LESS}." if other else f"{LESS}."
-    return Fall(aside, (f"{fell(overall)}: {groups} {fate}. {remedy[0].upper()}{remedy[1:]}",))
+    return Fall(aside, (f"{fell(overall)}: {groups} {fate}. {LESS}.",))
 
 
 def fell(overall: GroupRow) -> str:

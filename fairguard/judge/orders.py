@@ -71,22 +71,30 @@ def other_order(table: CountTable, given: IntArray) -> Order | None:
     return Order(names, float(right.sum()) / table.n, float(now.sum()) / table.n, beaten)
 
 
-def require_right_order(table: CountTable) -> None:
-    """Refuse a pruned model that answers as dense does, but with its classes in another order.
+def order_warnings(table: CountTable) -> tuple[str, ...]:
+    """Return a warning where pruned lost much, and would have lost less with its classes in another order.
+
+    Only for scores of two or more outputs, whose places say the class: who answers by name is wrong where it is wrong.
 
     Raises:
         ModelError: in another order it would win back most of what it lost; a broken one wins nothing back.
     """
     if not table.labelled or (other := other_order(table, table.pruned)) is None:
-        return
+        return ()
     dense = float(table.counts[table.dense == table.y].sum()) / table.n
     lost = dense - other.now
-    if other.beaten and lost > CLEAR and other.right - other.now >= RESTORED * lost:
+    if lost <= CLEAR:
+        return ()
+    if other.beaten and other.right - other.now >= RESTORED * lost:
         raise ModelError(
             f"pruned is right on {100 * other.now:.1f} % of the rows and dense on {100 * dense:.1f} %, but with its "
             f"classes in another order pruned would be right on {100 * other.right:.1f} %: its {written(other.names)} "
             f"stand where dense has {written(table.classes)}. Give both one order."
         )
+    return (
+        f"with its classes in another order ({written(other.names)}) pruned would be right on {100 * other.right:.1f} "
+        f"%: is its order dense's?",
+    )
 
 
 def written(names: tuple[str, ...]) -> str:
