@@ -1,8 +1,10 @@
 """Batches by name, as collators of transformers give them, and labels that are not one value per row."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -33,6 +35,11 @@ class Tokens(nn.Module):
         return self.head((states if attention_mask is None else states * attention_mask[..., None]).mean(1))
 
 
+class Late(Tokens):
+    def forward(self, input_ids: torch.Tensor, who: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_ids) * (who[:, None] - 150)
+
+
 def loader(*names: str) -> Any:
     return DataLoader([{name: case[name] for name in names} for case in CASES], batch_size=64)
 
@@ -52,6 +59,7 @@ def test_batches_by_name_are_what_a_tuple_would_be(columns: tuple[str, ...]) -> 
     [
         ({}, "gives a dict of input_ids, labels, race; name its label with --label and its groups with --group"),
         ({"label": "label"}, "has no column 'label'; columns are: input_ids, labels, race. Did you mean 'labels'?"),
+        ({"label": "labels"}, "'race' holds text and is no feature; name it with --group"),
         ({"label": "labels", "groups": "rac"}, "has no column 'rac'; columns are: input_ids, labels, race. Did you"),
     ],
 )
@@ -59,6 +67,31 @@ def test_batches_by_name_need_names(how: dict[str, Any], line: str) -> None:
     with pytest.raises(DataError) as told:
         check(Tokens(0), Tokens(1), loader("input_ids", "labels", "race"), **how)
     assert line in str(told.value)
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_batches_by_name_are_rows_of_recorded_answers(features: bool, tmp_path: Path) -> None:
+    files = []
+    for i in range(2):
+        files.append(tmp_path / f"{i}.csv")
+        pd.DataFrame({"prediction": RNG.integers(0, 2, N)}).to_csv(files[-1], index=False)
+    usual = check(*files, (None, Y, {"race": RACE}))
+    named = loader(*(["input_ids"] if features else []), "labels", "race")
+    verdict = check(*files, named, label="labels", groups=["race"])
+    assert [f.model_dump_json() for f in verdict.findings] == [f.model_dump_json() for f in usual.findings]
+
+
+def test_features_of_batches_by_name_can_be_chosen() -> None:
+    usual = check(Tokens(0), Tokens(1), (IDS, Y, {"race": RACE, "who": np.arange(N)}), groups=["race", "who:100"])
+    named = loader("input_ids", "attention_mask", "labels", "race", "who")
+    how: dict[str, Any] = {"label": "labels", "groups": ["race", "who:100"], "features": ["input_ids"]}
+    verdict = check(Tokens(0), Tokens(1), named, **how)
+    assert [f.model_dump_json() for f in verdict.findings] == [f.model_dump_json() for f in usual.findings]
+    late = Late(0), Late(1)
+    x = {"input_ids": IDS, "who": np.arange(N)}
+    usual = check(*late, (x, Y, {"who": np.arange(N)}), groups=["who:100"])
+    verdict = check(*late, named, **how | {"features": ["input_ids", "who"], "groups": ["who:100"]})
+    assert [f.model_dump_json() for f in verdict.findings] == [f.model_dump_json() for f in usual.findings]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def open_data(
         id: column that identifies a row; rows are numbered without.
         features: columns that the models take, in their order; default all that are nothing else. For npz the names of
             feature arrays, default ``X``; for a tuple columns or entries of ``X``, which must have names then. A loader
-            makes its own.
+            makes its own, unless its batches have all by name.
         transform: makes what the models take out of a pandas table of some rows, of the columns in ``features`` or of
             all columns where none are named; or out of a slice of ``X``.
         classes: names of the classes in the models' order.
@@ -214,9 +214,8 @@ def _from_loader(
     needs_features: bool,
     double: bool,
 ) -> Source:
-    for option, given in (("--transform", transform), ("--features", layout.features)):
-        if given is not None:
-            raise DataError(f"{name} makes its own features; apply {option} there.")
+    if transform is not None:
+        raise DataError(f"{name} makes its own features; apply --transform there.")
     return LoaderRows(reading, layout, name=name, classes=classes, needs_features=needs_features, double=double)
 
 

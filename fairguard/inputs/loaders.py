@@ -142,7 +142,10 @@ class LoaderRows:
         if given is None:
             raise DataError(f"{self._name} gives no rows.")
         if isinstance(given, Mapping):
-            given = _by_name({str(key): part for key, part in given.items()}, self._asked, self._name)
+            named = {str(key): part for key, part in given.items()}
+            given = _by_name(named, self._asked, self._name, needs_features=self._needs_features)
+        elif self._asked.features is not None:
+            raise DataError(f"{self._name} makes its own features; apply --features there.")
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise DataError(f"{self._name} gives {_told(given)}; {SHAPE}.")
         x, y, groups = given if len(given) == 3 else (*given, {})
@@ -332,7 +335,9 @@ def reading_of(given: Any, *, name: str) -> Reading:
     raise DataError(f"{name} is {_told(given)}; {SHAPE}, as a Dataset, a DataLoader or a list of batches.")
 
 
-def _by_name(given: Mapping[str, Any], asked: Layout, name: str) -> tuple[Any, Any, Mapping[str, Any]]:
+def _by_name(
+    given: Mapping[str, Any], asked: Layout, name: str, *, needs_features: bool
+) -> tuple[Any, Any, Mapping[str, Any]]:
     """Return features, labels and groups of a batch that has all of them by name, as collators of transformers give."""
     if asked.label is None:
         raise DataError(
@@ -341,9 +346,22 @@ def _by_name(given: Mapping[str, Any], asked: Layout, name: str) -> tuple[Any, A
         )
     layout = asked.completed(given)
     layout.check(name, list(given))
-    x = {column: given[column] for column in layout.feature_columns(name, list(given))}
-    beside = {column: part for column, part in given.items() if column not in x and column != layout.label}
+    wanted = layout.named(list(given))
+    x = {column: given[column] for column in layout.feature_columns(name, list(given))} if needs_features else {}
+    _need_numbers(x, name)
+    beside = {column: part for column, part in given.items() if column in wanted or column not in x}
+    beside.pop(str(layout.label))
     return next(iter(x.values())) if len(x) == 1 else x, given[str(layout.label)], beside
+
+
+def _need_numbers(x: Mapping[str, Any], name: str) -> None:
+    """Raise :class:`DataError` if a column of text was left to be a feature: it is most likely a group."""
+    for column, part in x.items():
+        if isinstance(part, list | tuple) and part and isinstance(part[0], str):
+            raise DataError(
+                f"{name}: {clean(column)!r} holds text and is no feature; name it with --group if it is a sensitive "
+                f"feature, or name the features with --features."
+            )
 
 
 def _part(batch: Batch, low: int, high: int) -> Batch:
