@@ -122,7 +122,7 @@ def check_predictions(
     table = count_arrays(y, dense, pruned, groups, classes=classes)
     orders = order_warnings(table) if scores_in(pruned) else ()
     verdict = judge(table, Policy.of(**policy))
-    warnings = label_warnings(table, by_position=bool(scores_in(dense)))
+    warnings = label_warnings(table, by_position=bool(scores_in(dense)), typed=False)
     return verdict.model_copy(update={"warnings": (*verdict.warnings, *orders, *warnings)})
 
 

@@ -5,6 +5,7 @@ Everything here ends in a warning; what cannot be judged at all is refused in :m
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import numpy as np
@@ -68,7 +69,7 @@ def answer_warnings(dense: Predictor, comparison: Comparison) -> list[str]:
     return warnings
 
 
-def label_warnings(table: CountTable, *, by_position: bool) -> list[str]:
+def label_warnings(table: CountTable, *, by_position: bool, typed: bool = True) -> list[str]:
     """Return a warning if dense would be right far more often otherwise: in another order, or always saying one class.
 
     Who was taught to find a rare class is right less often than who never says it, and nothing is wrong.
@@ -76,6 +77,7 @@ def label_warnings(table: CountTable, *, by_position: bool) -> list[str]:
     Args:
         table: the counts; without labels there is nothing to say.
         by_position: whether the place of an output is all that says its class.
+        typed: whether classes are named by an option of the command line, not by an argument.
     """
     if not table.labelled:
         return []
@@ -85,10 +87,10 @@ def label_warnings(table: CountTable, *, by_position: bool) -> list[str]:
     right = _summed(table.y[hit], table.counts[hit], size)
     accuracy, majority = right.sum() / table.n, rows.max() / table.n
     if by_position and (other := other_order(table, table.dense)):
+        names = f"--classes {shlex.quote(','.join(other.names))}" if typed else f"classes={json.dumps(other.names)}"
         return [
             f"dense is right on {percent(accuracy)} of the rows, with its outputs in another order it would be right "
-            f"on {percent(other.right)}. If it learned the classes so, name them so: --classes "
-            f"{shlex.quote(','.join(other.names))}"
+            f"on {percent(other.right)}. If it learned the classes so, name them so: {names}"
         ]
     if accuracy > majority:
         return []

@@ -231,7 +231,9 @@ def test_dense_is_questioned_in_arrays_too() -> None:
     scores = np.eye(3)[GOOD][:, ELSEWHERE]
     verdict = check_predictions(THREE, scores, scores, {"sex": SEX})
     assert "with its outputs in another order it would be right on 9" in " ".join(verdict.warnings)
-    assert "--classes 1,2,0" in " ".join(verdict.warnings)
+    assert 'name them so: classes=["1", "2", "0"]' in " ".join(verdict.warnings)
     right = check_predictions(THREE, scores, scores, {"sex": SEX}, classes=["1", "2", "0"])
     assert right.overall.accuracy.dense > 0.9
     assert not right.warnings
+    with pytest.raises(DataError, match=r"Name all of them with classes=\[\.\.\.\]\."):
+        check_predictions(THREE, GOOD, GOOD, {"sex": SEX}, classes=["1", "2"])

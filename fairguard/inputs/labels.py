@@ -26,16 +26,22 @@ class Labels:
     """The classes of a label column: first :meth:`observe` every row, then :meth:`settle`, then :meth:`encode`."""
 
     def __init__(
-        self, what: str, *, classes: Sequence[str] | None = None, orders: Sequence[Sequence[str]] = ()
+        self,
+        what: str,
+        *,
+        classes: Sequence[str] | None = None,
+        orders: Sequence[Sequence[str]] = (),
+        option: str = "--classes",
     ) -> None:
         """Start without any class.
 
         Args:
             what: names the column in errors.
             classes: fixes names and order.
+            option: what the user names all classes with.
             orders: where no classes are given, the first of these that holds exactly the values found is their order.
         """
-        self.what = what
+        self.what, self._option = what, option
         self.reordered = False
         """Whether one of ``orders`` made the order another than that of the values themselves."""
         self.classes: tuple[str, ...] = tuple(map(named, classes or ()))
@@ -137,5 +143,5 @@ class Labels:
         known = first_few(self.classes, most=10)
         raise DataError(
             f"{self.what} holds {strange[0]!r} in row {self.seen[strange[0]]} (from 0), which is none of the classes "
-            f"{known}.{did_you_mean(strange[0], self.classes)} Name all of them with --classes."
+            f"{known}.{did_you_mean(strange[0], self.classes)} Name all of them with {self._option}."
         )

@@ -196,7 +196,7 @@ def _encoded(column: pa.ChunkedArray[Any], what: str, classes: tuple[str, ...], 
             known = ", ".join(classes[:6]) + (" ..." if len(classes) > 6 else "")
             hint = did_you_mean(name, classes)
             raise DataError(f"{what} holds {name!r} in row {row} (from 0), which is no label; labels: {known}.{hint}")
-    given = Labels(what, classes=classes)
+    given = Labels(what, classes=classes, option="classes=[...]")
     given.observe(column)
     given.settle()
     return given.encode(column)
