@@ -43,8 +43,6 @@ def typed(path: str | Path) -> str:
 def refuse_inputs(path: str | Path, named: Mapping[str, Any]) -> None:
     """Raise :class:`OutputError` if what would be written to ``path`` would replace one of the files that are read.
 
-    A folder that is read is a model of many files, and takes no other file in.
-
     Args:
         path: where something is to be written.
         named: what the user named, by role: files, ``file.pt::NAME``, ``file.py:callable``, ``module:callable``. What
@@ -54,8 +52,6 @@ def refuse_inputs(path: str | Path, named: Mapping[str, Any]) -> None:
     for role, value in named.items():
         if any(file.resolve() == target.resolve() for file in files_in(value)):
             raise OutputError(f"{target} is the {role} input, which would be lost; name another file.")
-        if _is_folder(value) and target.resolve().is_relative_to(Path(value).resolve()):
-            raise OutputError(f"{target} lies in the {role} input, the folder {value}; name a file outside it.")
 
 
 def refuse_same(paths: Mapping[str, Any]) -> None:
@@ -64,10 +60,6 @@ def refuse_same(paths: Mapping[str, Any]) -> None:
     for option, path in paths.items():
         if path is not None and (first := known.setdefault(Path(path).resolve(), option)) != option:
             raise OutputError(f"{first} and {option} are both {path}, and one would be lost; name two files.")
-
-
-def _is_folder(value: Any) -> bool:
-    return isinstance(value, str | Path) and bool(str(value)) and os.path.isdir(value)
 
 
 def files_in(value: Any) -> list[Path]:

@@ -21,6 +21,7 @@ from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import typed, write_text
+from fairguard.inputs.parts import refuse_read
 from fairguard.repair.journal import Journal
 from fairguard.repair.repair import repair
 
@@ -91,10 +92,12 @@ def exported(name: str) -> None:
 def test_nothing_is_written_into_a_model_of_many_files(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("hf").mkdir(exist_ok=True)
     Path("hf/model.safetensors").write_bytes(b"weights")
-    for name in ("hf/model.safetensors", "hf/new.json"):
+    for name in ("hf/model.safetensors", "hf/tokenizer.json"):
         assert run(["check", "dense.pt", "hf", "--output", name]) == 2
         assert f"{name} lies in the pruned input, the folder hf; name a file outside it" in capsys.readouterr().err
     assert Path("hf/model.safetensors").read_bytes() == b"weights"
+    for name in ("hf/new.json", "hf/flips.csv", "hf/pruned.fair"):  # beside the model, where one may well work
+        refuse_read(name, {"pruned": "hf"})
 
 
 def test_report_and_flips_are_two_files(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:

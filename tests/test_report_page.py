@@ -47,7 +47,7 @@ def at_margins(verdict: Verdict, margins: list[float]) -> list[tuple[list[str], 
 class TestSlider:
     MARGINS = (0.005, 0.02, 0.04, 0.08, 0.15, 0.19, 0.25)
 
-    @pytest.mark.parametrize("small", [12_000, 25, 5])
+    @pytest.mark.parametrize("small", [12_000, 140, 56, 25, 5])
     @pytest.mark.parametrize("harm", [0.17, 0.0])
     @pytest.mark.parametrize("policy", [{}, {"strict": True}, {"untested": "fail"}])
     def test_the_slider_says_what_the_judge_says(self, policy: dict[str, Any], harm: float, small: int) -> None:

@@ -279,6 +279,17 @@ def test_an_estimate_that_one_witness_proves_says_which_one_does_not() -> None:
     assert reasons[False, True] == "could be chance: the lower bound is not above 0"
 
 
+def test_at_a_planned_look_p_has_to_be_below_what_it_spends_of_alpha() -> None:
+    group, y = np.repeat(["A", "B"], [200, 200]), np.ones(400, dtype=int)
+    pruned = y.copy()
+    pruned[-11:], pruned[:2] = 0, 0
+    how = {"metrics": "accuracy", "looks": 4, "look": 3, "permutations": 1_000}
+    (finding,) = [f for f in check_predictions(y, y, pruned, {"g": group}, **how).findings if f.group == "g=B"]
+    assert finding.interval[0] > 0
+    assert finding.p_value < 0.05
+    assert finding.reason.startswith("could be chance: p adj is above what this look spends of alpha (0.0")
+
+
 def test_a_summary_names_the_groups_too_small_to_be_tested_that_it_comes_from() -> None:
     group, y = np.repeat(["A", "B", "few", "fewer"], [500, 500, 10, 5]), np.ones(1015, dtype=int)
     dense, pruned = y.copy(), y.copy()

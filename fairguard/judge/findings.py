@@ -143,7 +143,8 @@ def _unproven(evidence: Evidence, i: int, policy: Policy) -> str:
     if not bounded and policy.strict:
         return "not proven to be over the margin"
     if bounded:
-        return "could be chance: p adj is above alpha"
+        spent = "alpha" if policy.looks == 1 else f"what this look spends of alpha ({level_of(policy):.2g})"
+        return f"could be chance: p adj is above {spent}"
     relabelled = evidence.p[i] <= max(level_of(policy), 1 / (1 + evidence.draws))
     return "could be chance: the lower bound is not above 0" if relabelled else "could be chance"
 

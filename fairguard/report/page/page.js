@@ -2,7 +2,7 @@
 // What the judge would say at another margin, on the numbers of the findings. outcomeAt is judge/evidence.py's rule for
 // one of them, verdictAt judge/judge.py's for all; a test holds both to it.
 const ROUNDING = 1e-12; // an estimate this close to the margin is at the margin
-const SQUARE = 1.6448536269514722 ** 2; // of the critical value by which a group is too small to certify
+const SQUARE = 1.6448536269514722 ** 2, CHANCE = 0.05; // critical value and chance by which a group is too small to certify
 
 function outcomeAt(finding, margin, policy) {
   const { tested, estimate, lower, upper, p } = finding;
@@ -13,7 +13,8 @@ function outcomeAt(finding, margin, policy) {
 }
 
 function verdictAt(findings, margin, policy) {
-  const certifiable = ({ n, rest }) => Math.hypot(SQUARE / (n + SQUARE), SQUARE / (rest + SQUARE)) < margin;
+  const unchanged = (rows) => Math.max(SQUARE / (rows + SQUARE), -Math.expm1(Math.log(CHANCE) / rows));
+  const certifiable = ({ n, rest }) => Math.hypot(unchanged(n), unchanged(rest)) < margin;
   const forbids = (f) => f.dominated || (f.tested && (f.estimate >= margin - ROUNDING || certifiable(f)));
   let preserved = 0, others = 0, undecided = false;
   for (const finding of findings) {
