@@ -37,7 +37,7 @@ SESSION = "fairguard-session"
 
 JUDGED = pytest.StashKey["Judged"]()
 NOTES = pytest.StashKey[dict[str, dict[str, Any]]]()
-UNJUDGED = pytest.StashKey[bool]()
+UNJUDGED, FAILED = pytest.StashKey[bool](), pytest.StashKey[bool]()
 CHECK = pytest.StashKey[str]()
 """Name of the check that an item belongs to, where its parameters are part of it."""
 
@@ -202,9 +202,12 @@ class FairguardSession:
         """Send new verdicts along with the report, which crosses to the controller of pytest-xdist by itself."""
         report = yield
         if call.when != "teardown":
-            if item.stash.get(UNJUDGED, False):
+            notes = item.stash.get(NOTES, {}).values()
+            item.stash[FAILED] = failed = report.failed or item.stash.get(FAILED, False)  # subtests report first
+            if report.failed and item.stash.get(UNJUDGED, False):
                 report.when = "setup"  # not judged is an error, wherever in the test it was asked for
-            report.__dict__.update(fairguard=list(item.stash.get(NOTES, {}).values()))
+            # A test that passes has expected what could not be judged.
+            report.__dict__.update(fairguard=[note for note in notes if failed or "error" not in note])
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -334,7 +337,7 @@ def fairness(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
 
 def _forget(item: pytest.Item) -> None:
     """Forget what an earlier attempt at an item found: plugins for flaky tests run the same item again."""
-    keys: tuple[pytest.StashKey[Any], ...] = (JUDGED, NOTES, UNJUDGED)
+    keys: tuple[pytest.StashKey[Any], ...] = (JUDGED, NOTES, UNJUDGED, FAILED)
     for key in keys:
         if key in item.stash:
             del item.stash[key]
@@ -393,6 +396,5 @@ def _check(item: pytest.Function) -> str:
 
 
 def _group(item: pytest.Item) -> str:
-    callspec = getattr(item, "callspec", None)
-    group: str = OVERALL if callspec is None else callspec.params.get(GROUP, OVERALL)
-    return group
+    parameters: dict[str, str] = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters.get(GROUP, OVERALL)

@@ -70,6 +70,43 @@ def test_a_verdict_beside_an_error_is_no_all_clear(project: pytest.Pytester) -> 
     assert "invocations" not in log(project)
 
 
+EXPECTED = """
+    import pytest
+
+    def test_guard(fairness):
+        with pytest.raises(BaseException, match="pruned.pt does not exist"):
+            fairness("dense.pt", "pruned.pt", groups=["origin"])
+
+    def test_fine(fairness):
+        fairness("dense.pt", "pruned_preserved.pt", groups=["origin"])
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
+def test_an_error_that_a_test_expects_is_none_of_the_run(project: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    project.makepyfile(test_fair=EXPECTED)
+    result = project.runpytest(*REPORTS, *workers)
+    assert result.parseoutcomes() == {"passed": 2}, "the test that expects it counts too"
+    result.stdout.no_fnmatch_line("*test_guard: error:*")
+    plain = json.loads((project.path / "r.json").read_text())
+    assert (plain["outcome"], list(plain["checks"])) == ("preserved", ["test_fair.py::test_fine"])
+    assert log(project)["results"] == []
+    assert "invocations" not in log(project)
+
+
+def test_an_error_in_a_subtest_is_one_of_the_run(project: pytest.Pytester) -> None:
+    pytest.importorskip("_pytest.subtests")
+    guard = EXPECTED.replace("guard(fairness", "guard(fairness, subtests")
+    project.makepyfile(test_fair=guard.replace("pytest.raises(BaseException, match=", "subtests.test("))
+    assert project.runpytest(*REPORTS).ret == 1
+    plain = json.loads((project.path / "r.json").read_text())
+    assert {name: check["outcome"] for name, check in plain["checks"].items()} == {
+        "test_fair.py::test_fine": "preserved",
+        "test_fair.py::test_guard": "error",
+    }
+    assert log(project)["invocations"] == [{"executionSuccessful": False}]
+
+
 @pytest.mark.parametrize(
     ("tests", "code"),
     [("def test_other(): ...", 0), ("import absent", 2), ("", 5)],
