@@ -138,9 +138,18 @@ def test_every_end_says_what_to_do_next() -> None:
     guarded = report_of(Result.NOT_REPAIRED, broken=("overall accuracy fell by 2.0% against pruned",)).to_text()
     assert "guard broken: overall accuracy fell" in guarded
     assert "--accuracy-floor" in guarded
-    nothing = RepairReport(Result.NOTHING_TO_DO, judged(0.0)).to_text()
-    assert "next: ship PRUNED" in nothing
-    assert nothing.splitlines()[-1].startswith("preserved already")
+    idle = RepairReport(Result.NOTHING_TO_DO, judged(0.0))
+    assert "next: ship PRUNED" in idle.to_text()
+    assert idle.to_text().splitlines()[-1].startswith("preserved already")
+
+
+@pytest.mark.parametrize("result", list(Result))
+@pytest.mark.parametrize("pair", [True, False])
+def test_a_page_says_once_what_to_do_next(result: Result, pair: bool) -> None:
+    verdict = judged(0.0)
+    both = {"before": verdict, "after": verdict} if pair else {}
+    page = RepairReport(result, verdict, **both).to_html()
+    assert page.count("What to do next:") == 1
 
 
 def test_both_models_stand_in_columns_whatever_the_script_of_the_groups() -> None:

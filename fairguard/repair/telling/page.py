@@ -47,7 +47,8 @@ def render(report: Record) -> str:
         last_line=last_line(report),
         why_not=why_not(report),
         needed=needed_lines(report),
-        next=next_step(report).split("   |   "),
+        next=[],  # a section would repeat the story's steps
+        steps=next_step(report).split("   |   "),
         facts=_facts(report),
         rows_line=rows_line(report),
         pairs=_pairs(report),
