@@ -16,6 +16,7 @@ from fairguard.check import check_predictions
 from fairguard.cli import run
 from fairguard.errors import ConfigError
 from fairguard.repair.repair import repair
+from fairguard.repair.task import Status
 from fairguard.repair.telling.record import Result
 from fairguard.repair.telling.report import RepairReport
 from fairguard.verdict import Verdict
@@ -112,6 +113,22 @@ def test_the_next_repair_begins_anew_without_a_word_and_others_do_not_go_on() ->
     (FOLDER / "other.running.pt").touch()
     assert repair("dense.pt", "pruned.pt", "kept.pt", **FAILING, keep_best=True).output == "kept.pt"
     assert not FOLDER.exists()
+
+
+@pytest.mark.usefixtures("inside")
+def test_what_is_trained_anew_in_a_kept_folder_is_not_dropped_without_a_word() -> None:
+    def stop(status: Status) -> None:
+        if status.epoch == 2:
+            raise KeyboardInterrupt
+
+    how = FAILING | {"checkpoint_seconds": 0.0}
+    repair("dense.pt", "pruned.pt", "kept.pt", **how)
+    (FOLDER / "scores.done.pt").write_bytes(b"cut short")
+    with pytest.raises(KeyboardInterrupt):
+        repair("dense.pt", "pruned.pt", "kept.pt", **how, resume=True, tell=stop)
+    assert list(FOLDER.glob("*.running.pt"))
+    last = repair("dense.pt", "pruned.pt", "kept.pt", **how)
+    assert any("an interrupted run to the same output was dropped" in note for note in last.notes)
 
 
 @pytest.mark.usefixtures("inside")

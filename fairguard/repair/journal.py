@@ -69,6 +69,7 @@ class Journal:
             self.dropped = left and not resume
             self.damaged += [PURPOSE] if left and resume else []
             _empty(folder)
+        (folder / ENDED).unlink(missing_ok=True)  # what is gone on with may train again, and be interrupted
         write_text(folder / PURPOSE, text)
 
     @property
