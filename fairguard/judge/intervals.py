@@ -10,6 +10,8 @@ counts and critical values only: nothing of groups, metrics or policies.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainccinv, betaincinv, log_ndtr, ndtr
@@ -113,6 +115,12 @@ def tango_lower(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> Float
     asked = n > 0
     limit[asked] = _newton(b[asked], c[asked], n[asked], z[asked])
     return limit
+
+
+def beyond(more: int, fewer: int, limit: float, *, allowed: float = 0.0) -> bool:
+    """Return whether ``more`` flips one way exceed ``fewer`` the other way, by McNemar's test, continuity corrected."""
+    excess = more - fewer - allowed
+    return excess > 0 and (excess - 1) / math.sqrt(more + fewer) > limit
 
 
 def share(part: ArrayLike, whole: ArrayLike) -> FloatArray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 
 from fairguard.judge.counts import CountTable
+from fairguard.judge.intervals import beyond
 from fairguard.judge.scatter import weights_of
 from fairguard.report.wording import percent, points
 from fairguard.verdict import GroupRow, Verdict
@@ -114,12 +114,6 @@ def _levelled(row: GroupRow, role: str, to_dense: GroupRow | None, everybody: fl
 def _beyond_noise(row: GroupRow, limit: float, *, allowed: float = 0.0) -> bool:
     """Return whether the group lost more than the share ``allowed`` of its rows beyond noise."""
     return beyond(row.harmful_flips, row.beneficial_flips, limit, allowed=allowed * row.n)
-
-
-def beyond(more: int, fewer: int, limit: float, *, allowed: float = 0.0) -> bool:
-    """Return whether ``more`` flips one way exceed ``fewer`` the other way, by McNemar's test, continuity corrected."""
-    excess = more - fewer - allowed
-    return excess > 0 and (excess - 1) / math.sqrt(more + fewer) > limit
 
 
 def _rates(row: GroupRow) -> str:

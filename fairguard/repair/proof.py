@@ -17,8 +17,9 @@ from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
+from fairguard.judge.intervals import beyond
 from fairguard.metrics import Metric
-from fairguard.repair.guards import beyond, broken_guards, gave_up_classes, right_by_class
+from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import opened_as
 from fairguard.repair.task import Candidate, Task

@@ -11,6 +11,7 @@ from math import isfinite, isnan
 from fairguard.aligned import aligned
 from fairguard.errors import many
 from fairguard.files import typed
+from fairguard.judge.intervals import beyond
 from fairguard.names import first_few, group_meant
 from fairguard.repair.telling.record import Record, Result, finding_key
 from fairguard.report.wording import (
@@ -42,7 +43,7 @@ RESUMED = "resume"
 FEW = 3
 """Groups named in a next step at most."""
 LOSS = 1.645
-"""Standard errors by which flips to a group's harm must exceed those to its benefit to be a loss (5 %, one-sided)."""
+"""Standard errors by which harmful flips of a group must exceed beneficial ones to be a loss (5 %, one-sided)."""
 CLEAR = 2.0
 """Standard errors by which harmful flips must have become fewer to be called so."""
 WORST = 5
@@ -152,10 +153,9 @@ def _steps(report: Record) -> list[str]:
 
 
 def _lost(finding: Finding) -> bool:
-    """Return whether a group that regressed has itself lost something, beyond noise (McNemar's test)."""
-    more, either = finding.harmed - finding.helped, finding.harmed + finding.helped
-    alike = abs(finding.loss * finding.n - more) < 1  # rows that weigh more than one say nothing of noise
-    return not gained_less(finding) and not (alike and more <= LOSS * either**0.5)
+    """Return whether a group that regressed has itself lost something, beyond noise."""
+    alike = abs(finding.loss * finding.n - (finding.harmed - finding.helped)) < 1  # or flips say nothing of noise
+    return not gained_less(finding) and (not alike or beyond(finding.harmed, finding.helped, LOSS))
 
 
 def _only_gained_less(report: Record, regressed: Sequence[Finding]) -> str:
