@@ -56,11 +56,6 @@ def answer_warnings(dense: Predictor, comparison: Comparison) -> list[str]:
     table = comparison.counts
     flips = int(table.counts[table.dense != table.pruned].sum())
     warnings = label_warnings(table, by_position=_by_position(dense, table.classes))
-    if table.labelled and len(table.classes) == 3 and (two := table.two_numbers()) is not None and two[0] == 1:
-        warnings.append(
-            "labels are 1 and 2, and the models have a third output, for 0: of three classes recall and "
-            "fpr are judged only where --metric names them."
-        )
     answers = np.unique(table.pruned)
     if len(answers) == 1 and len(np.unique(table.dense)) > 1:
         warnings.append(f"pruned answers {table.classes[int(answers[0])]!r} for every row: it has collapsed.")
@@ -69,10 +64,27 @@ def answer_warnings(dense: Predictor, comparison: Comparison) -> list[str]:
     return warnings
 
 
-def label_warnings(table: CountTable, *, by_position: bool, typed: bool = True) -> list[str]:
-    """Return a warning if dense would be right far more often otherwise: in another order, or always saying one class.
+def _two_of_more(table: CountTable, *, typed: bool) -> list[str]:
+    """Return a warning if two classes alone are labels and there are more: recall and fpr are then judged of none."""
+    used = np.unique(table.y)
+    if not table.labelled or len(used) != 2 or len(table.classes) < 3:
+        return []
+    a, b = (shown(table.classes[int(code)]) for code in used)
+    asked = f"recall and fpr are judged only where {'--metric' if typed else 'metrics'} names them"
+    if (two := table.two_numbers()) is not None and two[0] == 1 and len(table.classes) == 3:
+        return [f"labels are {a} and {b}, and the models have a third output, for 0: of three classes {asked}."]
+    stray = sum(int(table.counts[~np.isin(answers, used)].sum()) for answers in (table.dense, table.pruned))
+    return [
+        f"labels are only {a} and {b}, of {len(table.classes)} classes, and {stray:,} of both models' answers are "
+        f"none of the two: {asked}."
+    ]
 
-    Who was taught to find a rare class is right less often than who never says it, and nothing is wrong.
+
+def label_warnings(table: CountTable, *, by_position: bool, typed: bool = True) -> list[str]:
+    """Return warnings if few classes are labels, or dense would be right far more often otherwise.
+
+    That is in another order, or always saying one class. Who was taught to find a rare class is right less often than
+    who never says it, and nothing is wrong.
 
     Args:
         table: the counts; without labels there is nothing to say.
@@ -81,6 +93,10 @@ def label_warnings(table: CountTable, *, by_position: bool, typed: bool = True) 
     """
     if not table.labelled:
         return []
+    return [*_two_of_more(table, typed=typed), *_wrong_most(table, by_position=by_position, typed=typed)]
+
+
+def _wrong_most(table: CountTable, *, by_position: bool, typed: bool) -> list[str]:
     size = len(table.classes)
     rows = _summed(table.y, table.counts, size)
     hit = table.dense == table.y

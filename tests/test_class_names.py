@@ -136,6 +136,19 @@ def test_three_classes_stay_three() -> None:
     assert "a third output, for 0: of three classes recall and fpr are judged only where" in " ".join(verdict.warnings)
 
 
+def test_an_answer_that_is_no_label_is_told_of(capsys: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    stray = np.where(np.arange(N) == 0, 2, PRUNED)
+    told = "labels are only 0 and 1, of 3 classes, and 1 of both models' answers are none of the two: recall and fpr"
+    assert told in " ".join(check_predictions(Y, DENSE, stray, {"sex": SEX}).warnings)
+    assert not check_predictions(Y, DENSE, PRUNED, {"sex": SEX}).warnings
+    monkeypatch.chdir(tmp_path)
+    for name, answers in {"dense": DENSE, "pruned": stray}.items():
+        np.savez(f"{name}.npz", labels=answers)
+    np.savez("rows.npz", X=np.zeros((N, 1), np.float32), y=Y, sex=SEX)
+    run(["check", "dense.npz", "pruned.npz", "--data", "rows.npz", "--group", "sex"])
+    assert told in capsys.readouterr().out.replace("\n", " ")
+
+
 def test_a_plan_knows_two_classes_by_any_numbers(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     told = []
