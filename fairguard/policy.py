@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.metrics import Metric as Metric  # noqa: PLC0414 - a policy's own word: its users find it here
@@ -78,6 +86,14 @@ class Policy(BaseModel):
     """Planned looks at growing data; ``alpha`` is then spent by O'Brien and Fleming's plan."""
     look: Annotated[int, Field(ge=1)] = 1
     """Which of the ``looks`` this one is, from 1."""
+
+    @field_validator("look")
+    @classmethod
+    def _is_planned(cls, look: int, info: ValidationInfo) -> int:
+        if look > info.data.get("looks", look):
+            planned = info.data["looks"]
+            raise ValueError(f"looks planned: {planned}. Plan more, or look at all data for the last time")
+        return look
 
     @classmethod
     def of(cls, **options: Any) -> Policy:

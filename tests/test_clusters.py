@@ -12,7 +12,7 @@ import pytest
 from fairguard import check
 from fairguard.acceptance import with_acceptance
 from fairguard.cli import run
-from fairguard.config import Accepted
+from fairguard.config import Accepted, Settings, merged
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.contrasts import family_of
@@ -159,9 +159,10 @@ def test_weights_of_nothing_are_refused() -> None:
 
 
 def test_a_look_beyond_the_planned_ones_is_refused() -> None:
-    data = people(9, persons=30)
-    with pytest.raises(ConfigError, match="look 3 of 2: plan more looks"):
-        judge_clustered(table(data, cluster=data["cluster"]), Policy.of(looks=2, look=3))
+    with pytest.raises(ConfigError, match=r"'look': 3 is not valid: looks planned: 2\. Plan more"):
+        Policy.of(looks=2, look=3)
+    with pytest.raises(ConfigError, match=r"'look': 3 is not valid: looks planned: 2\. Plan more"):
+        merged(Settings(), {"looks": 2, "look": 3})  # before any model is asked
 
 
 @pytest.mark.parametrize("looks", [3, 5, 8])

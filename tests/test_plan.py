@@ -106,7 +106,6 @@ def test_rare_flips_still_need_rows() -> None:
     [
         ({"effect": 0.03}, "a fraction above the margin of 0.03"),
         ({"effect": 5}, "below 1, as 0.05 for five points"),
-        ({"policy": Policy.of(looks=2, look=3)}, "look 3 of 2"),
         ({"power": 1.0}, "a power of 1 is not possible"),
         ({"harmed": 0.7, "helped": 0.4}, "a churn of 0.7 harmed and 0.4 helped"),
         ({"sizes": {"a": 10}}, "1 group sizes given"),

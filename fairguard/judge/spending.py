@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fairguard.errors import ConfigError
 from fairguard.policy import Policy
 
 FloatArray = NDArray[np.float64]
@@ -31,15 +30,10 @@ def spent_alpha(alpha: float, looks: int, look: int, *, comparisons: int = 1) ->
     Args:
         alpha: one-sided error rate over all looks and the whole family.
         looks: how many looks are planned.
-        look: which of them this is, from 1.
+        look: which of them this is, from 1 to ``looks``.
         comparisons: size of the family; each member then spends its own ``alpha / comparisons``, and the returned level
             is that of the whole family again. With 1, the family counts as a single statistic.
-
-    Raises:
-        ConfigError: a look beyond the planned ones.
     """
-    if look > looks:
-        raise ConfigError(f"look {look} of {looks}: plan more looks, or look at all data for the last time.")
     if looks == 1:
         return alpha
     return comparisons * float(norm.sf(_boundaries(alpha / comparisons, looks)[look - 1]))
