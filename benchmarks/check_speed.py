@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fairguard.check import check
+from fairguard.checking import check
 
 ROWS, BATCH, PAIRS = 50_000, 256, 7
 RESULTS = Path(__file__).parent / "results" / "check_speed.json"

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 
 from benchmarks.problems import TABLES, Problem, cifar, faces, published, tweets, vgg
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.files import write_text
 from fairguard.policy import Policy
 from fairguard.repair.masks import Masks, masks_at
 from fairguard.repair.objectives import plain
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 from fairguard.repair.rows import Rows
 from fairguard.repair.task import Options, answer, copied, make_task
 from fairguard.repair.training import train

@@ -5,17 +5,14 @@ Names are imported when first used, so that ``fairguard --help`` and unrelated p
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fairguard.lazily import FunctionOf
-
 if TYPE_CHECKING:
-    from fairguard.check import check, check_predictions
+    from fairguard.checking import check, check_predictions
     from fairguard.errors import FairguardError, FairguardWarning, FairnessInconclusive
-    from fairguard.policy import Metric, Policy
+    from fairguard.metrics import Metric
+    from fairguard.policy import Policy
     from fairguard.testing.asserting import assert_fairness_preserved
     from fairguard.testing.marker import fairness_preserved
     from fairguard.verdict import Finding, Outcome, Verdict
@@ -23,11 +20,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "check_predictions": "fairguard.check",
+    "check": "fairguard.checking",
+    "check_predictions": "fairguard.checking",
     "FairguardError": "fairguard.errors",
     "FairguardWarning": "fairguard.errors",
     "FairnessInconclusive": "fairguard.errors",
-    "Metric": "fairguard.policy",
+    "Metric": "fairguard.metrics",
     "Policy": "fairguard.policy",
     "Finding": "fairguard.verdict",
     "Outcome": "fairguard.verdict",
@@ -62,15 +60,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'fairguard' has no attribute {name!r}")
     globals()[name] = value = getattr(import_module(home), name)
     return value
-
-
-class _Package(ModuleType):
-    """The package, whose attribute ``check`` is the function also where ``fairguard.check`` was imported before."""
-
-    check = FunctionOf("fairguard.check")
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

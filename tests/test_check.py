@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fairguard import Outcome, Policy, assert_fairness_preserved, check, check_predictions
-from fairguard.check import count, open_models
+from fairguard.checking import count, open_models
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.fuzz import fuzz

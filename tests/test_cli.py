@@ -74,9 +74,9 @@ def test_exit_codes(code: int, arguments: list[str], inside: Path, capsys: pytes
 
 def test_interrupt_leaves_with_130(applicants: Path) -> None:
     code = (
-        "import os, signal, sys, time, fairguard.check\n"
+        "import os, signal, sys, time, fairguard.checking\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
-        "sys.modules['fairguard.check'].check = lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\n"
+        "fairguard.checking.check = lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\n"
         "from fairguard.cli import main\n"
         "main(['check', 'dense.pt', 'pruned_preserved.pt'])\n"
     )

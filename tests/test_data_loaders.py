@@ -19,7 +19,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.data import group_values, open_data
 from fairguard.inputs.rows import Source

@@ -16,8 +16,8 @@ from fairguard.errors import FeaturesError
 from fairguard.fuzz import open_both, replay
 from fairguard.inputs.data import open_data
 from fairguard.inputs.nested import leaves
-from fairguard.repair.prune import prune
-from fairguard.repair.repair import repair
+from fairguard.repair.pruning import prune
+from fairguard.repair.repairing import repair
 from fairguard.schema import Schema
 
 N = 3_000

@@ -21,7 +21,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.inputs.data import open_data
 
 RESAMPLING = {

@@ -21,9 +21,9 @@ def test_importing_loads_nothing_heavy(package: str) -> None:
 
 
 FUNCTIONS = [
-    ("fairguard", "check", "check"),
-    ("fairguard.repair", "repair", "repair.repair"),
-    ("fairguard.repair", "prune", "repair.prune"),
+    ("fairguard", "check", "checking"),
+    ("fairguard.repair", "repair", "repair.repairing"),
+    ("fairguard.repair", "prune", "repair.pruning"),
 ]
 
 
@@ -52,12 +52,6 @@ def test_a_function_is_faked_and_real_again_afterwards(package: str, name: str, 
         with mock.patch(where):
             pass
         assert getattr(at, name) is len
-    assert getattr(at, name) is real
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(where)
-        assert not hasattr(at, name)
-        with pytest.raises(AttributeError, match=f"'{package}' has no attribute '{name}'"):
-            delattr(at, name)
     assert getattr(at, name) is real
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.fuzz.asking import replay
 from fairguard.inputs.data import open_data
 from fairguard.schema import Schema

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from count_tables import draw, flips
 
-from fairguard.check import check_predictions
+from fairguard.checking import check_predictions
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.arrays import count_arrays
 from fairguard.judge.clusters import judge_clustered

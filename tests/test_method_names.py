@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from fairguard.cli import cli
 from fairguard.repair import methods
 from fairguard.repair.methods.names import METHODS, ONE_SHOT
-from fairguard.repair.prune import HEEDING
+from fairguard.repair.pruning import HEEDING
 
 ROOT = Path(__file__).parent.parent
 SHARED = {"names", "gates", "votes"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairguard.check import check_predictions
+from fairguard.checking import check_predictions
 from fairguard.errors import ConfigError
 from fairguard.judge.arrays import count_arrays
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, Estimand

@@ -13,7 +13,7 @@ import pytest
 import torch
 from model_files import HERE, expected, rows, trained
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.errors import ModelError
 from fairguard.inputs.floors import require
 from fairguard.inputs.inspect import inspect_file

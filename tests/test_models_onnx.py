@@ -16,7 +16,7 @@ import torch
 from model_files import expected, rows, trained
 from onnx import TensorProto, helper
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.errors import ModelError
 from fairguard.inputs.inspect import inspect_file
 from fairguard.inputs.limits import Limits

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from model_files import expected, rows
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.errors import ModelError
 from fairguard.inputs.limits import Limits
 from fairguard.inputs.models import load_model

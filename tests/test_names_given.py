@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fairguard import Outcome, check
-from fairguard.check import open_source
+from fairguard.checking import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.inputs.groups import parse_groups
@@ -21,7 +21,7 @@ from fairguard.inputs.labelled import Layout
 from fairguard.inputs.loaders import random_rows
 from fairguard.names import clean
 from fairguard.repair import preparing
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 
 RAW = ["yes\r", "yes, with all my heart, and to every one of my friends, my family and my colleagues, too"]
 LONG = "People who " + "x" * 90

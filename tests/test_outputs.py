@@ -16,14 +16,14 @@ from filelock import FileLock
 from torch import nn
 from torch.nn.utils import prune
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import typed, write_text
 from fairguard.inputs.parts import refuse_read
 from fairguard.repair.journal import Journal
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 
 CHECK = ["check", "dense.pt", "pruned.pt"]
 PRUNE = ["prune", "dense.pt", "--method", "one-shot", "--sparsity", "0.97"]

@@ -18,7 +18,7 @@ from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, ModelError
 from fairguard.repair.methods import METHODS
-from fairguard.repair.prune import ONE_SHOT, prune
+from fairguard.repair.pruning import ONE_SHOT, prune
 from fairguard.repair.starting import starting_masks
 from fairguard.repair.task import Status
 

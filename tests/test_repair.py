@@ -19,14 +19,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.demo.making import train
 from fairguard.errors import ConfigError, FairguardError, ModelError, OutputError
 from fairguard.policy import Metric, Policy
 from fairguard.repair.cells import Cells, cells_of
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 from fairguard.repair.task import Status
 from fairguard.repair.telling.record import Result
 from fairguard.verdict import Outcome, Verdict
@@ -501,7 +501,7 @@ import sys
 import time
 from pathlib import Path
 from fairguard.demo import digits
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 how = dict(label="digit", groups=("class",), model=digits.build, margin=0.1, device="cpu", budget="60epochs")
 print("begun", flush=True)
 repair("dense.pt", "pruned.pt", sys.argv[1], train="train.parquet", data="test.parquet", resume=True,

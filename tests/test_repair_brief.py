@@ -10,7 +10,7 @@ from test_repair_training import rows, small_net, task_of, trained
 from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot, method_for, method_named
 from fairguard.repair.objectives import plain
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 from fairguard.repair.rows import shuffled
 from fairguard.repair.task import Task
 from fairguard.repair.training import train

@@ -12,10 +12,10 @@ import torch
 from test_repair import HOW
 from test_repair_report import judged, report_of
 
-from fairguard.check import check_predictions
+from fairguard.checking import check_predictions
 from fairguard.cli import run
 from fairguard.errors import ConfigError
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 from fairguard.repair.task import Status
 from fairguard.repair.telling.record import Result
 from fairguard.repair.telling.report import RepairReport

@@ -18,7 +18,7 @@ from fairguard.errors import ModelError, OutputError
 from fairguard.inputs.data import open_data
 from fairguard.inputs.models import load_model
 from fairguard.repair.publishing import differing
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 from fairguard.repair.writing import export_onnx
 
 

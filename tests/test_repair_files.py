@@ -12,8 +12,8 @@ from torch import nn
 from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.errors import ConfigError, OutputError
-from fairguard.repair.prune import prune
-from fairguard.repair.repair import repair
+from fairguard.repair.pruning import prune
+from fairguard.repair.repairing import repair
 from fairguard.repair.telling.record import Result
 
 State = dict[str, torch.Tensor]

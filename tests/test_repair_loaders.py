@@ -12,13 +12,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, WeightedRandomSampler
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.demo import digits
 from fairguard.errors import DataError
 from fairguard.inputs.data import open_data
 from fairguard.inputs.loaders import random_rows
-from fairguard.repair.prune import prune
-from fairguard.repair.repair import repair
+from fairguard.repair.pruning import prune
+from fairguard.repair.repairing import repair
 
 HOW: dict[str, Any] = {
     "data": "test.parquet",

@@ -20,8 +20,8 @@ from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot, fairscratch, method_named
 from fairguard.repair.methods.gates import gated, ranks
 from fairguard.repair.objectives import fair
-from fairguard.repair.prune import prune
-from fairguard.repair.repair import repair
+from fairguard.repair.pruning import prune
+from fairguard.repair.repairing import repair
 from fairguard.repair.rows import Rows
 from fairguard.repair.task import Status, copied, make_task
 from fairguard.repair.training import train

@@ -9,14 +9,14 @@ import torch
 from test_repair_training import rows, small_net, task_of
 from torch import Tensor, nn
 
-from fairguard.check import check, open_source
+from fairguard.checking import check, open_source
 from fairguard.config import Settings
 from fairguard.policy import Policy
 from fairguard.repair.dividing import divided
 from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import fair, selection_loss
 from fairguard.repair.preparing import task_for
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 from fairguard.repair.rows import shuffled
 from fairguard.repair.task import Options, make_task
 from fairguard.repair.telling.record import Result

@@ -15,7 +15,7 @@ import torch
 from rich.cells import cell_len
 from torch import nn
 
-from fairguard.check import check, check_predictions
+from fairguard.checking import check, check_predictions
 from fairguard.config import Accepted
 from fairguard.errors import ConfigError, OutputError
 from fairguard.repair.budget_text import parsed
@@ -23,7 +23,7 @@ from fairguard.repair.disk import written
 from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 from fairguard.repair.task import Status
 from fairguard.repair.telling.page import EXCESS
 from fairguard.repair.telling.plots import Axis, Point, _box, _meets, plot

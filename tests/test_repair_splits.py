@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fairguard.check import open_source
+from fairguard.checking import open_source
 from fairguard.config import Settings
 from fairguard.errors import DataError
 from fairguard.repair.copies import contents

@@ -12,14 +12,14 @@ from test_repair import HOW
 from test_repair_report import judged, report_of
 from torch import nn
 
-from fairguard.check import check_predictions
+from fairguard.checking import check_predictions
 from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.repair.frontier import rounded
 from fairguard.repair.methods import chita, mask_only, votes
 from fairguard.repair.proof import worsened
-from fairguard.repair.prune import prune
-from fairguard.repair.repair import repair
+from fairguard.repair.pruning import prune
+from fairguard.repair.repairing import repair
 from fairguard.repair.starting import left_dense
 from fairguard.repair.telling.record import Result
 from fairguard.repair.telling.report import RepairReport

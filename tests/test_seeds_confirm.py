@@ -85,7 +85,7 @@ def test_wrong_in_many_ways_is_wrong(tmp_path: Path) -> None:
 
 
 def test_counts_that_are_kept_keep_what_seeds_confirm(tmp_path: Path) -> None:
-    from fairguard.check import count, decide, open_models, open_source
+    from fairguard.checking import count, decide, open_models, open_source
     from fairguard.config import Settings
 
     rng = np.random.default_rng(2)

@@ -18,7 +18,7 @@ from fairguard.judge.scatter import CLUSTER
 from fairguard.judge.slices import discover, slices_of
 from fairguard.names import clean
 from fairguard.policy import Policy
-from fairguard.repair.repair import repair
+from fairguard.repair.repairing import repair
 
 POLICY = Policy.of(metrics="accuracy", permutations=499)
 LEVELS = (("F", "M"), ("a", "b", "c", "d"), ("old", "young"), ("x", "y", "z"))

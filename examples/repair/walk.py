@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
-from fairguard.check import check
+from fairguard.checking import check
 from fairguard.demo import digits
 from fairguard.repair import repair
 

@@ -66,7 +66,7 @@ def command(
     if settings.output is not None:
         check_writable(settings.output)
         refuse_read(settings.output, settings.inputs | {"dense": dense, "pruned": pruned})
-    from fairguard.check import check  # torch loads here
+    from fairguard.checking import check  # torch loads here
     from fairguard.history import with_runs
 
     ranks = Ranks.here()

@@ -24,7 +24,7 @@ def command(dense: str, pruned: str, excess: float | None, repeats: int, config:
     All on your own rows and predictions, under your own policy. Leaves with 2 if the false alarms break their promise.
     """
     settings = settings_from(config, **typed)
-    from fairguard.check import count_files
+    from fairguard.checking import count_files
     from fairguard.doctor import examine
 
     with progress_bar("rows") as progress:

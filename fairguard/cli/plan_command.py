@@ -65,7 +65,7 @@ def plan_of_rows(
     power: float = 0.8,
 ) -> Plan:
     """Return the plan for the rows of the settings' data; no model is opened."""
-    from fairguard.check import open_rows
+    from fairguard.checking import open_rows
     from fairguard.inference import count_rows
     from fairguard.plan import plan_from_pilot
 
@@ -97,7 +97,7 @@ def show(plan: Plan) -> None:
 def _from_pilot(models: tuple[str, ...], settings: Settings, *, effect: float | None, power: float) -> Plan:
     if len(models) != 2:
         raise ConfigError(f"{len(models)} model given; name DENSE and PRUNED, or none to assume a churn.")
-    from fairguard.check import count_files
+    from fairguard.checking import count_files
     from fairguard.plan import plan_from_pilot
 
     with progress_bar("rows") as progress:

@@ -58,7 +58,7 @@ def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | 
     """
     given = taken(typed, PRUNE)
     settings = settings_from(config, **typed)
-    from fairguard.repair.prune import prune  # torch loads here
+    from fairguard.repair.pruning import prune  # torch loads here
 
     try:
         report = prune(dense, given.pop("output", None), settings=settings, tell=epochs_shown(quiet=quiet), **given)

@@ -85,7 +85,7 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     """
     given = taken(typed, REPAIR)
     settings = settings_from(config, **typed)
-    from fairguard.repair.repair import repair  # torch loads here
+    from fairguard.repair.repairing import repair  # torch loads here
 
     try:
         how: dict[str, Any] = {"settings": settings, "tell": epochs_shown(quiet=quiet)}

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fairguard.check import check_predictions
+from fairguard.checking import check_predictions
 from fairguard.demo.making import prune, save_rows, save_sources, save_state, train
 from fairguard.verdict import Outcome
 

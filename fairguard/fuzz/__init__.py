@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fairguard.check import modes_kept
+from fairguard.checking import modes_kept
 from fairguard.config import Settings, merged
 from fairguard.fuzz.asking import Answers, BothModels, open_both, replay
 from fairguard.fuzz.hunt import Hunt, TippedPair, hunt

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairguard.check import computes_in_double, open_models
+from fairguard.checking import computes_in_double, open_models
 from fairguard.config import Settings, merged
 from fairguard.decisions import Rule, check_finite, classes_of, margins_of, rule_for
 from fairguard.errors import ModelError

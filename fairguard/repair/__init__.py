@@ -6,27 +6,25 @@ face, imported with torch when first used.
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-from typing import TYPE_CHECKING
-
-from fairguard.lazily import FunctionOf
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fairguard.repair.prune import prune
-    from fairguard.repair.repair import repair
+    from fairguard.repair.pruning import prune
+    from fairguard.repair.repairing import repair
+
+_HOMES = {"prune": "fairguard.repair.pruning", "repair": "fairguard.repair.repairing"}
 
 __all__ = ["prune", "repair"]
 
 
-class _Package(ModuleType):
-    """The package, whose attributes are the functions also where their modules were imported before."""
-
-    prune = FunctionOf("fairguard.repair.prune")
-    repair = FunctionOf("fairguard.repair.repair")
-
-
-sys.modules[__name__].__class__ = _Package
+def __getattr__(name: str) -> Any:
+    """Return a public name, imported on first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fairguard.repair' has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(home), name)
+    return value
 
 
 def __dir__() -> list[str]:

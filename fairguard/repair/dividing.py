@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fairguard.check import open_source
+from fairguard.checking import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.inputs.loaders import random_rows, resampling

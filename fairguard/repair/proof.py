@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import torch
 
-from fairguard.check import count, decide, opened, opened_pruned
+from fairguard.checking import count, decide, opened, opened_pruned
 from fairguard.config import Settings, merged
 from fairguard.errors import ModelError
 from fairguard.inputs.models import RowByRow

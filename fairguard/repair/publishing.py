@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
-from fairguard.check import count, opened
+from fairguard.checking import count, opened
 from fairguard.config import Settings
 from fairguard.errors import OutputError
 from fairguard.files import replacing

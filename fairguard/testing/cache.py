@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 from pydantic import ValidationError
 
-from fairguard.check import Counted
+from fairguard.checking import Counted
 from fairguard.files import replacing
 from fairguard.inference import Comparison
 from fairguard.judge.counts import CountTable

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fairguard import lock
-from fairguard.check import Counted, count_files, decide
+from fairguard.checking import Counted, count_files, decide
 from fairguard.config import Settings, load_settings, merged
 from fairguard.errors import ConfigError, FairguardError
 from fairguard.inputs.data import group_values

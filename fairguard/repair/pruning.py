@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import nn
 
-from fairguard.check import count, decide, modes_kept, open_models, open_source, opened, opened_pruned
+from fairguard.checking import count, decide, modes_kept, open_models, open_source, opened, opened_pruned
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.files import replacing, write_text

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fairguard.check import count, decide, modes_kept, open_models, open_source
+from fairguard.checking import count, decide, modes_kept, open_models, open_source
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import write_text
