@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,14 @@ def test_a_method_that_trains_nothing_keeps_nothing() -> None:
     assert report.result is Result.NOT_REPAIRED
     assert report.again == "keep_best=True"
     assert not FOLDER.exists()
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_file_named_resume_is_no_training_that_was_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy("pruned.pt", "resume_screener.pt")
+    how = ["--train", "train.parquet", "--method", "bias-shift", "--margin", "0.05", "--accuracy-floor", "0"]
+    assert run(["repair", "dense.pt", "resume_screener.pt", "-o", "kept.pt", *how]) == 1
+    said = capsys.readouterr().out
+    assert "the best candidate: fairguard repair dense.pt resume_screener.pt " in said
+    assert "trained anew" not in said
+    assert json.loads(Path("kept.pt.report.json").read_text())["resumable"] is False

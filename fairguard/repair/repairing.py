@@ -220,6 +220,7 @@ def _repaired(work: _Work, report: RepairReport, started: float) -> RepairReport
         report = replace(
             report,
             again=_again(report, work.again, kept=kept),
+            resumable=kept,
             files=replace(report.files, output=str(files.output)),
             notes=tuple(dict.fromkeys((*idle, *_notes(task, work), *work.listener.notes, *report.notes))),
             settings=purpose | {"options": purpose["options"] | found.change, "device": str(task.device)},

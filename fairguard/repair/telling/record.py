@@ -64,6 +64,7 @@ class Record:
         trials: the history of every epoch, and the trade-offs of a frontier.
         notes: what the user should know of the way there, one sentence each.
         again: what to add or type to have the best candidate written that was not; empty where it was.
+        resumable: what was trained is kept, so that ``--resume`` trains nothing anew.
         options: those typed that a check takes as well, for the command that comes next.
         fixed: the pattern of PRUNED's zeros (N:M, whole filters or units) fixes the sparsity.
         unusual: options typed that trained otherwise than usual, what is likeliest to blame first.
@@ -89,6 +90,7 @@ class Record:
     trials: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     again: str = ""
+    resumable: bool = False
     options: str = ""
     fixed: bool = False
     unusual: tuple[str, ...] = ()

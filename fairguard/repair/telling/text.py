@@ -38,8 +38,6 @@ SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothi
 """The note on one model given twice."""
 EARLIER = "was there before and is not of this repair"
 """In the note on a file where FAIR would have been written."""
-RESUMED = "resume"
-"""In what has the best candidate written, where what was trained is kept."""
 FEW = 3
 """Groups named in a next step at most."""
 LOSS = 1.645
@@ -120,7 +118,7 @@ def next_step(report: Record) -> str:
         wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
         again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
         return f"more rows: {' '.join(filter(None, [again, report.options]))}   |   {wider}"
-    anew = ", nothing trained anew" if RESUMED in report.again else ""
+    anew = ", nothing trained anew" if report.resumable else ""
     return "   |   ".join([*_steps(report), *([f"the best candidate{anew}: {report.again}"] if report.again else [])])
 
 
@@ -161,7 +159,7 @@ def _lost(finding: Finding) -> bool:
 def _only_gained_less(report: Record, regressed: Sequence[Finding]) -> str:
     """Return that the groups which regressed lost nothing, and the two ways to say that this is fine."""
     who = list(dict.fromkeys(finding.group for finding in regressed))
-    again = "; with that entry --resume trains nothing anew" if RESUMED in report.again else ""
+    again = "; with that entry --resume trains nothing anew" if report.resumable else ""
     told = f"{first_few(who, most=FEW)} lost nothing against dense beyond noise, the others gained more"
     return f"{told}: {fine_to_gain_less(regressed)}{again}"
 
