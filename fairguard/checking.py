@@ -21,7 +21,7 @@ from fairguard.inputs.data import open_data, require_file
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.joining import inputs_of, orders_of, require_one_order
 from fairguard.inputs.limits import raised_to
-from fairguard.inputs.loaders import LoaderRows, random_rows, resampling, sown
+from fairguard.inputs.loaders import LoaderRows, sown
 from fairguard.inputs.models import Factory, load_model
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.recorded import RecordedPredictor
@@ -217,7 +217,7 @@ def open_source(
 
 def computes_in_double(models: Sequence[Predictor]) -> bool:
     """Return whether one of the models takes numbers with more digits than float32 has."""
-    return any(getattr(model, "double", False) for model in models)
+    return any(model.double for model in models)
 
 
 def _open(data: Any, settings: Settings, *, search: bool = False, **known: Any) -> Source:
@@ -289,9 +289,9 @@ def count(
 
 def _at_random(source: Source) -> Iterator[str]:
     """Yield a warning for rows that are not the same in every reading, such as random crops, or not as often."""
-    if note := resampling(source):
-        yield note
-    if random_rows(source):
+    if source.note:
+        yield source.note
+    if source.drawn:
         yield "the loader of these rows changes them at random (crops?): judge on rows without; this is on one draw"
 
 

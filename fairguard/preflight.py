@@ -83,7 +83,7 @@ def preflight(
     rules = _same_scale(tuple(_rule(each, source, threshold) for each in asked), asked, threshold)
     names = _names((dense, pruned, *seeds), source)
     rules = _same_classes(rules, roles, names)
-    classes = _classes(names, rules[0].n_classes, getattr(source, "found", ()))
+    classes = _classes(names, rules[0].n_classes, source.found)
     plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
     if source.columns and not stand_in:  # whoever asks about rows of their own making has none, and judges nothing
         _refuse_constant(asked[0], plan, source, batch_size, threshold)
@@ -167,12 +167,11 @@ def _ask(role: str, model: Predictor, sample: list[Batch], source: Source) -> _A
     try:
         return _Asked.of(role, model, sample)
     except FeaturesError as error:
-        features = getattr(source, "features", ())
-        if not features:
+        if not source.features:
             raise
         label = "" if source.labelled else ", and name the label with --label"
         raise ModelError(
-            f"{error} The features are {listed(list(features), most=30)}: choose them with --features{label}."
+            f"{error} The features are {listed(list(source.features), most=30)}: choose them with --features{label}."
         ) from error
 
 

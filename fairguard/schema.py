@@ -181,7 +181,7 @@ class Schema:
 
     def in_double(self) -> Schema:
         """Return the schema for models of which one computes in float64: its rows are fed with all their digits."""
-        feed: Any = copy(self.feed)
+        feed = copy(self.feed)
         feed.double = True
         return replace(self, feed=feed)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fairguard.inference import Comparison
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
-from fairguard.inputs.rows import IdCount, Source
+from fairguard.inputs.rows import Source
 from fairguard.judge.counts import CountTable
 from fairguard.judge.orders import balanced, other_order, tells_apart
 from fairguard.names import shown
@@ -29,7 +29,7 @@ def file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:
     same_file = dense.info.sha256 is not None and dense.info.sha256 == pruned.info.sha256
     if same_file and not isinstance(dense, RecordedPredictor):
         warnings.append("the two files hold the same weights: dense and pruned are one model.")
-    warnings += [note for model in (dense, pruned) if (note := getattr(model, "note", ""))]
+    warnings += [note for model in (dense, pruned) if (note := model.note)]
     whole = {layer.name for layer in dense.info.layers if layer.sparsity < 1}
     empty = [layer.name for layer in pruned.info.layers if layer.sparsity == 1 and layer.name in whole]
     if empty:
@@ -41,7 +41,7 @@ def file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:
 
 def id_warnings(source: Source) -> list[str]:
     """Return a warning if rows share an id and nothing says that they belong together."""
-    ids: IdCount | None = getattr(source, "id_count", None)
+    ids = source.id_count
     if ids is None or ids.different == ids.rows:
         return []
     most = "at most " if ids.cut else ""

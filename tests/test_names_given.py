@@ -18,7 +18,6 @@ from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import Layout
-from fairguard.inputs.loaders import random_rows
 from fairguard.names import clean
 from fairguard.repair import preparing
 from fairguard.repair.repairing import repair
@@ -182,7 +181,7 @@ def test_a_loader_with_other_groups_in_another_reading(later: tuple[str, ...]) -
         def __iter__(self) -> Iterator[Any]:
             return iter(batches(*next(readings)))
 
-    assert random_rows(open_source(Changing(), Settings())) == "by seed"
+    assert open_source(Changing(), Settings()).drawn == "by seed"
 
 
 def configured(order: tuple[str, ...]) -> tuple[nn.Module, nn.Module]:

@@ -16,7 +16,6 @@ from fairguard.checking import check
 from fairguard.demo import digits
 from fairguard.errors import DataError
 from fairguard.inputs.data import open_data
-from fairguard.inputs.loaders import random_rows
 from fairguard.repair.pruning import prune
 from fairguard.repair.repairing import repair
 
@@ -79,7 +78,7 @@ def read(source: Any) -> torch.Tensor:
 @pytest.mark.usefixtures("inside")
 def test_every_reading_draws_alike_and_nobody_else_is_disturbed(kind: str) -> None:
     source: Any = open_data(train(DRAWS[kind]), groups=["class"])
-    assert random_rows(source) == "by seed"
+    assert source.drawn == "by seed"
     torch.manual_seed(1)
     np.random.seed(1)
     random.seed(1)
@@ -100,7 +99,7 @@ def test_rows_that_a_sampler_or_a_stream_chooses_are_the_same_in_every_reading()
     data = Digits("train.parquet", lambda: 0.0)
     for loader in (DataLoader(data, 64, sampler=Shuffled()), DataLoader(Stream(), 64)):
         source: Any = open_data(loader, groups=["class"])
-        assert random_rows(source) == "by seed"
+        assert source.drawn == "by seed"
         assert torch.equal(read(source), read(source))
 
 
@@ -109,20 +108,20 @@ def test_a_sampler_that_balances_a_training_set_repeats_no_row() -> None:
     data = Digits("train.parquet", lambda: 0.0)
     balanced = WeightedRandomSampler(1.0 / np.bincount(data.y)[data.y], len(data))
     source = open_data(DataLoader(data, 64, sampler=balanced), groups=["class"])
-    assert random_rows(source) == ""
+    assert source.drawn == ""
     assert torch.equal(read(source), data.x)
 
 
 @pytest.mark.usefixtures("inside")
 def test_rows_without_chance_are_not_suspected() -> None:
     for loader in (train(lambda: 0.0), Digits("train.parquet", lambda: 0.0), [([[float("nan")]], [1], {"g": ["a"]})]):
-        assert random_rows(open_data(loader, groups=["class"])) == ""
-    assert random_rows(open_data("train.parquet", label="digit", groups=["class"])) == ""
+        assert open_data(loader, groups=["class"]).drawn == ""
+    assert open_data("train.parquet", label="digit", groups=["class"]).drawn == ""
 
 
 @pytest.mark.usefixtures("inside")
 def test_a_generator_of_its_own_is_told_apart() -> None:
-    assert random_rows(open_data(train(OWN.random), groups=["class"])) == "anew"
+    assert open_data(train(OWN.random), groups=["class"]).drawn == "anew"
 
 
 def weights(file: str) -> dict[str, torch.Tensor]:

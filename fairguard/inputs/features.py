@@ -25,10 +25,11 @@ class Feed(Protocol):
 
     Attributes:
         columns: columns of the table that it reads.
+        double: whether features of float64 stay so; else they are float32.
     """
 
-    @property
-    def columns(self) -> Sequence[str]: ...  # noqa: D102
+    columns: Sequence[str]
+    double: bool
 
     def chunk(self, rows: pa.Table, start: int) -> Cut:
         """Return what gives the features of a chunk's rows, of which the first is row ``start`` of its source."""
@@ -39,6 +40,7 @@ class NoFeatures:
     """For recorded predictions: nothing is fed to a model."""
 
     columns: Sequence[str] = ()
+    double = False
 
     def chunk(self, rows: pa.Table, start: int) -> Cut:
         """Return what gives ``None``."""
@@ -127,7 +129,7 @@ class Frames:
 
     def __init__(self, columns: Sequence[str], transform: Transform, *, double: bool = False) -> None:
         """Keep the function; ``double``: float64 that it makes stays so."""
-        self.columns = columns
+        self.columns: Sequence[str] = columns
         self._transform, self.double = transform, double
 
     def chunk(self, rows: pa.Table, start: int) -> Cut:

@@ -44,13 +44,13 @@ def require_ids(models: Sequence[Predictor], source: Source) -> None:
 
 def orders_of(models: Sequence[Predictor]) -> tuple[tuple[str, ...], ...]:
     """Return what the models themselves call their outputs, in their order, of those that say."""
-    return tuple(order for model in models if (order := getattr(model, "order", None)))
+    return tuple(order for model in models if (order := model.order))
 
 
 def inputs_of(models: Sequence[Predictor]) -> tuple[str, ...]:
     """Return what the models call their inputs, where each input is one column; nothing if some model takes others."""
     asked = [model for model in models if not isinstance(model, RecordedPredictor)]
-    named = [getattr(model, "columns", ()) for model in asked]
+    named = [model.columns for model in asked]
     return tuple(dict.fromkeys(name for names in named for name in names)) if all(named) else ()
 
 
@@ -66,7 +66,7 @@ def require_one_order(roles: Sequence[str], models: Sequence[Predictor]) -> None
     """
     known: dict[frozenset[str], tuple[str, tuple[str, ...]]] = {}
     for role, model in zip(roles, models, strict=True):
-        order, name = getattr(model, "order", None), f"{role}{_in_brackets(model)}"
+        order, name = model.order, f"{role}{_in_brackets(model)}"
         if not order:
             continue
         other, theirs = known.setdefault(frozenset(order), (name, order))
@@ -169,8 +169,7 @@ def _telling(scores: NDArray[Any]) -> bool:
 
 def _same_weights(one: Predictor, other: Predictor) -> bool:
     """Return whether two modules are one, or hold the same tensors under the same names."""
-    ours: Any = getattr(one, "module", None)
-    theirs: Any = getattr(other, "module", None)
+    ours, theirs = one.net, other.net
     if not hasattr(ours, "state_dict") or type(ours) is not type(theirs):
         return False
     if ours is theirs:

@@ -20,7 +20,7 @@ from fairguard.files import sha256_of
 from fairguard.inputs.features import Feed, Matrix
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers, sorted_names
 from fairguard.inputs.labels import Labels
-from fairguard.inputs.rows import Batch, DataRecord, IdCount, id_column
+from fairguard.inputs.rows import Batch, DataRecord, IdCount, Source, id_column
 from fairguard.inputs.tables import Table, rechunk
 from fairguard.names import clean, first_few, named
 
@@ -147,8 +147,11 @@ def id_count_of(layout: Layout) -> IdCount | None:
     return None if layout.id is None or layout.cluster is not None else IdCount(layout.id)
 
 
-class LabelledRows:
-    """Labelled rows of a table and their features; see :class:`fairguard.inputs.rows.Source`."""
+class LabelledRows(Source):
+    """Labelled rows of a table and their features."""
+
+    n_rows: int = 0
+    id_count: IdCount | None = None
 
     def __init__(self, table: Table, layout: Layout, *, feed: Feed, classes: Sequence[str] | None = None) -> None:
         """Scan labels and groups once, so that bad data is met before any model runs.
@@ -166,8 +169,7 @@ class LabelledRows:
         wanted = {*layout.named(table.schema.names), *feed.columns}
         self._read = [name for name in table.schema.names if name in wanted]
         self.id_count = id_count_of(layout)
-        """How many different ids there are, where rows of one id could belong together and nothing says so."""
-        self.n_rows: int = self._scan()
+        self.n_rows = self._scan()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -202,7 +204,7 @@ class LabelledRows:
     @property
     def double(self) -> bool:
         """Return whether features of float64 stay so."""
-        return bool(getattr(self._feed, "double", False))
+        return self._feed.double
 
     @property
     def labelled(self) -> bool:

@@ -32,7 +32,7 @@ from fairguard.inputs.labelled import (
 )
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.nested import count_rows
-from fairguard.inputs.rows import Batch, DataRecord, IdCount
+from fairguard.inputs.rows import Batch, DataRecord, IdCount, Source
 from fairguard.inputs.samplers import Reading, read_in_order
 from fairguard.names import clean, listed, named
 
@@ -42,8 +42,18 @@ _END = object()
 SHAPE = "it must give (x, y, groups), groups a dict with one value per row for each sensitive feature"
 
 
-class LoaderRows:
-    """Labelled rows of an iterable of batches; see :class:`fairguard.inputs.rows.Source`."""
+class LoaderRows(Source):
+    """Labelled rows of an iterable of batches."""
+
+    columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    n_rows: int | None = None
+    labelled: bool = False
+    record: DataRecord = DataRecord()
+    double: bool = False
+    note: str = ""
+    id_count: IdCount | None = None
+    """Known once all rows were read."""
 
     def __init__(
         self,
@@ -70,14 +80,12 @@ class LoaderRows:
         self._groups = tuple(group.column for group in self._layout.groups)
         """The sensitive features as the code calls them."""
         self.columns = tuple(map(clean, self._groups))
-        self.labelled: bool = y is not None
+        self.labelled = y is not None
         self.classes = tuple(map(named, classes)) if classes else None
         options = {"id": self._layout.id} if self._layout.id is not None else {}
         self.record = DataRecord(path=name, kind="callable", options=options)
         self._levels = {g.column: Levels(g) for g in self._layout.groups if not self._layout.is_label(g, list(found))}
         self._highest_class = -1
-        self.id_count: IdCount | None = None
-        """As in :class:`fairguard.inputs.labelled.LabelledRows`, once all rows were read."""
 
     @property
     def levels(self) -> list[list[str]]:
@@ -297,16 +305,6 @@ def _alike(one: Any, other: Any) -> bool:
         return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())  # noqa: PLR0124 - nan
     except Exception:  # whatever the user's code gives
         return True
-
-
-def random_rows(source: Any) -> str:
-    """Return ``"by seed"`` or ``"anew"`` for rows of a loader that draws something at random, else ``""``."""
-    return str(getattr(source, "drawn", ""))
-
-
-def resampling(source: Any) -> str:
-    """Return a sentence if a loader's sampler would have repeated rows or left some out, and was not followed."""
-    return str(getattr(source, "note", ""))
 
 
 def reading_of(given: Any, *, name: str) -> Reading:

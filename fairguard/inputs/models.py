@@ -212,15 +212,13 @@ def _from_object(model: Any, *, device: str, output_key: str | None) -> Predicto
 
 
 @dataclass(frozen=True, eq=False)
-class FunctionPredictor:
-    """Any callable from a batch's features to scores; see :class:`fairguard.inputs.predictor.Predictor`."""
+class FunctionPredictor(Predictor):
+    """Any callable from a batch's features to scores."""
 
     function: Callable[[Any], Any]
     info: ModelInfo
     output_key: str | None = None
     kind: ScoreKind = ScoreKind.SCORES
-    classes: tuple[str, ...] | None = None
-    rows: int | None = None
 
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return what the callable gives for the batch's features."""
@@ -238,15 +236,47 @@ class FunctionPredictor:
         return scores_of(output, rows=len(batch), key=self.output_key, name=name)
 
 
-@dataclass(frozen=True, eq=False)
-class RowByRow:
-    """A predictor that never sees more than one row at a time."""
+class RowByRow(Predictor):
+    """A predictor that never sees more than one row at a time; all else it is as the predictor inside."""
 
-    inner: Predictor
+    def __init__(self, inner: Predictor) -> None:
+        """Keep the predictor."""
+        self.inner, self.info, self.kind = inner, inner.info, inner.kind
 
-    def __getattr__(self, name: str) -> Any:
-        """Return what the predictor itself has."""
-        return getattr(self.inner, name)
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Return the class names that the file fixes."""
+        return self.inner.classes
+
+    @property
+    def rows(self) -> int | None:
+        """Return how many rows the data must have."""
+        return self.inner.rows
+
+    @property
+    def double(self) -> bool:
+        """Return whether the model takes numbers with more digits than float32 has."""
+        return self.inner.double
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the inputs, if each is one column."""
+        return self.inner.columns
+
+    @property
+    def order(self) -> tuple[str, ...] | None:
+        """Return what the model itself calls its outputs."""
+        return self.inner.order
+
+    @property
+    def net(self) -> Any:
+        """Return the module behind the scores, where there is one."""
+        return self.inner.net
+
+    @property
+    def note(self) -> str:
+        """Return what the reader should know of the file."""
+        return self.inner.note
 
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return the predictor's scores, each row asked for alone."""

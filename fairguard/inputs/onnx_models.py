@@ -19,7 +19,7 @@ from fairguard.errors import FeaturesError, ModelError, did_you_mean
 from fairguard.inputs.detect import Found
 from fairguard.inputs.limits import Limits
 from fairguard.inputs.onnx_files import layers_of, loops, parameters_of, read_graph, whole_of
-from fairguard.inputs.predictor import ScoreKind
+from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.rows import Batch
 from fairguard.inputs.sparsity import overall
 from fairguard.names import listed, shown
@@ -57,16 +57,14 @@ class Input:
 
 
 @dataclass(frozen=True, eq=False)
-class OnnxPredictor:
-    """A session ready to predict; see :class:`fairguard.inputs.predictor.Predictor`."""
+class OnnxPredictor(Predictor):
+    """A session ready to predict."""
 
     session: Any
     inputs: tuple[Input, ...]
     output: str
     info: ModelInfo
     kind: ScoreKind = ScoreKind.SCORES
-    classes: tuple[str, ...] | None = None
-    rows: int | None = None
     seconds: float | None = None
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -20,33 +21,56 @@ class ScoreKind(StrEnum):
     """Class codes, shape (n,): a file of recorded answers without scores."""
 
 
-@runtime_checkable
-class Predictor(Protocol):
+class Predictor(ABC):
     """A model opened for prediction: in eval mode, without gradients, on its device.
 
-    Attributes:
-        info: what the file is.
-        kind: what :meth:`scores` returns.
-        classes: class names that the file itself fixes (recorded predictions with text labels), else ``None``.
-        rows: how many rows the data must have (recorded predictions in the rows' order), else ``None``.
+    What has a body is what some models know of themselves, and what it is where nobody knows.
     """
 
-    @property
-    def info(self) -> ModelInfo: ...  # noqa: D102
+    info: ModelInfo
+    """What the file is."""
+    kind: ScoreKind
+    """What :meth:`scores` returns."""
 
-    @property
-    def kind(self) -> ScoreKind: ...  # noqa: D102
-
-    @property
-    def classes(self) -> tuple[str, ...] | None: ...  # noqa: D102
-
-    @property
-    def rows(self) -> int | None: ...  # noqa: D102
-
+    @abstractmethod
     def scores(self, batch: Batch) -> NDArray[Any]:
         """Return the scores of the batch's rows in their order, shape (n, K), (n, 1) or (n,).
 
         Raises:
             ModelError: the model does not take such rows, or gives something of another shape.
         """
-        ...
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Return class names that the file itself fixes (recorded predictions with text labels)."""
+        return None
+
+    @property
+    def rows(self) -> int | None:
+        """Return how many rows the data must have (recorded predictions in the rows' order)."""
+        return None
+
+    @property
+    def double(self) -> bool:
+        """Return whether the model takes numbers with more digits than float32 has."""
+        return False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the inputs, if each is one column of a table; nothing for a matrix."""
+        return ()
+
+    @property
+    def order(self) -> tuple[str, ...] | None:
+        """Return what the model itself calls its outputs, in their order: a proposal, not fixed as ``classes``."""
+        return None
+
+    @property
+    def net(self) -> Any:
+        """Return the ``torch.nn.Module`` behind the scores, where there is one."""
+        return None
+
+    @property
+    def note(self) -> str:
+        """Return what the reader of a verdict should know of the file; mostly nothing."""
+        return ""

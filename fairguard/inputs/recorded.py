@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
-from fairguard.inputs.predictor import ScoreKind
+from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.rows import Batch
 from fairguard.names import clean, listed, named, shown
 from fairguard.verdict import ModelInfo
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class RecordedPredictor:
-    """Answers looked up by row; see :class:`fairguard.inputs.predictor.Predictor`.
+class RecordedPredictor(Predictor):
+    """Answers looked up by row.
 
     Attributes:
         values: shape (m,) class codes, or (m, K) or (m, 1) scores.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,37 +165,77 @@ class IdCount:
             self._known = np.sort(np.concatenate([self._known, kept]), kind="stable")  # merges two sorted runs
 
 
-@runtime_checkable
-class Source(Protocol):
+class Source(ABC):
     """Labelled rows with sensitive features, readable any number of times, always in the same order.
 
-    Attributes:
-        columns: names of the C sensitive features.
-        levels: for each, the names of its values; append-only while batches are read.
-        classes: names of the classes, or ``None`` where only the models know how many there are.
-        n_rows: number of rows, or ``None`` if unknown before reading.
-        labelled: whether rows have labels.
-        record: where the rows come from.
+    What is abstract has every source; the rest is what some know of their rows, and what it is where nobody knows.
     """
 
     @property
-    def columns(self) -> tuple[str, ...]: ...  # noqa: D102
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the C sensitive features."""
 
     @property
-    def levels(self) -> Sequence[Sequence[str]]: ...  # noqa: D102
+    @abstractmethod
+    def levels(self) -> Sequence[Sequence[str]]:
+        """Return, for each sensitive feature, the names of its values; append-only while batches are read."""
 
     @property
-    def classes(self) -> tuple[str, ...] | None: ...  # noqa: D102
+    @abstractmethod
+    def classes(self) -> tuple[str, ...] | None:
+        """Return the names of the classes, or ``None`` where only the models know how many there are."""
 
     @property
-    def n_rows(self) -> int | None: ...  # noqa: D102
+    @abstractmethod
+    def n_rows(self) -> int | None:
+        """Return the number of rows, or ``None`` if unknown before reading."""
 
     @property
-    def labelled(self) -> bool: ...  # noqa: D102
+    @abstractmethod
+    def labelled(self) -> bool:
+        """Return whether rows have labels."""
 
     @property
-    def record(self) -> DataRecord: ...  # noqa: D102
+    @abstractmethod
+    def record(self) -> DataRecord:
+        """Return where the rows come from."""
 
+    @abstractmethod
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield all rows in order, at most ``batch_size`` at a time."""
-        ...
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return the columns that make up a matrix of features; nothing for other kinds of features."""
+        return ()
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """Return the labels that rows have, sorted, where they are known before reading: classes may have none."""
+        return ()
+
+    @property
+    def reordered(self) -> bool:
+        """Return whether the classes are in the order of a model, and not in that of the values themselves."""
+        return False
+
+    @property
+    def double(self) -> bool:
+        """Return whether features of float64 stay so."""
+        return False
+
+    @property
+    def id_count(self) -> IdCount | None:
+        """Return how many different ids there are, where rows of one id could belong together unsaid."""
+        return None
+
+    @property
+    def drawn(self) -> str:
+        """Return ``""`` if all readings give the same rows, ``"by seed"`` if those of one seed do, else ``"anew"``."""
+        return ""
+
+    @property
+    def note(self) -> str:
+        """Return what the reader of a verdict should know of how the rows were opened; mostly nothing."""
+        return ""

@@ -16,7 +16,7 @@ from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.booleans import Place, as_numbers, taken_as_numbers
 from fairguard.inputs.calling import call
 from fairguard.inputs.complaints import complaint, plain
-from fairguard.inputs.predictor import ScoreKind
+from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
 from fairguard.inputs.tensors import scores_of, to_device
@@ -26,8 +26,8 @@ from fairguard.verdict import Layer, ModelInfo
 
 
 @dataclass(frozen=True, eq=False)
-class TorchPredictor:
-    """A module ready to predict; see :class:`fairguard.inputs.predictor.Predictor`."""
+class TorchPredictor(Predictor):
+    """A module ready to predict."""
 
     module: nn.Module
     info: ModelInfo
@@ -35,8 +35,6 @@ class TorchPredictor:
     dtype: torch.dtype
     output_key: str | None = None
     kind: ScoreKind = ScoreKind.SCORES
-    classes: tuple[str, ...] | None = None
-    rows: int | None = None
     block: int | None = None
     """How many rows the module takes at once, no more and no less; ``None``: any number."""
     order: tuple[str, ...] | None = None
@@ -50,6 +48,11 @@ class TorchPredictor:
     def double(self) -> bool:
         """Return whether the module computes in float64, so that it is to get features in it."""
         return self.dtype == torch.float64
+
+    @property
+    def net(self) -> nn.Module:
+        """Return the module."""
+        return self.module
 
     def scores(self, batch: Batch) -> NDArray[np.generic]:
         """Return the module's outputs for the batch's rows, shape (n, K), (n, 1) or (n,)."""

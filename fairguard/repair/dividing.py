@@ -12,7 +12,6 @@ import torch
 from fairguard.checking import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, did_you_mean
-from fairguard.inputs.loaders import random_rows, resampling
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import to_device
 from fairguard.names import clean
@@ -122,13 +121,12 @@ def _opened_like(source: Source, data: Any, settings: Settings) -> Source:
     Raises:
         DataError: a column of ``source`` is missing.
     """
-    if getattr(source, "reordered", False):  # the model says in which order its classes are
+    if source.reordered:  # the model says in which order its classes are
         settings = settings.model_copy(update={"classes": source.classes})
-    double = bool(getattr(source, "double", False))
-    other = open_source(data, settings, double=double)
-    wanted, found = (getattr(rows, "features", ()) for rows in (source, other))
+    other = open_source(data, settings, double=source.double)
+    wanted, found = source.features, other.features
     if settings.features is None and wanted and found and wanted != found:
-        return open_source(data, settings.model_copy(update={"features": tuple(wanted)}), double=double)
+        return open_source(data, settings.model_copy(update={"features": wanted}), double=source.double)
     return other
 
 
@@ -256,8 +254,7 @@ def _at_random(rows: Source, use: str) -> tuple[str, ...]:
 
     Of rows that are not the same in every reading it sees one, and of a sampler that repeats rows each of them once.
     """
-    notes = tuple(filter(None, [resampling(rows)]))
-    how = random_rows(rows)
+    notes, how = tuple(filter(None, [rows.note])), rows.drawn
     if not how:
         return notes
     meaning = "the proof is on one draw" if use == "verify on" else "they were read once, and every epoch sees one draw"

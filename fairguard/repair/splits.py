@@ -90,8 +90,12 @@ def apart(rows: Rows, from_rows: Rows, *, by_id: bool) -> Apart:
     return Apart(np.flatnonzero(fresh).astype(np.int64), int((equal & fresh).sum()), int((other & ~fresh).sum()))
 
 
-class Picked:
-    """Some rows of a source, as a source."""
+class Picked(Source):
+    """Some rows of a source, as a source.
+
+    Of what a source may know beside, it says what holds of some rows as of all. How often ids repeat holds of all rows
+    alone; how they were drawn and opened is told where all of them are.
+    """
 
     def __init__(self, source: Source, index: IntArray) -> None:
         """Keep the row numbers ``index``, ascending."""
@@ -128,6 +132,21 @@ class Picked:
         record = self._source.record
         chosen = hashlib.sha256(self._index.tobytes()).hexdigest()
         return DataRecord(record.path, record.sha256, record.kind, {**record.options, "rows_chosen": chosen})
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return the columns that make up a matrix of features."""
+        return self._source.features
+
+    @property
+    def reordered(self) -> bool:
+        """Return whether the classes are in the order of a model."""
+        return self._source.reordered
+
+    @property
+    def double(self) -> bool:
+        """Return whether features of float64 stay so."""
+        return self._source.double
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield the picked rows in order, at most ``batch_size`` at a time."""
