@@ -26,9 +26,9 @@ lint: $(READY)
 clean:
 	rm -rf $(VENV) demo build dist
 
-# torch is pinned in constraints.txt: a bare `torch` would pull the newest CUDA build of several gigabytes.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 11))" || { rm -rf $(VENV); echo "fairguard needs Python 3.11 or later: make ... PYTHON=python3.12" >&2; exit 2; }
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
 	touch $(READY)

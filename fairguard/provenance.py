@@ -51,7 +51,7 @@ def record_of(dense: ModelInfo, pruned: ModelInfo, data: DataRecord, settings: S
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "versions": dict(versions()),
+        "versions": versions() | _builds(),
     }
 
 
@@ -65,6 +65,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _builds() -> dict[str, str]:
+    """Return which build of torch runs, such as ``2.13.0+cu130``: what is installed says so of some builds alone."""
+    torch = sys.modules.get("torch")
+    return {} if torch is None else {"torch": str(torch.__version__)}
 
 
 def _command() -> str:

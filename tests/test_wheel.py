@@ -27,6 +27,8 @@ def test_the_wheel_holds_the_package_the_plugin_and_nothing_else(wheel: Path) ->
     shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "fairguard").rglob("*") if path.is_file()}
     shipped = {name for name in shipped if "__pycache__" not in name}
     assert shipped <= set(names)
+    assert {"fairguard/py.typed"} <= set(names)
+    assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
 
 
 def test_the_wheel_works_without_the_checkout(wheel: Path, applicants_dir: Path, tmp_path: Path) -> None:

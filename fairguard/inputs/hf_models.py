@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def open_folder(found: Found, *, limits: Limits) -> nn.Module:
 def _opened(found: Found, limits: Limits) -> nn.Module:
     import torch
     import transformers
-    from transformers.utils import logging
 
+    logging: Any = import_module("transformers.utils.logging")  # half typed
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -68,7 +68,8 @@ def open_trusted(
     }
     try:
         with _importing_from_here(factory), _as_in_its_script(found, factory), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+            for kind in (DeprecationWarning, UserWarning):  # torch warns of its own storages in quantised weights
+                warnings.simplefilter("ignore", kind)
             held = _module_in(openers[found.kind](found.path), found, name, notes)
             if isinstance(held, nn.Module):
                 list(held.modules())  # what torch restores in part shows it here
