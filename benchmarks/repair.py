@@ -185,7 +185,7 @@ def repaired(
         "result": report.result.value,
         "before": shown(report.before),
         "after": shown(report.after),
-        "broken": list(report.broken),
+        "broken": [broken.sentence for broken in report.broken],
         "rows_needed": report.rows_needed,
         "sparsity": list(report.sparsity),
         "moved": report.moved,

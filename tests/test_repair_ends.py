@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from test_repair_report import judged, report_of
 from fairguard.checking import check_predictions
 from fairguard.cli import run
 from fairguard.errors import ConfigError
+from fairguard.repair.guards import broken_guards
 from fairguard.repair.repairing import repair
 from fairguard.repair.task import Status
-from fairguard.repair.telling.record import Result
+from fairguard.repair.telling.record import Broken, Guard, Result
 from fairguard.repair.telling.report import RepairReport
 from fairguard.verdict import Verdict
 
@@ -71,9 +73,28 @@ def test_a_loss_within_noise_is_none_where_the_others_gained() -> None:
 
 def test_groups_to_train_for_are_all_named_or_none() -> None:
     assert "--for 'group=b' --for 'group=a'" in ended(harmed(a=0.2), harmed(a=0.2, b=0.3)).to_text()
-    guarded = report_of(Result.NOT_REPAIRED, broken=("group=c lost 9.0 points",))
+    guarded = report_of(Result.NOT_REPAIRED, broken=(Broken(Guard.GROUP, "group=c lost 9.0 points"),))
     assert "--for" not in guarded.to_text(), "nothing would watch over the group that a guard protects"
     assert judged(0.2).regressed
+
+
+def test_what_a_column_is_called_gives_no_advice() -> None:
+    y, grade = np.tile([0, 1], 2000), np.repeat(["good", "poor"], 2000)
+    pruned, fair = y.copy(), y.copy()
+    pruned[:800], fair[2000:2300] = 1 - y[:800], 1 - y[2000:2300]
+    before, after, change = (
+        check_predictions(y, *pair, {"overall_grade": grade}) for pair in ((y, pruned), (y, fair), (pruned, fair))
+    )
+    (broken,) = broken_guards(change, after, floor=0.005)
+    assert broken.guard is Guard.GROUP
+    assert broken.sentence.startswith("overall_grade=poor lost 15.0 points of accuracy")
+    report = replace(ended(before, after), broken=(broken,))
+    assert "--accuracy-floor" not in report.to_text()
+    overall = replace(report, broken=(Broken(Guard.OVERALL, "accuracy fell"), broken))
+    assert "--accuracy-floor, if the loss is worth it" in overall.to_text()
+    plain = json.loads(overall.to_json())
+    assert plain["broken"] == ["accuracy fell", broken.sentence]
+    assert plain["broken_guards"] == ["overall accuracy", "accuracy of a group"]
 
 
 @pytest.mark.usefixtures("inside")

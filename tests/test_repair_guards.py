@@ -6,6 +6,7 @@ from fairguard import check_predictions
 from fairguard.judge.counts import CountTable
 from fairguard.judge.scatter import WEIGHT
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
+from fairguard.repair.telling.record import Broken
 from fairguard.verdict import Verdict
 
 N = 2_000
@@ -25,8 +26,12 @@ def verdict(first: np.ndarray, second: np.ndarray) -> Verdict:
     return check_predictions(CLASSES, first, second, {"class": CLASSES})
 
 
+def sentences(found: tuple[Broken, ...]) -> tuple[str, ...]:
+    return tuple(broken.sentence for broken in found)
+
+
 def broken(dense: np.ndarray, pruned: np.ndarray, repaired: np.ndarray) -> tuple[str, ...]:
-    return broken_guards(verdict(pruned, repaired), verdict(dense, repaired), floor=0.005)
+    return sentences(broken_guards(verdict(pruned, repaired), verdict(dense, repaired), floor=0.005))
 
 
 def test_a_better_model_breaks_nothing() -> None:
@@ -81,7 +86,8 @@ def test_bought_accuracy_is_held_to_denses_overall_and_by_group() -> None:
 
     def held(*accuracies: float) -> tuple[str, ...]:
         repaired = answers(*accuracies)
-        return broken_guards(verdict(pruned, repaired), verdict(dense, repaired), floor=0.005, bought=True)
+        against = verdict(pruned, repaired), verdict(dense, repaired)
+        return sentences(broken_guards(*against, floor=0.005, bought=True))
 
     assert held(0.8, 0.8, 0.8, 0.8) == ()
     assert "overall accuracy fell by 5.0 points against dense" in held(0.75, 0.75, 0.75, 0.75)[0]
@@ -90,8 +96,8 @@ def test_bought_accuracy_is_held_to_denses_overall_and_by_group() -> None:
 
 
 def of_three(dense: np.ndarray, pruned: np.ndarray, repaired: np.ndarray) -> tuple[str, ...]:
-    before = verdict(dense, pruned)
-    return broken_guards(verdict(pruned, repaired), verdict(dense, repaired), floor=0.005, before=before)
+    against = verdict(pruned, repaired), verdict(dense, repaired)
+    return sentences(broken_guards(*against, floor=0.005, before=verdict(dense, pruned)))
 
 
 def test_a_group_that_pruned_favoured_shares_in_what_everybody_lost_against_dense() -> None:

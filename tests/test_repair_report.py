@@ -24,10 +24,10 @@ from fairguard.repair.journal import Journal
 from fairguard.repair.listening import Listener
 from fairguard.repair.proof import Proof
 from fairguard.repair.repairing import repair
-from fairguard.repair.task import Status
+from fairguard.repair.task import Status, Trouble
 from fairguard.repair.telling.page import EXCESS
 from fairguard.repair.telling.plots import Axis, Point, _box, _meets, plot
-from fairguard.repair.telling.record import Files, Result
+from fairguard.repair.telling.record import Broken, Files, Guard, Result
 from fairguard.repair.telling.report import RepairReport
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
@@ -98,10 +98,12 @@ def test_trouble_on_the_way_is_told_in_the_report() -> None:
     listener = Listener(lambda status: heard.append(status.stage))
     calm = Status("retrain", 1, 8, 0.5, 0.9, "class=3", 0.01, 0.0)
     listener(calm)
-    listener(replace(calm, note="out of memory: 64 rows at a time now"))
-    listener(replace(calm, epoch=2, note="diverged: back to the best candidate, at half the rate"))
+    listener(replace(calm, note="out of memory: 64 rows at a time now", trouble=Trouble.MEMORY))
+    diverged = replace(calm, epoch=2, trouble=Trouble.DIVERGED)
+    listener(replace(diverged, note="diverged: back to the best candidate, at half the rate"))
     listener(replace(calm, epoch=3, note="no better candidate for a while: back to the best one, at half the rate"))
-    assert len(heard) == 4
+    listener(replace(calm, stage="memory-diverged", note="memory is diverged, in a name"))
+    assert len(heard) == 5
     assert listener.notes == (
         "out of memory: 64 rows at a time now",
         "retrain, epoch 2: diverged: back to the best candidate, at half the rate",
@@ -135,7 +137,8 @@ def test_every_end_says_what_to_do_next() -> None:
     assert left.index("--budget") < left.index("--for 'group=a'")
     assert "the best candidate: --keep-best" in left
     assert "no model was written" in left.splitlines()[-1]
-    guarded = report_of(Result.NOT_REPAIRED, broken=("overall accuracy fell by 2.0% against pruned",)).to_text()
+    fell = Broken(Guard.OVERALL, "overall accuracy fell by 2.0% against pruned")
+    guarded = report_of(Result.NOT_REPAIRED, broken=(fell,)).to_text()
     assert "guard broken: overall accuracy fell" in guarded
     assert "--accuracy-floor" in guarded
     idle = RepairReport(Result.NOTHING_TO_DO, judged(0.0))
@@ -171,7 +174,7 @@ def test_better_is_what_the_rows_prove() -> None:
     assert proof.result is Result.UNPROVEN
     assert replace(proof, before=after, after=before).result is Result.NOT_REPAIRED
     assert replace(proof, after=before).result is Result.NOT_REPAIRED, "nothing changed"
-    assert replace(proof, broken=("race=A lost",)).result is Result.NOT_REPAIRED
+    assert replace(proof, broken=(Broken(Guard.GROUP, "race=A lost"),)).result is Result.NOT_REPAIRED
     report = RepairReport(Result.NOT_REPAIRED, before, before=after, after=before)
     assert "no better than pruned on the verify rows:" in report.to_text()
 

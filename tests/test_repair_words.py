@@ -21,7 +21,7 @@ from fairguard.repair.proof import worsened
 from fairguard.repair.pruning import prune
 from fairguard.repair.repairing import repair
 from fairguard.repair.starting import left_dense
-from fairguard.repair.telling.record import Result
+from fairguard.repair.telling.record import Broken, Guard, Result
 from fairguard.repair.telling.report import RepairReport
 from fairguard.repair.telling.text import FEW
 from fairguard.verdict import Verdict
@@ -108,7 +108,7 @@ def test_a_failed_frontier_names_its_files_and_does_not_ask_for_itself(inside: P
 
 
 def test_the_last_line_alone_gives_the_reason() -> None:
-    guarded = report_of(Result.NOT_REPAIRED, output=None, broken=("class=3 lost 9.0 points",))
+    guarded = report_of(Result.NOT_REPAIRED, output=None, broken=(Broken(Guard.GROUP, "class=3 lost 9.0 points"),))
     assert guarded.to_text().splitlines()[-1].endswith("(guard broken: class=3 lost 9.0 points)")
     assert "(still regressed: group=a: " in report_of(Result.NOT_REPAIRED, output=None).to_text().splitlines()[-1]
     assert report_of(Result.REPAIRED).to_text().splitlines()[-1].endswith("fair.pt.report.html")
@@ -151,7 +151,8 @@ def test_a_budget_that_a_method_rounds_is_told() -> None:
 
 def step(report: RepairReport) -> str:
     """Return the next steps of a repair, as they are where its proof fails."""
-    failed = replace(report, result=Result.NOT_REPAIRED, broken=report.broken or ("class=1 lost 9.0 points",))
+    guard = Broken(Guard.GROUP, "class=1 lost 9.0 points")
+    failed = replace(report, result=Result.NOT_REPAIRED, broken=report.broken or (guard,))
     (line,) = [line for line in failed.to_text().splitlines() if line.startswith("next: ")]
     return line
 

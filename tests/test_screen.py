@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fairguard.cli.screen import Ahead, epochs_shown
-from fairguard.repair.task import Status
+from fairguard.repair.task import Status, Trouble
 
 
 def test_a_log_gets_lines_that_say_how_far_training_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,8 +28,8 @@ def test_a_log_is_not_flooded_and_quiet_is_quiet(capsys: pytest.CaptureFixture[s
     assert epochs_shown(quiet=True) is None
 
 
-def told(stage: str, epoch: int, epochs: int, *, later: float = 0.0) -> Status:
-    return Status(stage, epoch, epochs, 0.25, 0.9, "", 0.0, 0.0, later=later)
+def told(stage: str, epoch: int, epochs: int, *, later: float = 0.0, trouble: Trouble | None = None) -> Status:
+    return Status(stage, epoch, epochs, 0.25, 0.9, "", 0.0, 0.0, later=later, trouble=trouble)
 
 
 def test_the_time_left_is_that_of_epochs_and_not_of_what_came_before() -> None:
@@ -38,7 +38,9 @@ def test_the_time_left_is_that_of_epochs_and_not_of_what_came_before() -> None:
     assert ahead.left(told("trial", 2, 2, later=10), 102.0) is None, "too few epochs are known"
     assert ahead.left(told("retrain", 1, 10), 150.0) is None, "dense's answers to all rows came before it"
     assert ahead.left(told("retrain", 2, 10), 152.0) is None
-    assert ahead.left(told("memory", 2, 2), 153.0) is None, "told of within an epoch, and no stage"
+    assert ahead.left(told("memory", 2, 2, trouble=Trouble.MEMORY), 153.0) is None, (
+        "told of within an epoch, and no stage"
+    )
     assert ahead.left(told("retrain", 3, 10), 154.0) == 2.0 * 7
     assert ahead.left(told("retrain", 4, 10, later=6), 160.0) == 3.0 * 12
     assert ahead.left(told("retrain", 10, 10), 178.0) == 0.0

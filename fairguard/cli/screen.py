@@ -20,8 +20,6 @@ EVERY, FIRST = 60.0, 10.0
 """Seconds between two lines of progress where there is no terminal, and before the first one."""
 MEASURED = 3
 """Epochs from which on the time that is left is told."""
-MISHAP = "memory"
-"""What a status that comes within an epoch calls its stage."""
 
 
 def screen(*, to_file: bool = False) -> dict[str, Any]:
@@ -120,7 +118,7 @@ class Ahead:
         stage, epoch, then = self._before
         if status.stage == stage and status.epoch > epoch:
             self._spent, self._epochs = self._spent + now - then, self._epochs + status.epoch - epoch
-        if status.stage != MISHAP:  # told of within an epoch
+        if not status.midway:
             self._before = (status.stage, status.epoch, now)
         if self._epochs < MEASURED:
             return None

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from fairguard.judge.counts import CountTable
 from fairguard.metrics import Metric, default_metrics
 from fairguard.policy import Policy
-from fairguard.verdict import GroupRow, Outcome
+from fairguard.verdict import GroupRow, Outcome, Verdict
 
 UNLABELLED = "only disagreement was judged, for no label is named"
 """Said beside the headline where rows have no labels: that answers differ is not known to be harm."""
@@ -64,6 +64,11 @@ def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Poli
 def fell(overall: GroupRow) -> str:
     """Return how far the accuracy of all rows fell, in words."""
     return f"overall accuracy fell from {_change(overall)}"
+
+
+def besides_the_fall(verdict: Verdict) -> tuple[str, ...]:
+    """Return a verdict's warnings without that of :func:`fall_of`, which :func:`fell` begins."""
+    return tuple(warning for warning in verdict.warnings if not warning.startswith(fell(verdict.overall)))
 
 
 def _change(overall: GroupRow) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from fairguard.judge.counts import CountTable
 from fairguard.judge.intervals import beyond
 from fairguard.judge.scatter import weights_of
+from fairguard.repair.telling.record import Broken, Guard
 from fairguard.report.wording import percent, points
 from fairguard.verdict import GroupRow, Verdict
 
@@ -53,8 +54,8 @@ def broken_guards(
     floor: float,
     bought: bool = False,
     before: Verdict | None = None,
-) -> tuple[str, ...]:
-    """Return one sentence for each guard that the repaired model breaks.
+) -> tuple[Broken, ...]:
+    """Return the guards that the repaired model breaks, each with the figures that decide.
 
     A group levelled down is one that has lost against PRUNED *and* against dense. Against PRUNED alone says nothing
     where PRUNED favoured it: a collapsed net that always answers "deer" is right about every deer. Where PRUNED bought
@@ -75,10 +76,8 @@ def broken_guards(
     found = []
     if against.overall.drop > floor:
         lost, allowed = _points(against.overall.drop), _points(floor)
-        found.append(
-            f"overall accuracy fell by {lost} points against {role} ({_rates(against.overall)}), more than the "
-            f"{allowed} allowed"
-        )
+        fell = f"overall accuracy fell by {lost} points against {role} ({_rates(against.overall)})"
+        found.append(Broken(Guard.OVERALL, f"{fell}, more than the {allowed} allowed"))
     groups = [row for row in against.groups if row.n > 0]
     limit = NormalDist().inv_cdf(1 - LEVEL / max(len(groups), 1))
     favoured = _favoured(against_pruned, before, limit)
@@ -89,7 +88,8 @@ def broken_guards(
         share = everybody if row.group in favoured else 0.0
         below_dense = _beyond_noise(other, limit, allowed=share)
         if below_dense and _beyond_noise(row, limit) and (not bought or row.drop > floor):
-            found.append(_levelled(row, role, None if bought else other, against_dense.overall.drop))
+            sentence = _levelled(row, role, None if bought else other, against_dense.overall.drop)
+            found.append(Broken(Guard.GROUP, sentence))
     return tuple(found)
 
 

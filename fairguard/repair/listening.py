@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from fairguard.repair.task import Status
+from fairguard.repair.task import Status, Trouble
 
 
 class Listener:
@@ -30,9 +30,9 @@ class Listener:
 
     def __call__(self, status: Status) -> None:
         """Keep the status's note if it tells of trouble, and hand the status on."""
-        if "memory" in status.note:
+        if status.trouble is Trouble.MEMORY:
             self._notes[status.note] = None
-        if "diverged" in status.note:
+        elif status.trouble is Trouble.DIVERGED:
             self._notes[f"{status.stage}, epoch {status.epoch}: {status.note}"] = None
         if self._tell is not None:
             self._tell(status)

@@ -23,7 +23,7 @@ from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_cla
 from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import opened_as
 from fairguard.repair.task import Candidate, Task
-from fairguard.repair.telling.record import Result, finding_key
+from fairguard.repair.telling.record import Broken, Result, finding_key
 from fairguard.repair.writing import count_zeros, write_like
 from fairguard.report.wording import finding_name, percent, points
 from fairguard.verdict import Outcome, Verdict
@@ -32,6 +32,8 @@ RATES = (Metric.ACCURACY, Metric.RECALL, Metric.FPR, Metric.SELECTION_RATE)
 """Metrics whose loss against dense is that against PRUNED plus PRUNED's own."""
 WORSE = 0.01
 """Chance that a finding is said to have become worse where it has not, or FAIR to be the more accurate."""
+BY_HEART = 0.03
+"""Accuracy that dense must lose from the tune rows to the verify rows to be told: less hides little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Proof:
     Attributes:
         before: dense against PRUNED.
         after: dense against the candidate.
-        broken: guards that the candidate breaks, one sentence each.
+        broken: guards that the candidate breaks.
         sparsity: zeros among the stored entries under a mask.
         opened: the candidate, as its file opened.
         bought: whether PRUNED is more accurate than dense for having given up rarer classes.
@@ -50,7 +52,7 @@ class Proof:
 
     before: Verdict
     after: Verdict
-    broken: tuple[str, ...]
+    broken: tuple[Broken, ...]
     sparsity: float
     opened: Predictor
     bought: bool = False
@@ -150,6 +152,36 @@ def outdone(proof: Proof) -> list[str]:
     return [
         f"fair is right on {percent(rows.accuracy.pruned)} of the rows and dense on {percent(rows.accuracy.dense)}: "
         "training for accuracy alone may gain more, for some groups more than for others (--frontier shows it)"
+    ]
+
+
+def by_heart_notes(proof: Proof, task: Task) -> list[str]:
+    """Return a sentence if dense is right on the tune rows far more often than on the rows to verify on.
+
+    Not where the repair succeeded all the same.
+    """
+    before = proof.before
+    if proof.result is Result.REPAIRED:
+        return []
+    tuned, n = float(task.before[1].hits[:, 0].mean()), len(task.tune)
+    unseen = before.overall.accuracy.dense
+    noise = (tuned * (1 - tuned) / n + unseen * (1 - unseen) / before.overall.n) ** 0.5
+    if tuned - unseen <= max(BY_HEART, 4 * noise):
+        return []
+    return [
+        f"dense is right on {percent(tuned)} of the rows to tune on and on {percent(unseen)} of those to verify on: it "
+        "knows the former by heart, which hides what groups lose; tune on rows that it never saw (--tune FILE)"
+    ]
+
+
+def bought_notes(proof: Proof) -> list[str]:
+    """Return a sentence if PRUNED is the more accurate for having given up classes, which no repair keeps."""
+    accuracy = proof.before.overall.accuracy
+    if not proof.bought:
+        return []
+    return [
+        f"pruned is right on {percent(accuracy.pruned)} of the rows and dense on {percent(accuracy.dense)} because it "
+        "answers common classes where rarer ones are right: a repair that undoes this is held to dense's accuracy"
     ]
 
 

@@ -18,7 +18,7 @@ from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
-from fairguard.judge.everybody import fell
+from fairguard.judge.everybody import besides_the_fall
 from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored, rounded
@@ -40,7 +40,7 @@ from fairguard.repair.preparing import (
     task_for,
     unconstrained,
 )
-from fairguard.repair.proof import Proof, outdone, prove, strange
+from fairguard.repair.proof import Proof, bought_notes, by_heart_notes, outdone, prove, strange
 from fairguard.repair.publishing import (
     differing,
     nothing_to_resume,
@@ -55,15 +55,14 @@ from fairguard.repair.starting import need_weights, resized
 from fairguard.repair.task import Candidate, Status, Task
 from fairguard.repair.telling.record import Files, Result
 from fairguard.repair.telling.report import RepairReport
-from fairguard.repair.telling.text import EARLIER, SAME
 from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
 WRITES = ("keep_best", "export")
 """Options of what is written, not of how it is trained: with others of them a run goes on all the same."""
-BY_HEART = 0.03
-"""Accuracy that dense must lose from the tune rows to the verify rows to be told: less hides little."""
+SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothing to repair"
+"""The note on one model given twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +167,7 @@ def repair(
         source = open_source(settings.data, settings, models=models, needs_features=True)
         check = decide(count(*models, source, settings=settings), settings)
         if check.outcome is Outcome.PRESERVED:
-            return RepairReport(Result.NOTHING_TO_DO, check, files=named, notes=(SAME,) if _same(*models) else ())
+            return _nothing_to_do(models, check, named)
         if not check.family:
             raise DataError(f"{check.headline}: these rows could prove no repair. Give more of them (--data).")
 
@@ -241,6 +240,12 @@ def _again(report: RepairReport, command: str | None, *, kept: bool) -> str:
     return ", ".join(f"{option[2:].replace('-', '_')}=True" for option in added)
 
 
+def _nothing_to_do(models: tuple[Predictor, Predictor], check: Verdict, named: Files) -> RepairReport:
+    """Return the report on a PRUNED that is preserved already."""
+    same = _same(*models)
+    return RepairReport(Result.NOTHING_TO_DO, check, files=named, identical=same, notes=(SAME,) if same else ())
+
+
 def _same(dense: Predictor, pruned: Predictor) -> bool:
     """Return whether both models have the same weights; what has none that can be read counts as another."""
     try:
@@ -293,8 +298,7 @@ def _task(work: _Work) -> Task:
 def _notes(task: Task, work: _Work) -> tuple[str, ...]:
     """Return what the user should know of the models, the task and its rows, one sentence each."""
     plan, check = work.plan, work.check
-    lost = fell(check.overall)  # what repair is for, and its table shows
-    warnings = [warning for warning in check.warnings if not warning.startswith(lost)]
+    warnings = besides_the_fall(check)  # which repair is for, and its table shows
     notes = [*warnings, *task.journal.notes, *work.parts.notes, *told(task.label_weights, check.classes)]
     if plan.work == "ballot" and is_program(task.net):
         notes.append(
@@ -309,30 +313,6 @@ def _notes(task: Task, work: _Work) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _by_heart(task: Task, before: Verdict) -> list[str]:
-    """Return a sentence if dense is right on the tune rows far more often than on the rows to verify on."""
-    tuned, n = float(task.before[1].hits[:, 0].mean()), len(task.tune)
-    unseen = before.overall.accuracy.dense
-    noise = (tuned * (1 - tuned) / n + unseen * (1 - unseen) / before.overall.n) ** 0.5
-    if tuned - unseen <= max(BY_HEART, 4 * noise):
-        return []
-    return [
-        f"dense is right on {percent(tuned)} of the rows to tune on and on {percent(unseen)} of those to verify on: it "
-        "knows the former by heart, which hides what groups lose; tune on rows that it never saw (--tune FILE)"
-    ]
-
-
-def _bought(proof: Proof) -> list[str]:
-    """Return a sentence if PRUNED is the more accurate for having given up classes, which no repair keeps."""
-    accuracy = proof.before.overall.accuracy
-    if not proof.bought:
-        return []
-    return [
-        f"pruned is right on {percent(accuracy.pruned)} of the rows and dense on {percent(accuracy.dense)} because it "
-        "answers common classes where rarer ones are right: a repair that undoes this is held to dense's accuracy"
-    ]
-
-
 def _of_dense(proof: Proof, task: Task, work: _Work) -> list[str]:
     """Return what dense's own answers to the rows to learn from and to prove on tell, a sentence each."""
     notes, plan, settings = [], work.plan, work.settings
@@ -340,9 +320,8 @@ def _of_dense(proof: Proof, task: Task, work: _Work) -> list[str]:
     if near and settings.weight is None and settings.cluster is None:  # rows that count alike, each for itself
         notes += outdone(proof)
     if settings.weight is None:  # or the shares would not be of the same thing
-        notes += _by_heart(task, proof.before) if proof.result is not Result.REPAIRED else []
         notes += strange(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
-    return [*notes, *_bought(proof)]
+    return [*notes, *bought_notes(proof)]
 
 
 def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> RepairReport:
@@ -351,13 +330,14 @@ def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> R
     file = files.journal / f"candidate{files.output.suffix}"
     how: dict[str, Any] = {"models": work.models, "rows": work.parts.verify, "settings": work.settings}
     proof = prove(file, task, candidate, floor=plan.accuracy_floor, like=files.like, named=files.output, **how)
-    notes = _of_dense(proof, task, work)
+    by_heart = by_heart_notes(proof, task) if work.settings.weight is None else []
+    notes = [*by_heart, *_of_dense(proof, task, work)]
     written = proof.result is not Result.NOT_REPAIRED or plan.keep_best
     notes += left_out(files.like) if written or plan.frontier else []
     exported, unlike = _published(file, proof, task, candidate, work) if written else (None, [])
     notes += unlike
-    if not written and files.output.exists():
-        notes.append(f"{files.output} {EARLIER}")
+    earlier = not written and files.output.exists()
+    notes += [f"{files.output} was there before and is not of this repair"] if earlier else []
     points = publish_points(found.candidates, files)
     zeros, total = count_zeros(task.pruned, task.masks)
     own = Masks({name: task.pruned[name] != 0 for name in task.masks.keep}, {})
@@ -368,6 +348,8 @@ def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> R
         after=proof.after,
         broken=proof.broken,
         worse=proof.worse,
+        memorised=bool(by_heart),
+        earlier=earlier,
         output=str(files.output) if written else None,
         exported=exported,
         method=plan.work,

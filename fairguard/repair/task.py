@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,13 @@ class Options:
     checkpoint_seconds: float = 20.0
 
 
+class Trouble(StrEnum):
+    """What went wrong in a training that goes on all the same."""
+
+    MEMORY = "out of memory"
+    DIVERGED = "diverged"
+
+
 @dataclass(frozen=True)
 class Status:
     """Where a training stands, for whoever watches."""
@@ -82,6 +90,12 @@ class Status:
     note: str = ""
     later: float = 0.0
     """Epochs that other stages take after this one, about."""
+    trouble: Trouble | None = None
+
+    @property
+    def midway(self) -> bool:
+        """Return whether the epoch is not over: memory runs out within one."""
+        return self.trouble is Trouble.MEMORY
 
 
 @dataclass(frozen=True, eq=False)

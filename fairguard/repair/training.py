@@ -27,7 +27,7 @@ from fairguard.repair.neighbours import Neighbours
 from fairguard.repair.nets import fewest_rows, no_room, refresh_batch_norm, trainable
 from fairguard.repair.objectives import Objective
 from fairguard.repair.rows import fetched, shuffled
-from fairguard.repair.task import Score, Status, Task, answer, copied
+from fairguard.repair.task import Score, Status, Task, Trouble, answer, copied
 
 WARM_UP = 0.05
 """Share of the steps in which the rate rises; then it falls as a cosine."""
@@ -200,7 +200,8 @@ class _Steps:
             run.micro = max((run.micro + 1) // 2, least)
             if task.device.type == "cuda":
                 torch.cuda.empty_cache()
-            task.tell(_status(task, "memory", run, run.epoch, f"out of memory: {run.micro} rows at a time now"))
+            note = f"out of memory: {run.micro} rows at a time now"
+            task.tell(_status(task, "memory", run, run.epoch, note, trouble=Trouble.MEMORY))
 
     def _in_pieces(self, index: Tensor, x: Any) -> tuple[Tensor, Tensor]:
         """Leave the batch's gradients in the weights; return its loss, a scalar, and the net's logits, shape (b, K)."""
@@ -256,7 +257,9 @@ class _Steps:
         if rewind:
             run.rate, run.stale = run.rate / 2, 0
             note = note or "no better candidate for a while: back to the best one, at half the rate"
-        task.tell(_status(task, self.name, run, epochs, note, loss=loss, score=score, objective=objective))
+        trouble = Trouble.DIVERGED if diverged else None
+        how = _status(task, self.name, run, epochs, note, loss=loss, score=score, objective=objective, trouble=trouble)
+        task.tell(how)
         return rewind
 
     def _keep(self, score: Score | None) -> None:
@@ -290,11 +293,13 @@ def _status(
     loss: float = math.nan,
     score: Score | None = None,
     objective: Objective | None = None,
+    trouble: Trouble | None = None,
 ) -> Status:
     shown = score or Score(math.nan, math.nan, math.nan, "", math.nan)
     constraint = objective.constraint if objective else None
     highest = float(constraint.multipliers.max()) if constraint else 0.0
-    return Status(name, run.epoch, epochs, loss, shown.accuracy, shown.worst, shown.excess, highest, note, task.later)
+    seen = (loss, shown.accuracy, shown.worst, shown.excess, highest)
+    return Status(name, run.epoch, epochs, *seen, note, task.later, trouble)
 
 
 def _optimiser(groups: Callable[[nn.Module], list[dict[str, Any]]] | None, task: Task) -> torch.optim.Optimizer:

@@ -31,6 +31,21 @@ EXIT_CODES = {
 }
 
 
+class Guard(StrEnum):
+    """What a repair must not cost."""
+
+    OVERALL = "overall accuracy"
+    GROUP = "accuracy of a group"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A guard that the repaired model breaks, and how it does, in one sentence."""
+
+    guard: Guard
+    sentence: str
+
+
 @dataclass(frozen=True)
 class Files:
     """The files of a repair, as the user named them; what was in memory has no name."""
@@ -49,7 +64,7 @@ class Record:
         check: the verdict on PRUNED over all rows given, before anything was done.
         before: the verdict on PRUNED over the verify rows; ``None`` where nothing was done.
         after: the verdict on the repaired model over the same rows.
-        broken: guards that the repaired model breaks, one sentence each.
+        broken: guards that the repaired model breaks.
         worse: findings that the repair made worse beyond noise, the worst first.
         output: the file written; ``None`` where none was.
         exported: the ONNX file written beside it; ``None`` where none was.
@@ -63,6 +78,9 @@ class Record:
         settings: seed, budget, device and the rest.
         trials: the history of every epoch, and the trade-offs of a frontier.
         notes: what the user should know of the way there, one sentence each.
+        identical: PRUNED is DENSE, weight for weight.
+        memorised: dense knows the rows to tune on by heart, so that they hide what groups lose.
+        earlier: no model was written, and one of an earlier run lies where it would be.
         again: what to add or type to have the best candidate written that was not; empty where it was.
         resumable: what was trained is kept, so that ``--resume`` trains nothing anew.
         options: those typed that a check takes as well, for the command that comes next.
@@ -75,7 +93,7 @@ class Record:
     check: Verdict
     before: Verdict | None = None
     after: Verdict | None = None
-    broken: tuple[str, ...] = ()
+    broken: tuple[Broken, ...] = ()
     worse: tuple[str, ...] = ()
     output: str | None = None
     exported: str | None = None
@@ -89,6 +107,9 @@ class Record:
     settings: dict[str, Any] = field(default_factory=dict)
     trials: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    identical: bool = False
+    memorised: bool = False
+    earlier: bool = False
     again: str = ""
     resumable: bool = False
     options: str = ""
@@ -137,7 +158,9 @@ class Record:
             "too_few_rows_to_say": [finding_name(f) for f in needed.few],
         }
         head = {"schema": 1, "result": self.result.value, "exit_code": self.exit_code}
-        found = head | plain | {"result": self.result.value, "files": vars(self.files), "would_prove": proving}
+        guards = {"broken": [b.sentence for b in self.broken], "broken_guards": [b.guard.value for b in self.broken]}
+        named = {"result": self.result.value, "files": vars(self.files), "would_prove": proving}
+        found = head | plain | named | guards
         cleaned: dict[str, Any] = _finite(found | verdicts)
         return cleaned
 

@@ -13,7 +13,7 @@ from fairguard.errors import many
 from fairguard.files import typed
 from fairguard.judge.intervals import beyond
 from fairguard.names import first_few, group_meant
-from fairguard.repair.telling.record import Record, Result, finding_key
+from fairguard.repair.telling.record import Guard, Record, Result, finding_key
 from fairguard.report.wording import (
     bounds,
     finding_name,
@@ -31,13 +31,7 @@ PLOT = (48, 12)
 """Columns and lines of the frontier's plot."""
 NARROWEST = 0.01
 """Least length of the plot's axes, a fraction."""
-UNSEEN = "(--tune FILE)"
-"""In the note that asks for rows to choose by that dense never saw."""
 NOTHING = "preserved already: nothing was changed and nothing written"
-SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothing to repair"
-"""The note on one model given twice."""
-EARLIER = "was there before and is not of this repair"
-"""In the note on a file where FAIR would have been written."""
 FEW = 3
 """Groups named in a next step at most."""
 LOSS = 1.645
@@ -91,8 +85,7 @@ def last_line(report: Record) -> str:
     elif points_of:
         done = f"{report.files.output} was not written, its trade-offs were: {', '.join(points_of)}; all of it: {pages}"
     else:
-        earlier = any(EARLIER in note for note in report.notes)
-        old = f" ({report.files.output} there is of an earlier run)" if earlier else ""
+        old = f" ({report.files.output} there is of an earlier run)" if report.earlier else ""
         done = f"no model was written{old}; all that was tried: {pages}"
     reasons = why_not(report)
     return f"{WORDS[report.result]}: {done}" + (f" ({reasons[0]})" if reasons else "")
@@ -108,7 +101,7 @@ def rows_line(report: Record) -> str:
 def next_step(report: Record) -> str:
     """Return what one would do now."""
     files = report.files
-    if report.result is Result.NOTHING_TO_DO and SAME in report.notes:
+    if report.result is Result.NOTHING_TO_DO and report.identical:
         return "name the compressed model as PRUNED"
     if report.result is Result.NOTHING_TO_DO:
         return f"ship {files.pruned}; keep it so: @fairness_preserved(...) in a test (README, 'In CI')"
@@ -134,13 +127,13 @@ def _steps(report: Record) -> list[str]:
     trades = "--frontier" in report.heeds and not report.frontier
     if report.after is not None and regressed and not lost and not report.broken:
         return [_only_gained_less(report, regressed), *steps, *(["see the trade-offs: --frontier"] if trades else [])]
-    if any(UNSEEN in note for note in report.notes):
+    if report.memorised:
         steps.append("rows that dense never saw, to choose by: --tune FILE")
     if report.epochs and "--budget" in report.heeds:
         steps.append(f"a larger --budget than {plan.get('budget', '1.5x')}")
     if trades:
         steps.append("see the trade-offs: --frontier")
-    if any("overall" in sentence for sentence in report.broken):
+    if any(broken.guard is Guard.OVERALL for broken in report.broken):
         steps.append("--accuracy-floor, if the loss is worth it")
     named = dict.fromkeys(finding.group for finding in lost)
     if named and len(named) <= FEW and not only and not report.broken:  # no guard watches over others
@@ -168,7 +161,7 @@ def why_not(report: Record) -> list[str]:
     """Return why it is not repaired, a sentence each."""
     if report.result is not Result.NOT_REPAIRED or report.before is None or report.after is None:
         return []
-    lines = [f"guard broken: {sentence}" for sentence in report.broken]
+    lines = [f"guard broken: {broken.sentence}" for broken in report.broken]
     before = {finding_key(finding) for finding in report.before.regressed}
     for said, among in (("still", True), ("newly", False)):
         if found := [f for f in report.after.regressed if (finding_key(f) in before) is among]:
