@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from fairguard.inputs.rows import Batch, rows_with_nan
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
+
+BEYOND = 0.5
+"""A single output that reaches farther than this beyond 0 and 1 is a logit: no rounding of a probability does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,36 @@ def rule_for(
     if threshold is not None and scores.shape[1] != 2:
         raise ModelError(f"{name} gives {scores.shape[1]} outputs; --threshold needs a model with one.")
     return Rule(scores.shape[1], kind, probabilities=within and bool(np.allclose(values.sum(axis=1), 1, atol=1e-3)))
+
+
+def check_one_scale(scores: Mapping[str, NDArray[Any]], threshold: float) -> None:
+    """Raise :class:`ModelError` if one cut would be applied to probabilities and to logits, where both surely are that.
+
+    Scores that fill [0, 1] and never leave it are probabilities; the logits of a collapsed network may lie in it too,
+    but close together.
+
+    Args:
+        scores: by the name of a model with a single output, its scores on the first rows.
+        threshold: the cut that was typed for all of them.
+    """
+    if not 0 < threshold < 1:
+        return
+    reach = {
+        name: (float(found.min()), float(found.max())) for name, found in scores.items() if found.dtype.kind == "f"
+    }
+    logits = [name for name, (low, high) in reach.items() if low < -BEYOND or high > 1 + BEYOND]
+    chances = [name for name, (low, high) in reach.items() if 0 <= low < 0.25 and 0.75 < high <= 1]
+    if not logits or not chances:
+        return
+    told = [
+        f"{name}'s are {what} (from {reach[name][0]:.3g} to {reach[name][1]:.3g})"
+        for name, what in ((logits[0], "logits"), (chances[0], "probabilities"))
+    ]
+    raise ModelError(
+        f"--threshold {threshold:g} would cut outputs of two scales: {told[0]}, {told[1]}; what is {threshold:g} of a "
+        f"probability is {math.log(threshold / (1 - threshold)):.4g} of a logit. Leave it out, which cuts logits at 0 "
+        f"and probabilities at 0.5, or let {logits[0]} end in a sigmoid too."
+    )
 
 
 def _why_not_finite(at: int, batches: Sequence[Batch]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairguard.decisions import Rule, check_finite, classes_of, margins_of, rule_for
+from fairguard.decisions import Rule, check_finite, check_one_scale, classes_of, margins_of, rule_for
 from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, Plan
 from fairguard.inputs.groups import sorted_names
@@ -90,7 +90,7 @@ def preflight(
     noise = [_self_consistency(each, rule, source, batch_size) for each, rule in zip(asked[:2], rules, strict=False)]
     warnings = (
         *file_warnings(dense, pruned),
-        *_scale_warnings(rules),
+        *_scale_warnings(rules, threshold),
         *_reach_warnings(asked[:2], threshold),
     )
     return Preflight(plan, warnings, tuple(found for found in noise if found is not None))
@@ -192,13 +192,16 @@ def _same_scale(rules: tuple[Rule, ...], asked: Sequence[_Asked], threshold: flo
     The logits of a collapsed network may all lie in [0, 1]; probabilities would lie on both sides of a half.
 
     Raises:
-        ModelError: a threshold is given, and no model has a single output that it could cut.
+        ModelError: a threshold is given, and no model has a single output that it could cut, or it would cut logits of
+            one and probabilities of another.
     """
+    both = list(zip(asked, rules, strict=True))
     if threshold is not None:
         if not any(rule.single for rule in rules):
             raise ModelError("no model has a single output, so --threshold decides nothing; leave it out.")
+        cut = {each.role: np.concatenate(each.scores) for each, rule in both if rule.single}
+        check_one_scale(cut, threshold)
         return rules
-    both = list(zip(asked, rules, strict=True))
     logits = {each.model.info.kind for each, rule in both if rule.single and not rule.probabilities}
     return tuple(
         replace(rule, threshold=0.0, probabilities=False)
@@ -208,16 +211,20 @@ def _same_scale(rules: tuple[Rule, ...], asked: Sequence[_Asked], threshold: flo
     )
 
 
-def _scale_warnings(rules: Sequence[Rule]) -> list[str]:
-    """Return a warning if the single outputs of dense and pruned are cut at different places."""
+def _scale_warnings(rules: Sequence[Rule], threshold: float | None) -> list[str]:
+    """Return a warning if the single outputs of dense and pruned are cut at different places, or one cut may be two."""
     dense, pruned = rules[:2]
-    if not (dense.single and pruned.single) or dense.threshold == pruned.threshold:
+    if not (dense.single and pruned.single) or dense.probabilities == pruned.probabilities:
         return []
+    if threshold is not None:
+        role, other = ("dense", "pruned") if dense.probabilities else ("pruned", "dense")
+        told = f"{role}'s outputs look like probabilities, {other}'s do not, and --threshold {threshold:g} cuts both"
+        return [f"{told}: if they are, let {other} end in a sigmoid too."] if 0 < threshold < 1 else []
     scale = {True: "probabilities", False: "logits"}
     read = [f"{scale[each.probabilities]} and cut at {each.threshold:g}" for each in (dense, pruned)]
     return [
         f"dense's outputs are read as {read[0]}, pruned's as {read[1]}, for their numbers look so; if both are of one "
-        f"scale, say the cut with --threshold."
+        f"scale, say the cut with --threshold (0 for logits)."
     ]
 
 

@@ -123,6 +123,45 @@ def test_models_cut_at_different_places_are_told_of(project: pd.DataFrame) -> No
     assert "--threshold" not in " ".join(same.warnings)
 
 
+def test_one_cut_is_refused_for_logits_and_probabilities(
+    project: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logits = linear([[2.0, 0.0]], [-0.6])
+    torch.save(logits.state_dict(), "net.pt")
+    torch.save(nn.Sequential(logits, nn.Sigmoid()).state_dict(), "squashed.pt")
+    usual = ["--data", "rows.csv", "--label", "label", "--group", "sex", "--features", "a,b", "--threshold", "0.3"]
+    built = {"net.pt": "nets.py:one", "squashed.pt": "nets.py:squashed"}
+    for dense, pruned in (("net.pt", "squashed.pt"), ("squashed.pt", "net.pt")):
+        names = ["--model", built[dense], "--model-pruned", built[pruned]]
+        assert run(["check", dense, pruned, *names, *usual]) == 2
+        said = capsys.readouterr().err
+        role, other = ("dense", "pruned") if dense == "net.pt" else ("pruned", "dense")
+        assert re.fullmatch(
+            rf"fairguard: error: --threshold 0\.3 would cut outputs of two scales: {role}'s are logits \(from -\d\S* "
+            rf"to \d\S*\), {other}'s are probabilities \(from 0\.0\S* to 0\.9\S*\); what is 0\.3 of a probability is "
+            rf"-0\.8473 of a logit\. Leave it out, which cuts logits at 0 and probabilities at 0\.5, or let {role} end "
+            r"in a sigmoid too\.\n",
+            said,
+        ), said
+        same = ["--model", built[pruned], "--model-pruned", built[pruned]]
+        assert run(["check", pruned, pruned, *same, *usual]) == 0
+        capsys.readouterr()
+
+
+def test_one_cut_of_what_may_be_two_scales_is_told(project: pd.DataFrame) -> None:
+    logits = linear([[2.0, 0.0]], [-0.6])
+    collapsed = linear([[0.02, 0.0]], [0.3])  # all in [0, 1], but are they probabilities?
+    told = "pruned's outputs look like probabilities"
+    for cut, expected in ((0.31, True), (0.0, False)):
+        warned = check(logits, collapsed, **ROWS, features=["a", "b"], threshold=cut).warnings
+        assert any(told in line and "--threshold 0.31 cuts both" in line for line in warned) is expected, cut
+    near = linear([[0.2, 0.0]], [0.5])  # a regression on labels of 0 and 1 leaves them a little now and then
+    inside = linear([[0.05, 0.0]], [0.5])
+    assert "let dense end in a sigmoid too" in " ".join(
+        check(near, inside, **ROWS, features=["a", "b"], threshold=0.5).warnings
+    )
+
+
 class Several(nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"one": x, "other": x}
