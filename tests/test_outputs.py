@@ -55,6 +55,19 @@ def test_nothing_that_is_read_is_written_over(
     assert Path(kept).read_bytes() == before
 
 
+@pytest.mark.parametrize(("kind", "refused"), [("html", False), ("json", True)])
+def test_a_folder_is_in_the_way_of_what_is_written_alone(
+    kind: str, refused: bool, inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prune writes no page."""
+    (folder := Path(f"{kind}.pt.report.{kind}")).mkdir()
+    code = run([*PRUNE, "-o", f"{kind}.pt"])
+    folder.rmdir()
+    said = capsys.readouterr()
+    assert (code == 2) == refused, said.err
+    assert (f"cannot write {folder}" in said.err) == refused
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

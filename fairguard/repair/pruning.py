@@ -50,7 +50,7 @@ from fairguard.repair.preparing import (
     unconstrained,
 )
 from fairguard.repair.proof import strange
-from fairguard.repair.publishing import cpu_copy, nothing_to_resume, outputs
+from fairguard.repair.publishing import check_outputs, cpu_copy, nothing_to_resume, onnx_of, report_of
 from fairguard.repair.starting import left_dense, masked, starting_masks
 from fairguard.repair.task import Candidate, Score, Status, Task
 from fairguard.repair.telling.prune_report import PruneReport
@@ -139,7 +139,7 @@ def prune(
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     named = {"train": train, "data": settings.data, "verify": verify}
     files = Places.of(output, like="dense", work="prune", added="pruned", read=settings.inputs, dense=dense, **named)
-    outputs(files, export=plan.export, frontier=False)
+    check_outputs(files, reports=["json"], export=plan.export)
     with modes_kept(dense):
         return _pruned(dense, files, plan, settings, Listener(tell), started, **named)
 
@@ -177,7 +177,7 @@ def _pruned(
             notes += tuple(strange(task, (verdict.overall.accuracy.dense, verdict.overall.n)))
         report = _reported(dense, files, plan, work, found, sparsity=sparsity, verdict=verdict)
         report = replace(report, notes=notes, settings=purpose, seconds=time.monotonic() - started)
-        write_text(f"{files.output}.report.json", report.to_json())
+        write_text(report_of(files.output, "json"), report.to_json())
         journal.close()
     return report
 
@@ -197,7 +197,7 @@ def _reported(
     return PruneReport(
         dense=str(dense) if isinstance(dense, str | Path) else "DENSE",
         output=str(files.output),
-        exported=None if plan.export is None else str(files.output.with_suffix(".onnx")),
+        exported=None if plan.export is None else str(onnx_of(files.output)),
         method=plan.method,
         scope=plan.scope,
         asked=plan.sparsity,
@@ -323,7 +323,7 @@ def _write(found: Candidate, work: _Work, files: Places, settings: Settings, pla
         if zeros < work.masks.total - work.masks.kept:
             raise ModelError(f"internal: the written file has {zeros} of {total} weights zero, too few. Report it.")
     if plan.export is not None and work.rows is not None:
-        with replacing(files.output.with_suffix(".onnx")) as temporary:
+        with replacing(onnx_of(files.output)) as temporary:
             _export(work, found.weights, temporary)
     return zeros / total
 

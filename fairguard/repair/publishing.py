@@ -25,27 +25,32 @@ from fairguard.repair.task import Candidate, Task
 from fairguard.repair.writing import export_onnx, write_like
 
 
-def outputs(files: Places, *, export: str | None, frontier: bool) -> dict[str, Path]:
-    """Return every file that a repair or a pruning may write, by what it is.
+def check_outputs(files: Places, *, reports: Sequence[str], export: str | None, frontier: bool = False) -> None:
+    """Check every file that a repair or a pruning will write.
+
+    Args:
+        files: what is read, and the file that the model goes to.
+        reports: kinds of reports written beside it.
+        export: ``onnx`` where that is written too.
+        frontier: whether a model for each trade-off is.
 
     Raises:
-        OutputError: one of them is an input, or the model would be called ONNX, which it is not.
+        OutputError: one of them is an input or cannot be written, or the model would be called ONNX, which it is not.
     """
-    if files.output.suffix == ".onnx" and not str(files.like).endswith(
-        ".onnx"
-    ):  # that has no weights: told when opened
+    called_onnx = files.output.suffix == ".onnx"
+    given_onnx = str(files.like).endswith(".onnx")  # that has no weights: told when opened
+    if called_onnx and not given_onnx:
         raise OutputError(
             f"{files.output}: the model has the kind of file that the one given has, and no ONNX. Give -o another "
             "ending; --export onnx writes ONNX beside it."
         )
-    found = {"model": files.output} | {kind: report_of(files.output, kind) for kind in ("json", "html")}
+    files.check(files.output)
+    for kind in reports:
+        files.check(report_of(files.output, kind))
     if export is not None:
-        found["onnx"] = files.output.with_suffix(".onnx")
-    if frontier:
-        found |= {letter: point_of(files.output, letter) for letter in LETTERS}
-    for path in found.values():
-        files.check(path)
-    return found
+        files.check(onnx_of(files.output))
+    for letter in LETTERS if frontier else "":
+        files.check(point_of(files.output, letter))
 
 
 def nothing_to_resume(files: Places, *, resume: bool) -> list[str]:
@@ -58,6 +63,11 @@ def nothing_to_resume(files: Places, *, resume: bool) -> list[str]:
 def report_of(output: Path, kind: str) -> Path:
     """Return where the report goes: ``fair.pt.report.json`` or ``.html``."""
     return output.with_name(f"{output.name}.report.{kind}")
+
+
+def onnx_of(output: Path) -> Path:
+    """Return where the model goes as ONNX: ``fair.onnx``."""
+    return output.with_suffix(".onnx")
 
 
 def point_of(output: Path, letter: str) -> Path:
@@ -104,7 +114,7 @@ def publish_onnx(output: Path, task: Task, candidate: Candidate) -> Path:
     Raises:
         OutputError: torch cannot export it.
     """
-    path = output.with_suffix(".onnx")
+    path = onnx_of(output)
     with replacing(path) as temporary:
         export_onnx(cpu_copy(task.net, candidate.weights), task.train.take_first(2).x, temporary)
     return path

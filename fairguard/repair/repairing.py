@@ -42,9 +42,9 @@ from fairguard.repair.preparing import (
 )
 from fairguard.repair.proof import Proof, bought_notes, by_heart_notes, outdone, prove, strange
 from fairguard.repair.publishing import (
+    check_outputs,
     differing,
     nothing_to_resume,
-    outputs,
     publish,
     publish_onnx,
     publish_points,
@@ -61,6 +61,8 @@ from fairguard.verdict import Outcome, Verdict
 
 WRITES = ("keep_best", "export")
 """Options of what is written, not of how it is trained: with others of them a run goes on all the same."""
+REPORTS = ("json", "html")
+"""What is written beside FAIR."""
 SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothing to repair"
 """The note on one model given twice."""
 
@@ -159,7 +161,7 @@ def repair(
     rows: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
     how: dict[str, Any] = {"like": "pruned", "work": "repair", "added": "fair", "read": settings.inputs}
     files = Places.of(output, **how, dense=dense, pruned=pruned, data=settings.data, **rows)
-    outputs(files, export=plan.export, frontier=plan.frontier)
+    check_outputs(files, reports=REPORTS, export=plan.export, frontier=plan.frontier)
     named = Files(*(str(m) if isinstance(m, str | Path) else r for m, r in ((dense, "DENSE"), (pruned, "PRUNED"))))
 
     with modes_kept(dense, pruned):
@@ -274,7 +276,7 @@ def _found(task: Task, work: _Work) -> Frontier:
 def _tell_on_disk(report: RepairReport, files: Places) -> None:
     """Write the reports beside FAIR."""
     try:
-        for kind, text in (("json", report.to_json()), ("html", report.to_html())):
+        for kind, text in zip(REPORTS, (report.to_json(), report.to_html()), strict=True):
             write_text(report_of(files.output, kind), text)
     except OutputError as error:
         reason = str(error).removesuffix(" Name another file.")
