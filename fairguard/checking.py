@@ -7,24 +7,19 @@ of their answers are judged (judge).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from fairguard.acceptance import with_acceptance
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, DataError
+from fairguard.errors import ConfigError
 from fairguard.flips import FlipsFile, check_flips
 from fairguard.inference import MARGIN, Comparison, FlipSink, compare
-from fairguard.inputs.data import open_data, require_file
+from fairguard.inputs.data import require_file
 from fairguard.inputs.groups import look_alike
-from fairguard.inputs.joining import inputs_of, orders_of, require_one_order
-from fairguard.inputs.limits import raised_to
-from fairguard.inputs.loaders import LoaderRows, sown
-from fairguard.inputs.models import Factory, load_model
+from fairguard.inputs.joining import require_one_order
 from fairguard.inputs.predictor import Predictor
-from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Source
 from fairguard.judge.arrays import count_arrays, scores_in
 from fairguard.judge.clusters import judge_clustered
@@ -34,6 +29,7 @@ from fairguard.judge.orders import order_warnings
 from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.judge.sensitivity import by_margin, expected_flips
 from fairguard.judge.slices import discover
+from fairguard.opening import computes_in_double, modes_kept, open_models, open_seeds, open_source
 from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
 from fairguard.provenance import record_of
@@ -162,87 +158,6 @@ def count_files(
         return count(*models, source, settings=settings, seeds=seeds, flips=sink, progress=progress, ranks=ranks)
 
 
-def open_rows(settings: Settings) -> Source:
-    """Return the labelled rows of the settings' data without features, for questions that need no model."""
-    return _open(settings.data, settings, needs_features=False)
-
-
-def open_models(dense: Any, pruned: Any, settings: Settings) -> tuple[Predictor, Predictor]:
-    """Return both models, opened as the settings say."""
-    return opened(dense, settings, settings.model), opened_pruned(pruned, settings)
-
-
-def open_seeds(settings: Settings) -> list[Predictor]:
-    """Return the models pruned like the one that is judged, from other seeds."""
-    return [opened_pruned(seed, settings) for seed in settings.seeds]
-
-
-def opened_pruned(pruned: Any, settings: Settings) -> Predictor:
-    """Return a model that pruning made, opened as the settings say."""
-    return opened(pruned, settings, settings.model_pruned or settings.model)
-
-
-def opened(model: Any, settings: Settings, factory: Factory | None) -> Predictor:
-    """Return one model, opened as the settings say; ``factory`` builds the architecture of bare weights."""
-    how = {name: getattr(settings, name) for name in ("trust", "device", "provider", "output_key", "per_row", "id")}
-    return load_model(model, factory=factory, limits=raised_to(settings.limit), **how)
-
-
-def open_source(
-    data: Any,
-    settings: Settings,
-    *,
-    models: Sequence[Predictor] = (),
-    needs_features: bool = False,
-    search: bool = False,
-    double: bool = False,
-) -> Source:
-    """Return the labelled rows, opened as the settings say; recorded answers need none of their features.
-
-    With ``search`` the columns that ``discover`` searches stand behind the groups. Features of float64 stay so where
-    one of the models computes in it, or if ``double``; else they are float32.
-    """
-    recorded = [model for model in models if isinstance(model, RecordedPredictor)]
-    return _open(
-        data,
-        settings,
-        search=search,
-        needs_features=needs_features or not models or len(recorded) < len(models),
-        double=double or computes_in_double(models),
-        find_id=any(model.ids is not None for model in recorded),
-        orders=orders_of(models),
-        inputs=inputs_of(models),
-    )
-
-
-def computes_in_double(models: Sequence[Predictor]) -> bool:
-    """Return whether one of the models takes numbers with more digits than float32 has."""
-    return any(model.double for model in models)
-
-
-def _open(data: Any, settings: Settings, *, search: bool = False, **known: Any) -> Source:
-    if data is None:
-        raise DataError(
-            "no rows to judge on: name a file with --data, or set `data` in fairguard.toml (fairguard init)."
-        )
-    how = {
-        name: getattr(settings, name)
-        for name in ("label", "id", "features", "transform", "classes", "weight", "cluster")
-    }
-    if settings.discover_columns and not settings.groups:
-        raise ConfigError(
-            "--discover-columns are searched beside the groups that are judged, and none is named: name one with "
-            "--group, or leave --discover-columns out."
-        )
-    beside = settings.discover_columns  # searched or not, they are no features: a model takes the same in every command
-    groups = (*settings.groups, *beside) if search and settings.discover else settings.groups
-    with sown(settings.seed):  # the user's function may choose rows at random
-        source = open_data(data, groups=groups, beside=beside, **known, **how)
-    if isinstance(source, LoaderRows):
-        source.seed = settings.seed
-    return source
-
-
 def count(
     dense: Predictor,
     pruned: Predictor,
@@ -261,9 +176,8 @@ def count(
     """
     if settings.classes is None:
         require_one_order(["dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds)))], (dense, pruned, *seeds))
-    batch_size = settings.batch_size
-    how: dict[str, Any] = {"threshold": settings.threshold, "stand_in": stand_in}
-    ready = preflight(dense, pruned, source, batch_size=batch_size, seeds=seeds, **how)
+    batch_size, threshold = settings.batch_size, settings.threshold
+    ready = preflight(dense, pruned, source, batch_size=batch_size, threshold=threshold, seeds=seeds, stand_in=stand_in)
     comparison = compare(
         dense,
         pruned,
@@ -350,17 +264,6 @@ def _discovered(counted: Counted, settings: Settings, verdict: Verdict, *, depen
     known = {row.group for row in verdict.groups}
     found = discover(counted.comparison.counts, settings.policy(), depth=settings.discover, named=known)
     return {"slices": found.found, "searched": found.searched}
-
-
-@contextmanager
-def modes_kept(*models: Any) -> Iterator[None]:
-    """Leave modules in memory in the training or eval mode that they came in, part by part."""
-    modes = [(part, part.training) for model in models if hasattr(model, "modules") for part in model.modules()]
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def _total(progress: Progress | None, source: Source) -> Callable[[int], None] | None:

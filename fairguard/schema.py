@@ -6,7 +6,7 @@ types, ranges, categories and most correlations are the data's own. Knows no mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,10 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
-from fairguard.inputs.data import open_table
+from fairguard.inputs.data import DataOptions, open_table
 from fairguard.inputs.factories import called_within
-from fairguard.inputs.features import Feed, Frames, Matrix, Transform
-from fairguard.inputs.groups import parse_groups
+from fairguard.inputs.features import Feed, Frames, Matrix
 from fairguard.inputs.labelled import LabelledRows, Layout
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table, index_columns
@@ -83,42 +82,28 @@ class Schema:
     classes: tuple[str, ...] | None = None
 
     @classmethod
-    def of(
-        cls,
-        data: Any,
-        *,
-        label: str | None = None,
-        groups: str | Iterable[str] = (),
-        id: str | None = None,
-        features: Sequence[str] | None = None,
-        transform: str | Transform | None = None,
-        classes: Sequence[str] | None = None,
-        weight: str | None = None,
-        cluster: str | None = None,
-        beside: Iterable[str] = (),
-    ) -> Schema:
+    def of(cls, data: Any, options: DataOptions | None = None, **single: Any) -> Schema:
         """Return the schema of a CSV or Parquet file, a pandas table, or ``module:callable`` that gives one.
 
-        The options are those of a check; see :func:`fairguard.inputs.data.open_data`.
+        Args:
+            data: the file, the table or the callable.
+            options: what each column is, as in a check.
+            **single: single options, stronger than ``options``: ``label``, ``groups``, ``features``, ``transform``, ...
 
         Raises:
             DataError: the data cannot be read, is no table, or has no rows; a column is not there or holds no numbers.
         """
-        table = _table_of(data)
-        wanted = tuple(features) if features else None
-        specs, others = parse_groups(groups), parse_groups(beside)
-        layout = Layout(label, specs, id, wanted, weight, cluster, beside=others)
+        options = replace(options or DataOptions(), **single)
+        table, layout = _table_of(data), options.layout()
         columns = table.schema.names
         layout.check(table.name, columns)
-        function = called_within(transform) if isinstance(transform, str) else transform
-        if function is not None:
+        if (function := options.function()) is not None:
             feed: Feed = Frames(layout.transformed_columns(table.name, columns), function)
         else:
             found = layout.feature_columns(table.name, columns, index=index_columns(table.schema))
             feed = Matrix(table.schema, found, table=table.name)
         rows = _first_rows(table, list(dict.fromkeys([*layout.named(columns), *feed.columns])), widen=feed.columns)
-        names = tuple(map(str, classes)) if classes else None
-        return cls(rows, layout, feed, table.name, names)
+        return cls(rows, layout, feed, table.name, options.names())
 
     def __len__(self) -> int:
         """Return the number of real rows."""

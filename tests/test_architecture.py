@@ -17,7 +17,7 @@ FLOORS: list[set[str]] = [
     {"policy", "files", "ranks"},
     {"verdict"},
     {"inputs", "config"},
-    {"judge", "report", "decisions"},
+    {"judge", "report", "decisions", "opening"},
     {"inference", "flips", "provenance", "schema", "acceptance"},
     {"suspicions"},
     {"preflight"},

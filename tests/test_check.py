@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from fairguard import Outcome, Policy, assert_fairness_preserved, check, check_predictions
-from fairguard.checking import count, open_models
+from fairguard.checking import count
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.fuzz import fuzz
 from fairguard.inputs.data import open_data
+from fairguard.opening import open_models
 from fairguard.repair.splits import Picked
 
 

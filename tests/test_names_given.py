@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from fairguard import Outcome, check
-from fairguard.checking import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.inputs.groups import parse_groups
 from fairguard.inputs.labelled import Layout
 from fairguard.names import clean
+from fairguard.opening import open_source
 from fairguard.repair import preparing
 from fairguard.repair.repairing import repair
 

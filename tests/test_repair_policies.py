@@ -9,8 +9,9 @@ import torch
 from test_repair_training import rows, small_net, task_of
 from torch import Tensor, nn
 
-from fairguard.checking import check, open_source
+from fairguard.checking import check
 from fairguard.config import Settings
+from fairguard.opening import open_source
 from fairguard.policy import Policy
 from fairguard.repair.dividing import divided
 from fairguard.repair.masks import masks_at

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from fairguard.checking import open_source
 from fairguard.config import Settings
 from fairguard.errors import DataError
+from fairguard.opening import open_source
 from fairguard.repair.copies import contents
 from fairguard.repair.dividing import divided
 from fairguard.repair.rows import Rows

@@ -85,8 +85,9 @@ def test_wrong_in_many_ways_is_wrong(tmp_path: Path) -> None:
 
 
 def test_counts_that_are_kept_keep_what_seeds_confirm(tmp_path: Path) -> None:
-    from fairguard.checking import count, decide, open_models, open_source
+    from fairguard.checking import count, decide
     from fairguard.config import Settings
+    from fairguard.opening import open_models, open_source
 
     rng = np.random.default_rng(2)
     y, group = rng.integers(0, 2, 900), rng.integers(0, 3, 900)

@@ -65,8 +65,8 @@ def plan_of_rows(
     power: float = 0.8,
 ) -> Plan:
     """Return the plan for the rows of the settings' data; no model is opened."""
-    from fairguard.checking import open_rows
     from fairguard.inference import count_rows
+    from fairguard.opening import open_rows
     from fairguard.plan import plan_from_pilot
 
     table = count_rows(open_rows(settings), settings.batch_size)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fairguard.checking import modes_kept
 from fairguard.config import Settings, merged
 from fairguard.fuzz.asking import Answers, BothModels, open_both, replay
 from fairguard.fuzz.hunt import Hunt, TippedPair, hunt
 from fairguard.fuzz.saved import saved_test
+from fairguard.opening import data_options, modes_kept
 from fairguard.schema import Schema
 
 __all__ = ["Answers", "BothModels", "Hunt", "TippedPair", "fuzz", "hunt", "open_both", "replay", "saved_test"]
@@ -55,5 +55,4 @@ def fuzz(
 
 def schema_of(data: Any, settings: Settings) -> Schema:
     """Return the schema of the data, read as the settings say."""
-    how = ("label", "groups", "id", "features", "transform", "classes", "weight", "cluster")
-    return Schema.of(data, **{name: getattr(settings, name) for name in how}, beside=settings.discover_columns)
+    return Schema.of(data, data_options(settings))

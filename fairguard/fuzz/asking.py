@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairguard.checking import computes_in_double, open_models
 from fairguard.config import Settings, merged
 from fairguard.decisions import Rule, check_finite, classes_of, margins_of, rule_for
 from fairguard.errors import ModelError
@@ -19,6 +18,7 @@ from fairguard.inputs.factories import called_within
 from fairguard.inputs.features import Feed, Frames, Matrix
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.rows import Batch
+from fairguard.opening import computes_in_double, open_models
 from fairguard.preflight import preflight
 from fairguard.schema import Schema, table_of, type_called
 
@@ -161,11 +161,11 @@ def replay(
     kinds = {name: type_called(kind) if isinstance(kind, str) else pa.null() for name, kind in types.items()}
     table = table_of(rows, kinds, categories)
     names = tuple(types)
-    how: dict[str, Any] = {"double": computes_in_double(models)}
+    double = computes_in_double(models)
     if transform:
-        feed: Feed = Frames(names, called_within(transform), **how)
+        feed: Feed = Frames(names, called_within(transform), double=double)
     else:
-        feed = Matrix(table.schema, names, table="the row", **how)
+        feed = Matrix(table.schema, names, table="the row", double=double)
     scores = _scores(models, [_batch(feed.chunk(table, 0)(0, len(rows)), len(rows))])
     dense_said, pruned_said = (
         _said(model, rule_for(part, model.kind, name=_name(model), threshold=cut, n_classes=None), part)

@@ -18,9 +18,9 @@ import pyarrow as pa
 from numpy.lib import format as npy
 
 from fairguard.errors import DataError
-from fairguard.inputs.features import Arrays, Feed, NoFeatures, Transform
+from fairguard.inputs.features import Arrays, Feed, NoFeatures
 from fairguard.inputs.groups import Column, GroupSpec, arrow, is_number
-from fairguard.inputs.labelled import LabelledRows, Layout, missing_column
+from fairguard.inputs.labelled import LabelledRows, Layout, RowOptions, missing_column
 from fairguard.inputs.limits import DEFAULT, human
 from fairguard.inputs.nested import count_rows
 from fairguard.inputs.tables import MemoryTable
@@ -95,15 +95,7 @@ def _problem(size: int, start: int, dtype: np.dtype[Any], member: zipfile.ZipInf
 
 
 def array_rows(
-    arrays: Mapping[str, Any],
-    layout: Layout,
-    *,
-    name: str,
-    path: Path | None = None,
-    classes: Sequence[str] | None = None,
-    transform: Transform | None = None,
-    needs_features: bool = True,
-    double: bool = False,
+    arrays: Mapping[str, Any], layout: Layout, options: RowOptions, *, name: str, path: Path | None = None
 ) -> LabelledRows:
     """Return the labelled rows of named arrays: features ``X``, and one array for the label and each group.
 
@@ -115,27 +107,16 @@ def array_rows(
     """
     _check_there(arrays, layout, name)
     feed: Feed = NoFeatures()
-    if needs_features:
+    if options.needs_features:
         features = layout.features or (("x",) if "x" in arrays and "X" not in arrays else ("X",))
         if layout.label in features:
             raise DataError(f"--features names the label {layout.label!r}; a model must not see it.")
-        feed = Arrays(_chosen(arrays, features, name), transform, double=double)
+        feed = Arrays(_chosen(arrays, features, name), options.transform, double=options.double)
     names = None if layout.label is None else _names(arrays, layout.label, is_label=True)
-    return _rows(arrays, layout, feed, name=name, path=path, classes=classes, names=names)
+    return _rows(arrays, layout, feed, name=name, path=path, classes=options.classes, names=names)
 
 
-def tuple_rows(
-    x: Any,
-    y: Any,
-    groups: Any = None,
-    *,
-    layout: Layout,
-    name: str,
-    classes: Sequence[str] | None = None,
-    transform: Transform | None = None,
-    needs_features: bool = True,
-    double: bool = False,
-) -> LabelledRows:
+def tuple_rows(x: Any, y: Any, groups: Any = None, *, layout: Layout, options: RowOptions, name: str) -> LabelledRows:
     """Return the labelled rows of ``(X, y, groups)``, in which all groups are meant where none is named.
 
     The label goes by the name that the user gave it, else by ``y`` or one like it: groups go by their own names.
@@ -154,9 +135,10 @@ def tuple_rows(
         columns[label] = y
     _check_there(columns, layout, name)
     feed: Feed = NoFeatures()
-    if needs_features:
-        feed = Arrays(x if layout.features is None else _part(x, layout.features, name), transform, double=double)
-    return _rows(columns, layout, feed, name=name, classes=classes, names=names)
+    if options.needs_features:
+        taken = x if layout.features is None else _part(x, layout.features, name)
+        feed = Arrays(taken, options.transform, double=options.double)
+    return _rows(columns, layout, feed, name=name, classes=options.classes, names=names)
 
 
 def _groups_of(groups: Any, name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.files import sha256_of
-from fairguard.inputs.features import Feed, Matrix
+from fairguard.inputs.features import Feed, Matrix, Transform
 from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number, numbers, sorted_names
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.rows import Batch, DataRecord, IdCount, Source, id_column
@@ -28,6 +28,25 @@ UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
 """What pandas calls an index without a name when it saves one along: it numbers the rows and is no feature."""
 CHUNK_ROWS = 16_384
 """Rows turned into arrays at a time; batches are views of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """What beside a :class:`Layout` says how rows are read.
+
+    Attributes:
+        classes: names of the classes in the models' order, where given.
+        transform: makes what the models take.
+        needs_features: whether anything is fed to a model at all.
+        double: whether features of float64 stay so; else they are float32.
+        seed: of what the user's code draws at random.
+    """
+
+    classes: tuple[str, ...] | None = None
+    transform: Transform | None = None
+    needs_features: bool = True
+    double: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True)

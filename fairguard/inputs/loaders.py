@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -23,6 +23,7 @@ from fairguard.inputs.features import as_features, rows_of
 from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
 from fairguard.inputs.labelled import (
     Layout,
+    RowOptions,
     check_complete,
     check_weights,
     id_count_of,
@@ -55,25 +56,15 @@ class LoaderRows(Source):
     id_count: IdCount | None = None
     """Known once all rows were read."""
 
-    def __init__(
-        self,
-        reading: Reading,
-        layout: Layout,
-        *,
-        name: str,
-        classes: Sequence[str] | None = None,
-        needs_features: bool = True,
-        double: bool = False,
-    ) -> None:
+    def __init__(self, reading: Reading, layout: Layout, options: RowOptions, *, name: str) -> None:
         """Look at the first batch.
 
         Raises:
             DataError: there is none, it is no ``(x, y, groups)``, or a sensitive feature is not in it.
         """
-        self._make, self._name, self._needs_features, self.double = reading.make, name, needs_features, double
+        self._make, self._name = reading.make, name
         self.n_rows, self.note = reading.n_rows, reading.note
-        self.seed = 0
-        """Of what the user's code draws at random; the same for every reading."""
+        self._needs_features, self.double, self._seed = options.needs_features, options.double, options.seed
         self._asked = layout
         _, y, found = self._unpacked(next(self._given(2), None))
         self._layout = self._completed(layout, y, found)
@@ -81,9 +72,9 @@ class LoaderRows(Source):
         """The sensitive features as the code calls them."""
         self.columns = tuple(map(clean, self._groups))
         self.labelled = y is not None
-        self.classes = tuple(map(named, classes)) if classes else None
-        options = {"id": self._layout.id} if self._layout.id is not None else {}
-        self.record = DataRecord(path=name, kind="callable", options=options)
+        self.classes = tuple(map(named, options.classes)) if options.classes else None
+        id_named = {"id": self._layout.id} if self._layout.id is not None else {}
+        self.record = DataRecord(path=name, kind="callable", options=id_named)
         self._levels = {g.column: Levels(g) for g in self._layout.groups if not self._layout.is_label(g, list(found))}
         self._highest_class = -1
 
@@ -118,16 +109,16 @@ class LoaderRows(Source):
 
         Looks at the first rows twice, and once more if they differ.
         """
-        if _alike(first := self._first(self.seed), self._first(self.seed + 1)):
+        if _alike(first := self._first(self._seed), self._first(self._seed + 1)):
             return ""
-        return "by seed" if _alike(first, self._first(self.seed)) else "anew"
+        return "by seed" if _alike(first, self._first(self._seed)) else "anew"
 
     def _first(self, seed: int) -> Any:
         return next(self._given(FEW, seed), None)
 
     def _given(self, batch_size: int, seed: int | None = None) -> Iterator[Any]:
         """Yield what the user's code gives, its failures in one line and what it draws a function of the seed."""
-        chance = _Chance(self.seed if seed is None else seed)
+        chance = _Chance(self._seed if seed is None else seed)
         try:
             with chance.drawn_from(), importable(self._name):
                 given = iter(self._make(batch_size))

@@ -111,8 +111,13 @@ def evidence_of(family: Family, policy: Policy) -> Evidence:
         p = np.full(len(family), np.nan)
         if not len(some):
             return Adjusted(p, 0)
-        how = {"permutations": policy.permutations, "seed": policy.seed}
-        p[tested], draws = adjusted_p_values(some, alpha=levels.family, candidates=harmed[tested], **how)
+        p[tested], draws = adjusted_p_values(
+            some,
+            alpha=levels.family,
+            candidates=harmed[tested],
+            permutations=policy.permutations,
+            seed=policy.seed,
+        )
         return Adjusted(p, draws)
 
     return decided(

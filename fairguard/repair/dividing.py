@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fairguard.checking import open_source
 from fairguard.config import Settings
 from fairguard.errors import ConfigError, DataError, did_you_mean
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import to_device
 from fairguard.names import clean
+from fairguard.opening import open_source
 from fairguard.repair.rows import Rows, read_rows
 from fairguard.repair.splits import Picked, apart, split
 from fairguard.report.wording import percent

@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import torch
 
-from fairguard.checking import count, decide, opened, opened_pruned
+from fairguard.checking import count, decide
 from fairguard.config import Settings, merged
 from fairguard.errors import ModelError
 from fairguard.inputs.models import RowByRow
@@ -19,6 +19,7 @@ from fairguard.inputs.rows import Source
 from fairguard.inputs.torch_models import TorchPredictor
 from fairguard.judge.intervals import beyond
 from fairguard.metrics import Metric
+from fairguard.opening import open_model, open_pruned
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import opened_as
@@ -190,9 +191,9 @@ def _opened(file: Path, like: str | None, task: Task, settings: Settings) -> Tor
     if like is None:
         net = copy.deepcopy(task.net).cpu()
         net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        found = opened(net, settings, None)
+        found = open_model(net, settings, None)
     else:
-        found = opened_pruned(opened_as(like, file), settings)
+        found = open_pruned(opened_as(like, file), settings)
     if not isinstance(found, TorchPredictor):
         raise ModelError(f"internal: the repaired file opened as {found.info.kind}. Report it.")
     return found

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import nn
 
-from fairguard.checking import count, decide, modes_kept, open_models, open_source, opened, opened_pruned
+from fairguard.checking import count, decide
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
 from fairguard.files import replacing, write_text
@@ -27,6 +27,7 @@ from fairguard.inputs.booleans import as_numbers, taken_as_numbers
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import to_device
+from fairguard.opening import modes_kept, open_model, open_models, open_pruned, open_source
 from fairguard.preflight import preflight
 from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.constraints import Reference
@@ -238,7 +239,7 @@ def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named
     Raises:
         FairguardError: the model, the rows or the kind of file make it impossible.
     """
-    model = opened(dense, merged(settings, {"per_row": False}), settings.model)
+    model = open_model(dense, merged(settings, {"per_row": False}), settings.model)
     net = float_copy(model, "dense")
     masks = starting_masks(net, plan.sparsity, plan.scope)
     start = masked(net, masks)
@@ -318,7 +319,7 @@ def _write(found: Candidate, work: _Work, files: Places, settings: Settings, pla
     """Write the pruned model, and return the zeros among the stored entries of its pruned tensors, a fraction."""
     with replacing(files.output) as temporary:
         write_like(files.like, temporary, found.weights, found.masks)
-        file = opened_pruned(opened_as(files.like, temporary), _as_written(work, files, settings))
+        file = open_pruned(opened_as(files.like, temporary), _as_written(work, files, settings))
         zeros, total = count_zeros(float_weights(file, "pruned"), work.masks)
         if zeros < work.masks.total - work.masks.kept:
             raise ModelError(f"internal: the written file has {zeros} of {total} weights zero, too few. Report it.")

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from torch import nn
 
-from fairguard.checking import count, opened
+from fairguard.checking import count
 from fairguard.config import Settings
 from fairguard.errors import OutputError
 from fairguard.files import replacing
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
+from fairguard.opening import open_model
 from fairguard.repair.frontier import LETTERS
 from fairguard.repair.masks import Weights
 from fairguard.repair.places import Places
@@ -122,7 +123,7 @@ def publish_onnx(output: Path, task: Task, candidate: Candidate) -> Path:
 
 def differing(one: Predictor, path: Path, rows: Source, settings: Settings) -> int:
     """Return on how many rows the file at ``path`` answers otherwise than the model ``one``."""
-    table = count(one, opened(path, settings, None), rows, settings=settings, stand_in=True).comparison.counts
+    table = count(one, open_model(path, settings, None), rows, settings=settings, stand_in=True).comparison.counts
     return int(table.counts[table.dense != table.pruned].sum())
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from fairguard.checking import count, decide, modes_kept, open_models, open_source
+from fairguard.checking import count, decide
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError, DataError, ModelError, OutputError
 from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.judge.everybody import besides_the_fall
+from fairguard.opening import modes_kept, open_models, open_source
 from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored, rounded
