@@ -44,6 +44,8 @@ def _device(value: str) -> str:
 Format = Literal["text", "json", "html", "sarif", "junit", "github"]
 FORMATS: tuple[str, ...] = get_args(Format)
 """Reports of a check, each the module of that name in ``fairguard.report``, with ``render(verdict) -> str``."""
+OF_SUFFIX: dict[str, Format] = {".html": "html", ".json": "json", ".sarif": "sarif", ".xml": "junit"}
+"""Reports that a file's name asks for; any other name is for text."""
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 Code = str | Callable[..., Any]
@@ -108,8 +110,12 @@ class Settings(Policy):
     accept: tuple[Accepted, ...] = ()
 
     flips: str | Path | None = None
-    format: Format = "text"
-    output: str | Path | None = None
+    format: Format | None = None
+    """How reports look; default: text, and in files what their names end in."""
+    output: Annotated[
+        tuple[str | Path, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))
+    ] = ()
+    """Files of reports, instead of stdout."""
     allow_inconclusive: bool = False
 
     _file: Path | None = PrivateAttr(default=None)
@@ -120,6 +126,10 @@ class Settings(Policy):
         code = {"model": self.model, "model-pruned": self.model_pruned, "transform": self.transform}
         seeds = {f"seed {i + 1}": seed for i, seed in enumerate(self.seeds)}
         return {"dense": self.dense, "pruned": self.pruned, "data": self.data, "config": self._file, **seeds, **code}
+
+    def format_in(self, file: str | Path) -> Format:
+        """Return how the report in a file looks: as ``format`` says, else by the file's name."""
+        return self.format or OF_SUFFIX.get(Path(file).suffix.lower(), "text")
 
     def policy(self) -> Policy:
         """Return the part of the options that decides what counts as harm."""

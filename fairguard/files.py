@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,15 @@ def refuse_inputs(path: str | Path, named: Mapping[str, Any]) -> None:
             raise OutputError(f"{target} is the {role} input, which would be lost; name another file.")
 
 
-def refuse_same(paths: Mapping[str, Any]) -> None:
-    """Raise :class:`OutputError` if two of the files to be written, by option, are one; ``None`` is no file."""
+def refuse_same(written: Iterable[tuple[str, Any]]) -> None:
+    """Raise :class:`OutputError` if two of the files to be written, each with its option, are one; ``None`` is none."""
     known: dict[Path, str] = {}
-    for option, path in paths.items():
-        if path is not None and (first := known.setdefault(Path(path).resolve(), option)) != option:
+    for option, path in written:
+        if path is None:
+            continue
+        if (first := known.get(place := Path(path).resolve())) is not None:
             raise OutputError(f"{first} and {option} are both {path}, and one would be lost; name two files.")
+        known[place] = option
 
 
 def files_in(value: Any) -> list[Path]:

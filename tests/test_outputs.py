@@ -1,6 +1,7 @@
 """What is written replaces nothing that is read, is found out early, and is never written by two runs at once."""
 
 import errno
+import json
 import os
 import socket
 import stat
@@ -111,6 +112,22 @@ def test_nothing_is_written_into_a_model_of_many_files(inside: Path, capsys: pyt
     assert Path("hf/model.safetensors").read_bytes() == b"weights"
     for name in ("hf/new.json", "hf/flips.csv", "hf/pruned.fair"):  # beside the model, where one may well work
         refuse_read(name, {"pruned": "hf"})
+
+
+def test_several_reports_of_one_check_look_as_their_names_say(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin = {"v.html": "<!doctype html>", "v.json": "{", "v.sarif": "{", "v.xml": "<?xml", "v.txt": "899 rows"}
+    assert run([*CHECK, *(part for name in begin for part in ("--output", name))]) == 1
+    told = capsys.readouterr()
+    assert not told.out
+    assert "reports: v.html, v.json, v.sarif, v.xml, v.txt" in told.err
+    for name, text in begin.items():
+        assert Path(name).read_text().lower().startswith(text), name
+    assert "schema" in json.loads(Path("v.json").read_text())
+    assert "runs" in json.loads(Path("v.sarif").read_text())
+    assert run([*CHECK, "--format", "json", "--output", "v.html"]) == 1
+    assert Path("v.html").read_bytes()[:1] == b"{", "what is typed wins"
+    assert run([*CHECK, "--output", "v.html", "--output", "./v.html"]) == 2
+    assert "--output and --output are both ./v.html" in capsys.readouterr().err
 
 
 def test_report_and_flips_are_two_files(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest_fairguard
 
 from fairguard import report
 from fairguard.cli import check_command
-from fairguard.config import FORMATS, Settings
+from fairguard.config import FORMATS, OF_SUFFIX, Settings
 from fairguard.errors import ConfigError
 from fairguard.testing import closing
 
@@ -31,6 +31,11 @@ def test_every_name_is_a_report(name: str) -> None:
 def test_the_command_offers_every_report() -> None:
     (option,) = [param for param in check_command.command.params if param.name == "format"]
     assert tuple(option.type.choices) == FORMATS
+
+
+def test_a_files_name_asks_for_a_report() -> None:
+    assert set(OF_SUFFIX.values()) < set(FORMATS)
+    assert set(closing.SUFFIXES) < set(OF_SUFFIX)
 
 
 def test_the_plugin_writes_reports_that_hold_many_checks() -> None:

@@ -40,8 +40,13 @@ from fairguard.verdict import Outcome, Verdict
 @click.option("--discover-columns", multiple=True, metavar="COL", help="Columns to search beside the groups.")
 @click.option("--dry-run", is_flag=True, help="Open no model: say what these rows could show.")
 @click.option("--flips", metavar="FILE", help="Write every flipped sample to a Parquet or CSV file.")
-@click.option("--format", type=click.Choice(FORMATS), help="How the report looks; default text.")
-@click.option("--output", metavar="FILE", help="Write the report there instead of stdout.")
+@click.option("--format", type=click.Choice(FORMATS), help="How reports look; default: text, in files by their suffix.")
+@click.option(
+    "--output",
+    multiple=True,
+    metavar="FILE",
+    help="Write a report there instead of stdout, once for each; .html, .json, .sarif and .xml (JUnit) say what.",
+)
 @click.option("--allow-inconclusive", is_flag=True, help="Leave with 0 where the rows cannot decide.")
 @options(CONFIG)
 @click.option("-v", "--verbose", is_flag=True, help="Show every finding and summary.")
@@ -62,10 +67,10 @@ def command(
 
         show(plan_of_rows(settings))
         return PRESERVED
-    refuse_same({"--output": settings.output, "--flips": settings.flips})
-    if settings.output is not None:
-        check_writable(settings.output)
-        refuse_read(settings.output, settings.inputs | {"dense": dense, "pruned": pruned})
+    refuse_same([*(("--output", file) for file in settings.output), ("--flips", settings.flips)])
+    for file in settings.output:
+        check_writable(file)
+        refuse_read(file, settings.inputs | {"dense": dense, "pruned": pruned})
     from fairguard.checking import check  # torch loads here
     from fairguard.history import with_runs
 
@@ -83,21 +88,28 @@ def command(
 
 
 def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool, quiet: bool) -> None:
-    if settings.format != "text":
-        more = {"next_step": next_step} if settings.format == "html" else {}  # the other formats are for machines
-        text = import_module(f"fairguard.report.{settings.format}").render(verdict, **more)
-    elif quiet:
+    forms: dict[str | Path | None, str] = {file: settings.format_in(file) for file in settings.output}
+    forms = forms or {None: settings.format or "text"}
+    if quiet and "text" in forms.values():
         warn(verdict.warnings)
-        text = f"{verdict.outcome}: {verdict.headline}\n"
-    else:
-        from fairguard.report.text import render as render_text
+    for file, form in forms.items():
+        text = _report(verdict, form, next_step, verbose=verbose, quiet=quiet, to_file=file is not None)
+        if file is None:
+            _print(text)
+        else:
+            write_text(file, text)
+    if settings.output:
+        written = f"{'report' if len(forms) == 1 else 'reports'}: {', '.join(map(str, settings.output))}"
+        click.echo(f"{verdict.outcome}: {verdict.headline}   {written}", err=True)
 
-        text = render_text(verdict, verbose=verbose, next_step=next_step, **screen(to_file=settings.output is not None))
-    if settings.output is None:
-        _print(text)
-    else:
-        write_text(settings.output, text)
-        click.echo(f"{verdict.outcome}: {verdict.headline}   report: {settings.output}", err=True)
+
+def _report(verdict: Verdict, form: str, next_step: str, *, verbose: bool, quiet: bool, to_file: bool) -> str:
+    render = import_module(f"fairguard.report.{form}").render
+    if form == "text":
+        if quiet:
+            return f"{verdict.outcome}: {verdict.headline}\n"
+        return str(render(verdict, verbose=verbose, next_step=next_step, **screen(to_file=to_file)))
+    return str(render(verdict, next_step=next_step) if form == "html" else render(verdict))  # the others: for machines
 
 
 def _print(text: str) -> None:
