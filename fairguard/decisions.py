@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
 from fairguard.inputs.predictor import ScoreKind
-from fairguard.inputs.rows import Batch, rows_with_nan
+from fairguard.inputs.rows import MAX_CLASSES, Batch, rows_with_nan
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -66,6 +66,8 @@ def rule_for(
     """
     if kind is ScoreKind.LABELS or (threshold is None and _are_classes(scores)):
         highest = int(scores.max(initial=0)) + 1
+        if highest > MAX_CLASSES:
+            raise ModelError(f"{name} answers class {highest - 1}; its answers must be classes below {MAX_CLASSES:,}.")
         return Rule(max(n_classes or 0, highest, 2), ScoreKind.LABELS)
     _check_shape(scores, name)
     values = scores.astype(np.float64)

@@ -5,7 +5,6 @@ Everything here looks at the models' files and at a first sample of rows; it end
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, Plan
 from fairguard.inputs.groups import sorted_names
 from fairguard.inputs.joining import joined, require_different, require_ids
+from fairguard.inputs.labels import WHOLE
 from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
@@ -33,7 +33,6 @@ SAMPLE = 1_024
 LARGER_SAMPLE = 8_192
 """Rows predicted twice where the first sample showed that a model disagrees with itself."""
 MARGIN_BINS = 20
-_WHOLE = re.compile(r"-?\d+")
 SELF_FLIP_LIMIT = 0.1
 """A model whose answers change with the batch for more than this share of its flips cannot be judged."""
 
@@ -277,10 +276,20 @@ def _refuse_constant(dense: _Asked, plan: Plan, source: Source, batch_size: int,
 
 def _names(models: Sequence[Predictor], source: Source) -> tuple[str, ...] | None:
     """Return the names of the data's classes; without labels, of all that the models answer by name."""
-    named = [model.classes for model in models if model.classes is not None]
-    if source.classes is not None or len(named) < len(models):
+    if source.classes is not None:
         return source.classes
-    return tuple(sorted_names({name for classes in named for name in classes}))
+    named = {name for model in models for name in model.classes or ()}
+    numbers = all(map(WHOLE.fullmatch, named))
+    for model in models:
+        if model.classes is None and not (named and numbers and _answers_labels(model)):
+            return None
+        if isinstance(model, RecordedPredictor) and model.classes is None:  # 0 and 1 beside another file's 0 and 70000
+            named |= {*map(str, np.unique(model.values).tolist())}
+    return tuple(sorted_names(named))
+
+
+def _answers_labels(model: Predictor) -> bool:
+    return isinstance(model, RecordedPredictor) and model.kind is ScoreKind.LABELS
 
 
 def _same_classes(
@@ -323,8 +332,8 @@ def _recode(model: Predictor, given: tuple[str, ...] | None) -> NDArray[np.int64
 
 def _own_names(model: Predictor, given: tuple[str, ...]) -> tuple[str, ...] | None:
     """Return what a model's codes are called: recorded whole numbers are labels, where the labels count otherwise."""
-    numbered = all(map(_WHOLE.fullmatch, given)) and given != tuple(map(str, range(len(given))))
-    if not isinstance(model, RecordedPredictor) or model.kind is not ScoreKind.LABELS or model.classes or not numbered:
+    numbered = all(map(WHOLE.fullmatch, given)) and given != tuple(map(str, range(len(given))))
+    if not isinstance(model, RecordedPredictor) or not _answers_labels(model) or model.classes or not numbered:
         return model.classes
     return tuple(map(str, range(int(model.values.max()) + 1)))
 

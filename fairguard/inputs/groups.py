@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.rows import MISSING
-from fairguard.names import clean, text_behind
+from fairguard.names import clean, shown, text_behind
 
 IntArray = NDArray[np.int64]
 Column = Any
@@ -116,7 +117,10 @@ def text_of(value: Any) -> str:
         return MISSING
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(float(value))
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, Decimal):  # of a column of 30.00 and 0.50: normalize() would round what is long
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def arrow(values: Any, *, what: str) -> Column:
@@ -131,6 +135,10 @@ def arrow(values: Any, *, what: str) -> Column:
         raise DataError(f"{what} has shape {values.shape}; it must have one value per row.{_flattened(values)}")
     try:
         made = pa.array(values, from_pandas=True)
+    except OverflowError:
+        raise DataError(f"{what} holds whole numbers of more than 64 bits; give them as text.") from None
+    except UnicodeError as error:
+        raise DataError(f"{what} holds text that is no Unicode ({error}); correct it.") from None
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{what} mixes types; give numbers only, or text only ({error}).") from None
     return made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])
@@ -151,19 +159,59 @@ def _flattened(values: NDArray[Any]) -> str:
     return ""
 
 
-def distinct(column: Column) -> Iterable[tuple[IntArray, Any]]:
-    """Yield, for each chunk, the place of every row's value in an Arrow array of values, -1 for a missing value."""
+def distinct(column: Column, what: str) -> Iterable[tuple[IntArray, Any]]:
+    """Yield, for each chunk, the place of every row's value in an Arrow array of values, -1 for a missing value.
+
+    Raises:
+        DataError: ``what``, as errors call the column, holds lists or the like, which are no single values.
+    """
     for chunk in column.chunks:
-        values = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        try:
+            values = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+            nested = pa.types.is_nested(values.type.value_type)
+        except pa.ArrowNotImplementedError:
+            nested = True
+        if nested:
+            raise DataError(f"{what} holds {shown(chunk.type)}; name a column of text, numbers, dates or booleans.")
         places = values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         yield places, values.dictionary
 
 
 def as_written(values: Any, place: int) -> Any:
     """Return one of an Arrow array's values: the float32 of 0.1 as 0.1, not as 0.10000000149011612."""
-    value = values[place].as_py()
+    value = _as_python(values[place])
     narrow = _NARROW.get(values.type)
     return value if narrow is None or value is None else float(str(narrow(value)))
+
+
+def texts(column: Column, what: str) -> NDArray[np.object_]:
+    """Return the text of each row's value, shape (n,), as the names of groups and classes show it; None: no value."""
+    parts = [np.empty(0, dtype=object)]
+    for places, values in distinct(column, what):
+        known = [as_written(values, at) for at in range(len(values))]
+        named = np.array(
+            [None if value is None or value == "" else text_of(value) for value in known] + [None], dtype=object
+        )
+        parts.append(named[places])
+    return np.concatenate(parts)
+
+
+def _as_python(scalar: Any) -> Any:
+    """Return one Arrow value; as text where Python has none that is exactly it: times to the nanosecond, a far date."""
+    timed = pa.types.is_temporal(scalar.type)
+    try:
+        value = scalar.as_py()
+        if value is None or not timed or pa.scalar(value, scalar.type).equals(scalar):
+            return value
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes()
+    except (pa.ArrowException, ValueError, OverflowError, TypeError, KeyError):
+        if not timed:
+            raise
+    if pa.types.is_time(scalar.type):
+        return scalar.cast(pa.string()).as_py()
+    unit = getattr(scalar.type, "unit", "ms" if pa.types.is_date64(scalar.type) else "days")
+    return f"{scalar.value} {unit}{'' if pa.types.is_duration(scalar.type) else ' since 1970'}"
 
 
 class Levels:
@@ -205,7 +253,7 @@ class Levels:
         if self.spec.edges:
             yield from self._binned(column)
             return
-        for places, values in distinct(column):
+        for places, values in distinct(column, f"group {self.spec.column!r}"):
             yield places, partial(_name_at, values), len(values)
 
     def _binned(self, column: Column) -> Iterable[tuple[IntArray, Callable[[int], tuple[str, str]], int]]:

@@ -22,7 +22,7 @@ from fairguard.inputs.groups import CLASS, Column, GroupSpec, Levels, is_number,
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.rows import Batch, DataRecord, IdCount, Source, id_column
 from fairguard.inputs.tables import Table, rechunk
-from fairguard.names import clean, first_few, named
+from fairguard.names import clean, first_few, named, shown
 
 UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
 """What pandas calls an index without a name when it saves one along: it numbers the rows and is no feature."""
@@ -332,7 +332,9 @@ def missing_column(name: str, wanted: str, columns: Sequence[str], option: str, 
 
 
 def check_complete(column: Column, what: str, start: int) -> None:
-    """Raise :class:`DataError` if a row has no value: of ids and clusters, rows without would all be one."""
+    """Raise :class:`DataError` if a row has no value, for rows without would all be one, or if values are lists."""
+    if pa.types.is_nested(column.type):
+        raise DataError(f"{what} holds {shown(column.type)}; name a column of numbers or text.")
     missing = np.flatnonzero(pc.is_null(column, nan_is_null=True))
     if len(missing):
         raise DataError(
@@ -353,9 +355,11 @@ def check_weights(column: Column, what: str, start: int) -> None:
 
 
 def values(column: Column) -> NDArray[Any]:
-    """Return a column as an array of its own values, shape (n,)."""
+    """Return a column as an array of its own values, shape (n,); times as text: Python would cut their nanoseconds."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_time(column.type):
+        column = column.cast(pa.string())
     return np.asarray(column.to_numpy())
 
 

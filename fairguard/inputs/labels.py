@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.groups import Column, as_written, distinct, name_of, sorted_names, text_of
-from fairguard.inputs.rows import MISSING
+from fairguard.inputs.rows import MAX_CLASSES, MISSING
 from fairguard.names import clean, first_few, named
 
 IntArray = NDArray[np.int64]
 
-MAX_CLASSES = 10_000
-"""A column of more different values than this is no class label."""
-
-_WHOLE = re.compile(r"-?\d{1,18}")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+"""A whole number as fairguard writes it: 01 and the digits of other scripts are text."""
+_PADDED = re.compile(r"-?0[0-9]+")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 class Labels:
@@ -60,7 +59,7 @@ class Labels:
         Raises:
             DataError: more different values than classes can have, or numbers that are not whole.
         """
-        for places, values in distinct(column):
+        for places, values in distinct(column, self.what):
             used, first = np.unique(places, return_index=True)
             self._bound(len(used))
             for at, row in zip(used.tolist(), first.tolist(), strict=True):
@@ -98,7 +97,7 @@ class Labels:
     def encode(self, column: Column) -> IntArray:
         """Return each row's place in ``classes``, shape (n,)."""
         parts = [np.empty(0, dtype=np.int64)]
-        for places, values in distinct(column):
+        for places, values in distinct(column, self.what):
             names = [name_of(as_written(values, at)) for at in range(len(values))]
             codes = np.array([self._codes.get(name, -1) for name in names] + [-1], dtype=np.int64)
             parts.append(codes[places])
@@ -114,7 +113,9 @@ class Labels:
     def _found_classes(self) -> tuple[str, ...]:
         """Return 0, 1, ... up to the highest whole number, or the values found, sorted."""
         names = list(self.seen)
-        odd = [name for name in names if not _WHOLE.fullmatch(name)]
+        if any(map(_PADDED.fullmatch, names)):  # codes of two digits, 09 and 10, are text
+            return tuple(sorted_names(names, self._texts))
+        odd = [name for name in names if not WHOLE.fullmatch(name)]
         numeric = [name for name in names if _NUMBER.fullmatch(name)]
         if odd and len(numeric) == len(names):
             raise DataError(
@@ -138,7 +139,7 @@ class Labels:
         if not strange:
             return codes
         numbered = {str(code): code for code in range(len(self.classes))}
-        if all(name in numbered for name in self.seen) and not any(map(_WHOLE.fullmatch, self.classes)):
+        if all(name in numbered for name in self.seen) and not any(map(WHOLE.fullmatch, self.classes)):
             return numbered
         known = first_few(self.classes, most=10)
         raise DataError(

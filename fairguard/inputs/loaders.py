@@ -33,7 +33,7 @@ from fairguard.inputs.labelled import (
 )
 from fairguard.inputs.labels import Labels
 from fairguard.inputs.nested import count_rows
-from fairguard.inputs.rows import Batch, DataRecord, IdCount, Source
+from fairguard.inputs.rows import MAX_CLASSES, Batch, DataRecord, IdCount, Source
 from fairguard.inputs.samplers import Reading, read_in_order
 from fairguard.names import clean, listed, named
 
@@ -226,12 +226,12 @@ class LoaderRows(Source):
         if not is_number(column.type):
             raise DataError(f"{self._name} gives labels of type {column.type}; name their classes with --classes.")
         given = numbers(column)
-        wrong = ~((given >= 0) & (given == np.floor(given)))
+        wrong = ~((given >= 0) & (given == np.floor(given)) & (given < MAX_CLASSES))
         if wrong.any():
             at = int(wrong.argmax())
             raise DataError(
-                f"{self._name} gives the label {given[at]:g} in row {start + at} (from 0); labels are 0, 1, ... "
-                f"Leave rows without label out."
+                f"{self._name} gives the label {given[at]:g} in row {start + at} (from 0); labels are 0, 1, ... up to "
+                f"{MAX_CLASSES - 1}. Leave rows without label out."
             )
         self._highest_class = max(self._highest_class, int(given.max(initial=-1)))
         return given.astype(np.int64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
 from fairguard.inputs.predictor import Predictor, ScoreKind
-from fairguard.inputs.rows import Batch
+from fairguard.inputs.rows import MAX_CLASSES, Batch
 from fairguard.names import clean, listed, named, shown
 from fairguard.verdict import ModelInfo
 
@@ -168,15 +168,26 @@ def _codes(values: NDArray[Any], name: str) -> tuple[NDArray[np.int64], tuple[st
     if pd.isna(values).any():
         raise ModelError(f"{name} has {int(pd.isna(values).sum())} rows without an answer.")
     if values.dtype.kind in "OUST":
-        found, codes = np.unique(values.astype(str), return_inverse=True)
-        return codes.astype(np.int64), tuple(clean(str(label)) for label in found)
-    codes = values.astype(np.int64)
+        found, codes = _distinct(values.astype(str), name)
+        return codes, tuple(clean(str(label)) for label in found)
+    with np.errstate(invalid="ignore"):  # infinity and 1e300 become another number, and are refused for it
+        codes = values.astype(np.int64)
     if (codes != values).any():
         raise ModelError(
             f"{name} has label {shown(values[codes != values][0])}; labels are whole numbers, or text; call scores "
             f"`score`."
         )
-    if codes.min() >= 0:
+    if codes.min() >= 0 and codes.max() < MAX_CLASSES:
         return codes, None
-    found, places = np.unique(codes, return_inverse=True)  # -1 and 1 are names, not numbers of classes
-    return places.astype(np.int64), tuple(map(str, found.tolist()))
+    found, places = _distinct(codes, name)  # -1 and 1 are names, not numbers of classes
+    return places, tuple(map(str, found.tolist()))
+
+
+def _distinct(labels: NDArray[Any], name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the different labels, sorted, and each row's place among them."""
+    found, places = np.unique(labels, return_inverse=True)
+    if len(found) > MAX_CLASSES:
+        raise ModelError(
+            f"{name} has more than {MAX_CLASSES:,} different labels; give classes, or call scores `score`."
+        )
+    return found, places.astype(np.int64)

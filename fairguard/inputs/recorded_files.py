@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from fairguard.errors import DataError, FairguardError, ModelError, did_you_mean
 from fairguard.inputs.arrays import NpzArrays
 from fairguard.inputs.detect import Found, Kind
+from fairguard.inputs.groups import texts
+from fairguard.inputs.labelled import values
+from fairguard.inputs.labels import WHOLE
 from fairguard.inputs.limits import Limits, human
 from fairguard.inputs.recorded import RecordedPredictor, recorded
 from fairguard.inputs.rows import by_lower, id_column
@@ -101,6 +104,9 @@ def _from_table(table: Table, info: ModelInfo, id: str | None) -> RecordedPredic
     lower = by_lower(name for name in names if name != ids)
     single = next((lower[name] for name in SCORES if name in lower), None)
     of_class = {name: match[1] for name in names if name != ids and (match := SCORE_OF_CLASS.fullmatch(name))}
+    numbered = all(map(WHOLE.fullmatch, of_class.values()))
+    if numbered:  # their own order, whatever that of the columns
+        of_class = dict(sorted(of_class.items(), key=lambda entry: int(entry[1])))
     label = next((lower[name] for name in LABELS if name in lower), None)
     columns = list(of_class) or [name for name in (single or label,) if name]
     if not columns:
@@ -110,28 +116,32 @@ def _from_table(table: Table, info: ModelInfo, id: str | None) -> RecordedPredic
         raise ModelError(f"{table.name} has no rows.")
     read = pa.concat_tables(parts)
     scores = bool(of_class or single)
-    values = [_numbers(read, column, table.name) if scores else _values(read, column) for column in columns]
-    classes = list(of_class.values())
+    found = [_numbers(read, column, table.name) if scores else _labels(read, column, table.name) for column in columns]
     answers = recorded(
-        np.column_stack(values) if of_class else values[0],
+        np.column_stack(found) if of_class else found[0],
         info,
-        ids=_values(read, ids) if ids else None,
+        ids=values(read.column(ids)) if ids else None,
         scores=scores,
-        classes=None if all(name.isdigit() for name in classes) else classes,
+        classes=None if numbered else list(of_class.values()),
     )
     return replace(answers, columns=tuple(names))
 
 
-def _values(read: pa.Table, column: str) -> NDArray[Any]:
-    values: NDArray[Any] = read.column(column).to_numpy()
-    return values
+def _labels(read: pa.Table, column: str, name: str) -> NDArray[Any]:
+    """Return labels as numbers, or as the texts that the same values have as labels of the data."""
+    found = read.column(column)
+    kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
+    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if plain or pa.types.is_null(kind):
+        return values(found)
+    return texts(found, f"{name}: column {shown(column)!r}")
 
 
 def _numbers(read: pa.Table, column: str, name: str) -> NDArray[Any]:
     kind = read.schema.field(column).type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise ModelError(f"{name}: column {shown(column)!r} holds {kind}, not scores.")
-    return _values(read, column)
+    return values(read.column(column))
 
 
 def _from_arrays(arrays: Mapping[str, Any], info: ModelInfo, *, name: str | None, id: str | None) -> RecordedPredictor:

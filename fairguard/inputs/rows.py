@@ -16,6 +16,8 @@ IDS = ("id", "ids", "row_id", "sample_id")
 """Names under which rows and recorded answers say which row they are."""
 MISSING = "(missing)"
 """Name of the group of rows whose sensitive feature has no value."""
+MAX_CLASSES = 10_000
+"""More different values are no class labels, and whole numbers from here on are names: they count no classes."""
 
 
 def by_lower(columns: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from fairguard.errors import DataError
+from fairguard.names import shown
 
 READ_ROWS = 16_384
 """Rows decoded at a time."""
@@ -61,6 +62,7 @@ class ParquetTable:
         self._file = path
         with readable(self.name), self._open() as file:
             self.schema = file.schema_arrow
+        _require_own_names(self.name, self.schema.names)
 
     def scan(self, columns: Sequence[str], *, widen: Collection[str] = ()) -> Iterator[pa.Table]:
         """Yield the rows in order, some at a time."""
@@ -89,8 +91,7 @@ class CsvTable:
             with self._stream(pacsv.ConvertOptions(strings_can_be_null=True)) as reader:
                 self.schema = reader.schema
             names = self.schema.names  # decoded here
-        if twice := [name for name, times in Counter(names).items() if times > 1]:
-            raise DataError(f"{self.name} has two columns {twice[0]!r}; give each column its own name.")
+        _require_own_names(self.name, names)
 
     def scan(self, columns: Sequence[str], *, widen: Collection[str] = ()) -> Iterator[pa.Table]:
         """Yield the rows in order, some at a time; whole numbers and empty columns of ``widen`` come as float64."""
@@ -145,11 +146,9 @@ class MemoryTable:
     @classmethod
     def of_frame(cls, frame: Any) -> MemoryTable:
         """Return the table of a pandas DataFrame, without its index."""
-        duplicate = frame.columns[frame.columns.duplicated()]
-        if len(duplicate):
-            raise DataError(f"the table has two columns {duplicate[0]!r}; give each column its own name.")
+        named = frame.rename(columns=str)
+        _require_own_names("the table", named.columns)
         with readable("the table"):
-            named = frame.rename(columns=str)
             return cls(pa.Table.from_pandas(named, preserve_index=False).replace_schema_metadata(None))
 
     def scan(self, columns: Sequence[str], *, widen: Collection[str] = ()) -> Iterator[pa.Table]:
@@ -157,6 +156,12 @@ class MemoryTable:
         table = self._table.select(list(columns))
         for start in range(0, table.num_rows, READ_ROWS):
             yield table.slice(start, READ_ROWS)
+
+
+def _require_own_names(name: str, columns: Iterable[str]) -> None:
+    """Raise :class:`DataError` where two columns of a table have one name."""
+    if twice := [column for column, times in Counter(columns).items() if times > 1]:
+        raise DataError(f"{name} has two columns {shown(twice[0])!r}; give each column its own name.")
 
 
 def rechunk(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
