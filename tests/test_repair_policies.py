@@ -147,7 +147,7 @@ def test_the_class_that_is_good_to_receive_is_the_verdicts(
     net = small_net()
     settings = Settings(classes=classes, favourable=named, metrics=("selection_rate",), device="cpu")
     source = open_source(given, settings, needs_features=True)
-    parts = divided(source, settings, train=None, verify=None, tune=None, classes=classes, seed=0)
+    parts = divided(source, settings, train=None, verify=None, tune=None, classes=classes)
     pruned = masks_at(net, 0.8, scope="layer").on(net.state_dict())
     task = task_for(net, pruned, parts, settings, classes=classes, options=Options())
     verdict = check(net.eval(), net, given, settings=settings)

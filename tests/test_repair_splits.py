@@ -91,7 +91,7 @@ def test_the_report_counts_who_is_alike_and_names_what_leaves_no_doubt(tmp_path:
         settings = Settings(label="y", groups=("race",), features=("a", "b"), id=who)
         source = open_source(str(tmp_path / "verify.csv"), settings)
         train = str(tmp_path / "train.csv")
-        parts = divided(source, settings, train=train, verify=None, classes=("0", "1"), seed=0)
+        parts = divided(source, settings, train=train, verify=None, classes=("0", "1"))
         kept = parts.how["train"] + parts.how["tune"]
         assert kept > 1980
         assert " that equal one of those only by chance stay" in parts.how["how"]
@@ -182,7 +182,7 @@ def test_verify_rows_are_never_trained_on(tmp_path: Path) -> None:
     pd.concat([table, table]).sample(frac=1.0, random_state=0).to_csv(tmp_path / "x.csv")  # everybody twice
     settings = Settings(label="y", groups=("sex",), features=tuple("abcd"))
     source = open_source(str(tmp_path / "x.csv"), settings)
-    parts = divided(source, settings, train=None, verify=None, classes=("no", "yes"), seed=0)
+    parts = divided(source, settings, train=None, verify=None, classes=("no", "yes"))
     proving = np.concatenate([np.column_stack([b.x, b.y, b.codes]) for b in parts.verify.batches(64)])
     taught = np.concatenate([np.column_stack([r.x, r.y, r.codes]) for r in (parts.train, parts.tune)])
     assert {tuple(row) for row in taught}.isdisjoint(tuple(row) for row in proving)
@@ -197,7 +197,7 @@ def test_groups_of_two_files_meet_by_name(tmp_path: Path) -> None:
     settings = Settings(label="y", groups=("race",))
     source = open_source(str(tmp_path / "verify.csv"), settings)
     train = str(tmp_path / "train.csv")
-    parts = divided(source, settings, train=train, verify=None, classes=("0", "1"), seed=0)
+    parts = divided(source, settings, train=train, verify=None, classes=("0", "1"))
     assert parts.how["left_out"] == 6
     assert parts.notes == ("no training row has race=Z: nothing was learned for them",)
 
@@ -208,7 +208,7 @@ def test_rows_to_tune_on_are_apart_from_those_to_train_and_to_verify_on(tmp_path
         part.to_csv(tmp_path / f"{name}.csv", index=False)
     settings = Settings(label="y", groups=("race",))
     source = open_source(str(tmp_path / "verify.csv"), settings)
-    how: dict[str, Any] = {"verify": None, "classes": ("0", "1"), "seed": 0}
+    how: dict[str, Any] = {"verify": None, "classes": ("0", "1")}
     parts = divided(source, settings, train=str(tmp_path / "train.csv"), tune=str(tmp_path / "tune.csv"), **how)
     assert sorted(parts.train.x[:, 0].tolist()) == list(range(40))
     assert sorted(parts.tune.x[:, 0].tolist()) == list(range(40, 60))
@@ -250,9 +250,9 @@ def test_rows_left_out_for_whose_they_are_are_told_as_that(tmp_path: Path) -> No
             with pytest.raises(
                 DataError, match=r"each of the 450 training rows shares its row \(--id\) .* counts anew"
             ):
-                divided(source, settings, train=paths[0], verify=None, classes=("0", "1"), seed=0)
+                divided(source, settings, train=paths[0], verify=None, classes=("0", "1"))
             continue
-        parts = divided(source, settings, train=paths[0], verify=None, classes=("0", "1"), seed=0)
+        parts = divided(source, settings, train=paths[0], verify=None, classes=("0", "1"))
         assert parts.how["left_out"] == 300
         assert parts.notes[0].startswith("300 of 450 training rows (67 %) share their person (--cluster) with a row to")
         assert "without 300 whose person (--cluster) is also among the rows to verify on" in parts.how["how"]
@@ -268,10 +268,10 @@ def test_columns_in_another_order_are_found_by_name(tmp_path: Path) -> None:
     for columns in (["a", "b", "c", "y", "sex"], ["sex", "c", "y", "b", "a"], ["z", "c", "y", "b", "a", "sex"]):
         path = tmp_path / f"{''.join(columns)}.csv"
         frame[:400].assign(z=0.0)[columns].to_csv(path, index=False)
-        found.append(divided(source, settings, train=str(path), verify=None, classes=("0", "1"), seed=0))
+        found.append(divided(source, settings, train=str(path), verify=None, classes=("0", "1")))
     for parts in found[1:]:
         assert torch.equal(parts.train.x, found[0].train.x)
         assert torch.equal(parts.tune.x, found[0].tune.x)
     frame[:400].drop(columns="b").to_csv(tmp_path / "without.csv", index=False)
     with pytest.raises(DataError, match="'b'"):
-        divided(source, settings, train=str(tmp_path / "without.csv"), verify=None, classes=("0", "1"), seed=0)
+        divided(source, settings, train=str(tmp_path / "without.csv"), verify=None, classes=("0", "1"))

@@ -87,12 +87,18 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     settings = settings_from(config, **typed)
     from fairguard.repair.repairing import repair  # torch loads here
 
+    own_again = typed_again("repair", leave_out=("resume", "keep_best"))
     try:
-        how: dict[str, Any] = {"settings": settings, "tell": epochs_shown(quiet=quiet)}
-        how["typed"] = typed_again("check", leave_out=LEFT_OUT)
-        own_again = typed_again("repair", leave_out=("resume", "keep_best"))
-        how["again"] = f"fairguard repair {shell(dense)} {shell(pruned)} {own_again}".rstrip()
-        report = repair(dense, pruned, given.pop("output", None), **how, **given)
+        report = repair(
+            dense,
+            pruned,
+            given.pop("output", None),
+            settings=settings,
+            tell=epochs_shown(quiet=quiet),
+            typed=typed_again("check", leave_out=LEFT_OUT),
+            again=f"fairguard repair {shell(dense)} {shell(pruned)} {own_again}".rstrip(),
+            **given,
+        )
     except KeyboardInterrupt:
         click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
         raise

@@ -54,25 +54,23 @@ def divided(
     train: Any,
     verify: Any,
     classes: tuple[str, ...],
-    seed: int,
     tune: Any = None,
 ) -> Parts:
     """Return the rows of the one to four sources given.
 
     Args:
         source: the rows of ``--data``.
-        settings: how to open the others.
+        settings: how to open the others; their seed divides.
         train: other rows to train and tune on, or ``None``.
         verify: other rows for the verdict, or ``None``; with neither, ``source`` is divided in three.
         classes: names of the models' classes.
-        seed: of the division.
         tune: other rows to choose by, beside ``train`` or ``verify``; ``None``: a part of the rows to train on.
 
     Raises:
         DataError: too few rows, or sources with other groups or labels.
     """
     if train is None and verify is None:
-        return _in_three(source, classes, seed)
+        return _in_three(source, classes, settings.seed)
     taught = source if train is None else _opened_like(source, train, settings)
     proof = source if verify is None else _opened_like(source, verify, settings)
     learning, proving = _rows(taught, classes, "training"), _rows_like(taught, proof, classes, "verify")
@@ -86,7 +84,7 @@ def divided(
     notes += _left_out(left_out - named, named, len(learning), who) + _unseen(taught, proof)
     notes += () if by_id else _alike(by_chance, len(learning))
     if tune is None:
-        parts = split(kept, seed=seed, verify=False)
+        parts = split(kept, seed=settings.seed, verify=False)
         pair = kept.take(parts.train), kept.take(parts.tune)
         sentence = "train and tune from the training rows"
     else:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from fairguard.repair.budget_text import parsed
 from fairguard.repair.methods.names import METHODS
 from fairguard.repair.task import Candidate, Options, Task
 
-TRADE_OFFS: dict[str, dict[str, float]] = {
-    "accuracy alone": {"aim": 1.0, "dual": 0.0, "distil": 0.0},
-    "dense's answers, no constraint": {"aim": 1.0, "dual": 0.0, "distil": 1.0},
-    "constraint at half the margin": {"aim": 0.5, "dual": 1.0, "distil": 1.0},
-    "constraint at no margin": {"aim": 0.0, "dual": 1.0, "distil": 1.0},
-    "constraint at no margin, hard": {"aim": 0.0, "dual": 4.0, "distil": 1.0},
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Options of training that trade accuracy for fairness; :class:`~fairguard.repair.task.Options` explains them."""
+
+    aim: float
+    dual: float
+    distil: float
+
+    def of(self, options: Options) -> Options:
+        """Return ``options`` with this trade-off."""
+        return replace(options, aim=self.aim, dual=self.dual, distil=self.distil)
+
+
+TRADE_OFFS = {
+    "accuracy alone": TradeOff(aim=1.0, dual=0.0, distil=0.0),
+    "dense's answers, no constraint": TradeOff(aim=1.0, dual=0.0, distil=1.0),
+    "constraint at half the margin": TradeOff(aim=0.5, dual=1.0, distil=1.0),
+    "constraint at no margin": TradeOff(aim=0.0, dual=1.0, distil=1.0),
+    "constraint at no margin, hard": TradeOff(aim=0.0, dual=4.0, distil=1.0),
 }
 """Each takes the whole budget, so a frontier costs as many repairs as it has points; a time is shared by them."""
 ROUNDING = 0.05
@@ -30,23 +43,27 @@ class Frontier:
 
     best: Candidate
     candidates: tuple[Candidate, ...]
-    change: dict[str, float] = field(default_factory=dict)
-    """Options of the best that are not the task's own."""
+    chosen: TradeOff | None = None
+    """The best one's, where several were tried."""
+
+    @property
+    def change(self) -> dict[str, float]:
+        """Return the options of the best that are not the task's own."""
+        return {} if self.chosen is None else asdict(self.chosen)
 
 
 def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
     """Return the candidate of every trade-off, and the best on the tune rows."""
     candidates = []
-    for place, change in enumerate(TRADE_OFFS.values()):
-        how: dict[str, Any] = {"options": Options(**{**asdict(task.options), **change})}
-        how["later"] = task.epochs * (len(TRADE_OFFS) - 1 - place)
-        found = method(replace(task, journal=task.journal.within(f"trade-off-{place}"), **how))
+    for place, trade_off in enumerate(TRADE_OFFS.values()):
+        journal, later = task.journal.within(f"trade-off-{place}"), task.epochs * (len(TRADE_OFFS) - 1 - place)
+        found = method(replace(task, journal=journal, options=trade_off.of(task.options), later=later))
         # All points by the same yardstick: the task's own tolerance.
         candidates.append(replace(found, score=task.score_of(found.weights)))
     place = task.best_of([candidate.score for candidate in candidates])
     best, chosen = candidates[place], list(TRADE_OFFS.values())[place]
     points = [
-        {"letter": letter, "trade_off": name, **change, **asdict(candidate.score), "chosen": candidate is best}
+        {"letter": letter, "trade_off": name, **asdict(change), **asdict(candidate.score), "chosen": candidate is best}
         for letter, (name, change), candidate in zip(LETTERS, TRADE_OFFS.items(), candidates, strict=True)
     ]
     spent = sum(candidate.epochs for candidate in candidates)

@@ -6,7 +6,6 @@ Knows logits, labels and multipliers; knows nothing of nets, masks or schedules.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -150,5 +149,6 @@ def fair(
         )
     weight = options.distil if distil is None else distil
     weight = weight if options.reference == "dense" else 0.0
-    how: dict[str, Any] = {"labelled": labelled, "label_weights": task.label_weights}
-    return Objective(y, before=before, distil=weight, constraint=constraint, **how)
+    return Objective(
+        y, before=before, distil=weight, constraint=constraint, labelled=labelled, label_weights=task.label_weights
+    )

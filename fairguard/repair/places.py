@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,24 @@ class Places:
 
     @classmethod
     def of(
-        cls, output: str | Path | None, *, like: str, work: str, added: str, read: dict[str, Any], **named: Any
+        cls,
+        output: str | Path | None,
+        named: Mapping[str, Any],
+        *,
+        like: str,
+        work: str,
+        added: str,
+        read: Mapping[str, Any],
     ) -> Places:
         """Return the files among what was given, with the output found to be none of them.
 
         Args:
-            output: what the user named; default the file ``like`` with ``added`` in its name.
+            output: what the user named to write; default the file ``like`` with ``added`` in its name.
+            named: whatever was given, by role; what is no existing file counts for nothing.
             like: the role of the model whose kind of file is kept.
             work: ``repair`` or ``prune``.
             added: what a default name gets: ``fair`` makes ``model.fair.pt``.
             read: what else is read, by role: a configuration, the file that builds the network.
-            **named: whatever was given, by role; what is no existing file counts for nothing.
         """
         split = {role: split_name(str(v)) for role, v in named.items() if isinstance(v, str | Path)}
         inputs = {role: file for role, (file, _) in split.items() if file.exists()}
@@ -52,7 +60,7 @@ class Places:
         path = _destination(output, split.get(like, (None,))[0], work, added)
         if not path.absolute().parent.is_dir():
             raise OutputError(f"cannot write {path}: there is no folder {path.parent}. Name another file with -o.")
-        places = cls(inputs, sets, str(named[like]) if like in inputs else None, path, work, read | named)
+        places = cls(inputs, sets, str(named[like]) if like in inputs else None, path, work, {**read, **named})
         places.check(path)
         return places
 
@@ -65,6 +73,11 @@ class Places:
     def journal(self) -> Path:
         """Return the folder of what survives a kill."""
         return self.output.with_name(f".{self.output.name}.{self.work}")
+
+    @property
+    def candidate(self) -> Path:
+        """Return the file that a candidate is written to, to be judged before it goes to its place."""
+        return self.journal / f"candidate{self.output.suffix}"
 
     def hashes(self) -> dict[str, str]:
         """Return the digest of every input file, with the set of weights that was named in it."""

@@ -22,7 +22,7 @@ from fairguard.metrics import Metric
 from fairguard.opening import open_model, open_pruned
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.label_weights import foreign
-from fairguard.repair.places import opened_as
+from fairguard.repair.places import Places, opened_as
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.telling.record import Broken, Result, finding_key
 from fairguard.repair.writing import count_zeros, write_like
@@ -71,33 +71,29 @@ class Proof:
 
 
 def prove(
-    file: Path,
-    task: Task,
     candidate: Candidate,
-    *,
-    like: str | None,
+    task: Task,
+    files: Places,
     models: tuple[Predictor, Predictor],
     rows: Source,
     settings: Settings,
+    *,
     floor: float,
-    named: Path,
 ) -> Proof:
-    """Write the candidate to ``file`` and return what the verify ``rows`` say of that file.
+    """Write the candidate to its file and return what the verify ``rows`` say of that file.
 
     Args:
-        file: where to write.
-        task: what was asked of the method.
-        candidate: what it gave.
-        like: PRUNED's file, whose kind is kept; ``None`` for a state dict.
+        candidate: what the method gave.
+        task: what was asked of it.
+        files: where to write, in which kind of file, and where that will lie if it is worth it.
         models: dense and PRUNED.
         rows: rows that nothing saw.
         settings: the check's.
         floor: overall accuracy that may be lost against PRUNED, or against dense where PRUNED bought its own.
-        named: where the file will lie if it is worth it, which is what the verdict calls it.
     """
-    write_like(like, file, candidate.weights, candidate.masks)
-    found = _opened(file, like, task, settings)
-    found = replace(found, info=found.info.model_copy(update={"path": str(named)}))
+    write_like(files.like, files.candidate, candidate.weights, candidate.masks)
+    found = _opened(files.candidate, files.like, task, settings)
+    found = replace(found, info=found.info.model_copy(update={"path": str(files.output)}))
     zeros, total = count_zeros(found.module.state_dict(), candidate.masks)
     if zeros < task.masks.total - task.masks.kept:
         raise ModelError(

@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import nan
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
 from torch import nn
 
 from fairguard.checking import count, decide
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, DataError, ModelError, did_you_mean
+from fairguard.errors import ConfigError, DataError, ModelError
 from fairguard.files import replacing, write_text
 from fairguard.inputs.booleans import as_numbers, taken_as_numbers
 from fairguard.inputs.predictor import Predictor
@@ -30,17 +30,16 @@ from fairguard.inputs.tensors import to_device
 from fairguard.opening import modes_kept, open_model, open_models, open_pruned, open_source
 from fairguard.preflight import preflight
 from fairguard.repair.budget import epochs_of, exceeded
-from fairguard.repair.constraints import Reference
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import rounded
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
-from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
+from fairguard.repair.methods import LEAST, method_for, method_named
 from fairguard.repair.methods.names import HEEDS_REFERENCE, ONE_SHOT
 from fairguard.repair.places import Places, opened_as
-from fairguard.repair.plans import CommonPlan
+from fairguard.repair.plans import PrunePlan
 from fairguard.repair.preparing import (
     float_copy,
     float_weights,
@@ -66,49 +65,6 @@ EQUAL = (
 HEEDING = f"{', '.join(HEEDS_REFERENCE[:-1])} and {HEEDS_REFERENCE[-1]}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan(CommonPlan):
-    """How to prune, beside what every plan says; ``method`` may be ``one-shot`` too.
-
-    Attributes:
-        sparsity: share of the weights (matrices and kernels; no biases, norms or embeddings) that are to be zero.
-        scope: ``global`` where layers compete for weights, ``layer`` where each keeps the same share.
-        reference: ``dense``: no group is to lose more than the others; ``equal``: all are to be equally right.
-    """
-
-    sparsity: float
-    scope: Literal["global", "layer"] = "global"
-    reference: Reference = "dense"
-
-    written = "OUT"
-
-    @classmethod
-    def taken_from(cls, options: dict[str, Any]) -> Self:
-        """Return the plan that options ask for, and take its own out of them.
-
-        Raises:
-            ConfigError: no sparsity is among them, or what they ask for is impossible.
-        """
-        if options.get("sparsity") is None:
-            raise ConfigError("no sparsity: say which share of the weights is to be zero; 0.9 zeroes nine of ten.")
-        return super().taken_from(options)
-
-    def __post_init__(self) -> None:
-        """Refuse what is impossible before anything is opened."""
-        if not 0 < self.sparsity < 1:
-            raise ConfigError(f"sparsity {self.sparsity:g}: give a share between 0 and 1; 0.9 zeroes nine of ten.")
-        if self.method not in (known := (ONE_SHOT, *METHODS)):
-            hint = did_you_mean(self.method, known) or f" Methods: {', '.join(known)}."
-            raise ConfigError(f"unknown method {self.method!r}.{hint}")
-        if self.reference not in ("dense", "equal"):
-            raise ConfigError(
-                f"reference {self.reference!r}: dense (no group loses more) or equal (all equally right)."
-            )
-        super().__post_init__()
-        if self.scope not in ("global", "layer"):
-            raise ConfigError(f"scope {self.scope!r}: global (layers compete for weights) or layer.")
-
-
 def prune(
     dense: Any,
     output: str | Path | None = None,
@@ -130,41 +86,64 @@ def prune(
         verify: rows for the verdict; ``data`` is then divided in two.
         settings: the check's options, as a configuration file gives them.
         tell: called after every epoch.
-        **options: options of :class:`Plan` (``sparsity``, ``method``, ...) and of the check (``label``, ...).
+        **options: options of :class:`PrunePlan` (``sparsity``, ``method``, ...) and of the check (``label``, ...).
 
     Raises:
         FairguardError: nothing could be pruned; its one line says why and what would make it possible.
     """
     started = time.monotonic()
-    plan = Plan.taken_from(options)
+    plan = PrunePlan.taken_from(options)
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
-    named = {"train": train, "data": settings.data, "verify": verify}
-    files = Places.of(output, like="dense", work="prune", added="pruned", read=settings.inputs, dense=dense, **named)
+    named = {"dense": dense, "train": train, "data": settings.data, "verify": verify}
+    files = Places.of(output, named, like="dense", work="prune", added="pruned", read=settings.inputs)
     check_outputs(files, reports=["json"], export=plan.export)
+    asked = _Asked(files, plan, settings, Listener(tell), dense=dense, train=train, verify=verify)
     with modes_kept(dense):
-        return _pruned(dense, files, plan, settings, Listener(tell), started, **named)
+        return _pruned(asked, started)
 
 
-def _pruned(
-    dense: Any, files: Places, plan: Plan, settings: Settings, listener: Listener, started: float, **named: Any
-) -> PruneReport:
-    work = _prepared(dense, files, plan, settings, **named)
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What was asked for.
+
+    Attributes:
+        files: what is read and written.
+        plan: how to prune.
+        settings: the check's, which name the rows of ``data``.
+        listener: hears of every epoch.
+        dense: the model before pruning.
+        train: rows to train and tune on; ``None``: those of ``data``.
+        verify: rows for the verdict; ``None``: those of ``data``, or a part of those to train on.
+    """
+
+    files: Places
+    plan: PrunePlan
+    settings: Settings
+    listener: Listener
+    dense: Any
+    train: Any
+    verify: Any
+
+
+def _pruned(asked: _Asked, started: float) -> PruneReport:
+    files, plan, settings = asked.files, asked.plan, asked.settings
+    work = _prepared(asked)
     parts = work.parts
     with ExitStack() as stack:
         task = None
         if parts is not None:
             need_groups(plan.only, parts)
             stack.enter_context(repeatable(settings.seed))
-            task = replace(_task(work, parts, settings, plan), tell=listener)
+            task = replace(_task(work, parts, settings, plan), tell=asked.listener)
         purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
         folder = None if task is None else files.journal
         idle = [] if task is None else nothing_to_resume(files, resume=plan.resume)
         journal = stack.enter_context(Journal(folder, purpose=purpose, resume=plan.resume))
         found = _one_shot(work)
         if task is not None:
-            found = _by_method(replace(task, journal=journal), work, plan, settings, listener)
-        sparsity = _write(found, work, files, settings, plan)
-        verdict = None if work.rows is None else _verdict(dense, work, files, settings)
+            found = _by_method(replace(task, journal=journal), work, asked)
+        sparsity = _write(found, work, asked)
+        verdict = None if work.rows is None else _verdict(work, asked)
         notes = (
             *idle,
             *left_dense(work.net),
@@ -172,18 +151,18 @@ def _pruned(
             *_notes(plan),
             *journal.notes,
             *(parts.notes if parts else ()),
-            *listener.notes,
+            *asked.listener.notes,
         )
         if task is not None and verdict is not None and settings.weight is None:
             notes += tuple(strange(task, (verdict.overall.accuracy.dense, verdict.overall.n)))
-        report = _reported(dense, files, plan, work, found, sparsity=sparsity, verdict=verdict)
+        report = _reported(asked, work, found, sparsity=sparsity, verdict=verdict)
         report = replace(report, notes=notes, settings=purpose, seconds=time.monotonic() - started)
         write_text(report_of(files.output, "json"), report.to_json())
         journal.close()
     return report
 
 
-def _notes(plan: Plan) -> tuple[str, ...]:
+def _notes(plan: PrunePlan) -> tuple[str, ...]:
     """Return what the user should know of what was asked for."""
     if plan.reference == "dense":
         return ()
@@ -192,9 +171,8 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     return (EQUAL,)
 
 
-def _reported(
-    dense: Any, files: Places, plan: Plan, work: _Work, found: Candidate, *, sparsity: float, verdict: Verdict | None
-) -> PruneReport:
+def _reported(asked: _Asked, work: _Work, found: Candidate, *, sparsity: float, verdict: Verdict | None) -> PruneReport:
+    dense, files, plan = asked.dense, asked.files, asked.plan
     return PruneReport(
         dense=str(dense) if isinstance(dense, str | Path) else "DENSE",
         output=str(files.output),
@@ -233,19 +211,20 @@ class _Work:
     classes: tuple[str, ...]
 
 
-def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named: Any) -> _Work:
+def _prepared(asked: _Asked) -> _Work:
     """Return all that a method is given; whatever cannot work is refused here, before any time is spent.
 
     Raises:
         FairguardError: the model, the rows or the kind of file make it impossible.
     """
-    model = open_model(dense, merged(settings, {"per_row": False}), settings.model)
+    files, plan, settings = asked.files, asked.plan, asked.settings
+    model = open_model(asked.dense, merged(settings, {"per_row": False}), settings.model)
     net = float_copy(model, "dense")
     masks = starting_masks(net, plan.sparsity, plan.scope)
     start = masked(net, masks)
     with tempfile.TemporaryDirectory() as folder:  # a kind of file that cannot be written is found out now
         write_like(files.like, Path(folder) / f"rehearsal{files.output.suffix}", start, masks)
-    parts, rows, classes = _rows(model, settings, plan, **named)
+    parts, rows, classes = _rows(model, asked)
     if plan.export is not None and rows is None:
         raise ConfigError("--export onnx traces the network on a few rows: name some with --data.")
     work = _Work(net, masks, start, parts, rows, classes)
@@ -255,10 +234,10 @@ def _prepared(dense: Any, files: Places, plan: Plan, settings: Settings, **named
     return work
 
 
-def _rows(
-    model: Predictor, settings: Settings, plan: Plan, *, train: Any, data: Any, verify: Any
-) -> tuple[Parts | None, Source | None, tuple[str, ...]]:
+def _rows(model: Predictor, asked: _Asked) -> tuple[Parts | None, Source | None, tuple[str, ...]]:
     """Return the rows divided, those for the verdict, and the classes' names."""
+    plan, settings = asked.plan, asked.settings
+    train, data, verify = asked.train, settings.data, asked.verify
     if plan.method == ONE_SHOT:
         proof = data if verify is None else verify
         rows = None if proof is None else _with_groups(open_source(proof, settings, models=[model]))
@@ -272,7 +251,7 @@ def _rows(
     proof = data if verify is None and train is not None else verify
     source = _with_groups(open_source(taught, settings, models=[model]))
     classes = _classes(model, source, settings)
-    parts = divided(source, settings, train=None, verify=proof, classes=classes, seed=settings.seed)
+    parts = divided(source, settings, train=None, verify=proof, classes=classes)
     return parts, parts.verify, classes
 
 
@@ -294,15 +273,24 @@ def _one_shot(work: _Work) -> Candidate:
     return Candidate(work.start, work.masks, 0.0, Score(nan, nan, nan, "", nan))
 
 
-def _task(work: _Work, parts: Parts, settings: Settings, plan: Plan) -> Task:
+def _task(work: _Work, parts: Parts, settings: Settings, plan: PrunePlan) -> Task:
     """Return the task for a method: the one-shot pruned model is its PRUNED."""
     options = options_for(settings, plan, reference=plan.reference)
-    how: dict[str, Any] = {"masks": work.masks, "only": plan.only}
-    return task_for(work.net, work.start, parts, settings, classes=work.classes, options=options, **how)
+    return task_for(
+        work.net,
+        work.start,
+        parts,
+        settings,
+        classes=work.classes,
+        options=options,
+        masks=work.masks,
+        only=plan.only,
+    )
 
 
-def _by_method(task: Task, work: _Work, plan: Plan, settings: Settings, listener: Listener) -> Candidate:
+def _by_method(task: Task, work: _Work, asked: _Asked) -> Candidate:
     """Return what the method makes of dense."""
+    plan, settings, listener = asked.plan, asked.settings, asked.listener
     method, least = method_named(plan.method), LEAST.get(plan.method, 1)
     task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
     listener.note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
@@ -315,8 +303,9 @@ def _by_method(task: Task, work: _Work, plan: Plan, settings: Settings, listener
     return found
 
 
-def _write(found: Candidate, work: _Work, files: Places, settings: Settings, plan: Plan) -> float:
+def _write(found: Candidate, work: _Work, asked: _Asked) -> float:
     """Write the pruned model, and return the zeros among the stored entries of its pruned tensors, a fraction."""
+    files, settings, plan = asked.files, asked.settings, asked.plan
     with replacing(files.output) as temporary:
         write_like(files.like, temporary, found.weights, found.masks)
         file = open_pruned(opened_as(files.like, temporary), _as_written(work, files, settings))
@@ -343,9 +332,10 @@ def _as_written(work: _Work, files: Places, settings: Settings) -> Settings:
     return merged(settings, {"per_row": False, "model_pruned": factory})
 
 
-def _verdict(dense: Any, work: _Work, files: Places, settings: Settings) -> Verdict:
+def _verdict(work: _Work, asked: _Asked) -> Verdict:
     """Return the verdict on the written file, opened as anyone would open it."""
     assert work.rows is not None  # noqa: S101 - the caller asked
+    files, settings = asked.files, asked.settings
     how = merged(settings, {"model_pruned": _as_written(work, files, settings).model_pruned})
-    models = open_models(dense, opened_as(files.like, files.output), how)
+    models = open_models(asked.dense, opened_as(files.like, files.output), how)
     return decide(count(*models, work.rows, settings=settings), settings)

@@ -31,7 +31,7 @@ from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
 from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
-from fairguard.repair.plans import CommonPlan
+from fairguard.repair.plans import WRITES, RepairPlan
 from fairguard.repair.preparing import (
     float_copy,
     float_weights,
@@ -60,64 +60,10 @@ from fairguard.repair.writing import count_zeros, left_out
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
-WRITES = ("keep_best", "export")
-"""Options of what is written, not of how it is trained: with others of them a run goes on all the same."""
 REPORTS = ("json", "html")
 """What is written beside FAIR."""
 SAME = "PRUNED is DENSE, weight for weight: there was nothing to judge and nothing to repair"
 """The note on one model given twice."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan(CommonPlan):
-    """How to repair, beside what every plan says.
-
-    Attributes:
-        sparsity: another sparsity than PRUNED's, a fraction of the masked tensors.
-        keep_mask: retrain under PRUNED's own mask.
-        frontier: try several trade-offs and report them all.
-        accuracy_floor: overall accuracy that may be lost against PRUNED, a fraction; against dense where PRUNED gave
-            up a class for its own.
-        compile: run the network through ``torch.compile``.
-        keep_best: write the best candidate even if it is not repaired.
-    """
-
-    sparsity: float | None = None
-    keep_mask: bool = False
-    frontier: bool = False
-    accuracy_floor: float = 0.005
-    compile: bool = False
-    keep_best: bool = False
-
-    written = "FAIR"
-
-    def __post_init__(self) -> None:
-        """Refuse what is impossible before anything is opened."""
-        if self.keep_mask and self.method not in (Plan.method, "keep-mask"):
-            raise ConfigError(
-                f"--keep-mask retrains under PRUNED's own mask: leave it out, or leave out --method {self.method}."
-            )
-        if self.work == "keep-mask" and self.sparsity is not None:
-            raise ConfigError("--keep-mask keeps PRUNED's sparsity too: leave out --sparsity or --keep-mask.")
-        if self.work not in METHODS:
-            method_named(self.work)  # says which there are
-        if self.sparsity is not None and not 0 < self.sparsity < 1:
-            raise ConfigError(f"sparsity {self.sparsity:g}: give a share of zeros above 0 and below 1, such as 0.9.")
-        if not 0 <= self.accuracy_floor <= 1:
-            raise ConfigError(f"accuracy floor {self.accuracy_floor:g}: give a share from 0 to 1, such as 0.005.")
-        super().__post_init__()
-
-    @property
-    def work(self) -> str:
-        """Return the name of the method that runs."""
-        return "keep-mask" if self.keep_mask else self.method
-
-    def unusual(self, sparsity: float) -> tuple[str, ...]:
-        """Return the options, as typed, that train otherwise than usual, or for more zeros than PRUNED's share."""
-        other = [] if self.method == Plan.method else [f"--method {self.method}"]
-        asked = [] if self.sparsity is None or self.sparsity <= sparsity else [f"--sparsity {self.sparsity:g}"]
-        rate = [] if self.lr == Plan.lr else [f"--lr {self.lr:g}"]
-        return (*rate, *(["--keep-mask"] if self.keep_mask else other), *asked)
 
 
 def repair(
@@ -149,19 +95,18 @@ def repair(
         tell: called after every epoch.
         typed: options typed to a command that a check takes as well, for the next step in the reports.
         again: the command that was typed, where one was, for the next step too.
-        **options: options of :class:`Plan` (``method``, ``budget``, ...) and of the check (``label``, ``groups``, ...).
+        **options: options of :class:`RepairPlan` (``method``, ``budget``, ...) and of the check (``label``, ...).
 
     Raises:
         FairguardError: nothing could be repaired; its one line says why and what would make it possible.
     """
     started = time.monotonic()
-    plan = Plan.taken_from(options)
+    plan = RepairPlan.taken_from(options)
     settings = merged(settings or Settings(), options | ({} if data is None else {"data": data}))
     if tune is not None and train is None and verify is None:
         raise ConfigError("--tune names the rows to choose by: name those to train on (--train) or verify on too.")
-    rows: dict[str, Any] = {"train": train, "verify": verify, "tune": tune}
-    how: dict[str, Any] = {"like": "pruned", "work": "repair", "added": "fair", "read": settings.inputs}
-    files = Places.of(output, **how, dense=dense, pruned=pruned, data=settings.data, **rows)
+    given = {"dense": dense, "pruned": pruned, "data": settings.data, "train": train, "verify": verify, "tune": tune}
+    files = Places.of(output, given, like="pruned", work="repair", added="fair", read=settings.inputs)
     check_outputs(files, reports=REPORTS, export=plan.export, frontier=plan.frontier)
     named = Files(*(str(m) if isinstance(m, str | Path) else r for m, r in ((dense, "DENSE"), (pruned, "PRUNED"))))
 
@@ -174,7 +119,7 @@ def repair(
         if not check.family:
             raise DataError(f"{check.headline}: these rows could prove no repair. Give more of them (--data).")
 
-        parts = divided(source, settings, **rows, classes=check.classes, seed=settings.seed)
+        parts = divided(source, settings, train=train, verify=verify, tune=tune, classes=check.classes)
         need_groups(plan.only, parts)
         work = _Work(models, parts, files, plan, settings, check, Listener(tell), again)
         with repeatable(settings.seed):
@@ -199,7 +144,7 @@ class _Work:
     models: tuple[Predictor, Predictor]
     parts: Parts
     files: Places
-    plan: Plan
+    plan: RepairPlan
     settings: Settings
     check: Verdict
     listener: Listener
@@ -290,8 +235,16 @@ def _task(work: _Work) -> Task:
     plan, settings = work.plan, work.settings
     net, pruned = float_copy(work.models[0], "dense"), float_weights(work.models[1], "pruned")
     options = options_for(settings, plan, compile=plan.compile)
-    how: dict[str, Any] = {"only": plan.only, "accuracy_floor": plan.accuracy_floor, "options": options}
-    task = task_for(net, pruned, work.parts, settings, classes=work.check.classes, **how)
+    task = task_for(
+        net,
+        pruned,
+        work.parts,
+        settings,
+        classes=work.check.classes,
+        options=options,
+        only=plan.only,
+        accuracy_floor=plan.accuracy_floor,
+    )
     if plan.sparsity is None:
         need_weights(task.masks, task.net, task.pruned)
         return task
@@ -330,14 +283,12 @@ def _of_dense(proof: Proof, task: Task, work: _Work) -> list[str]:
 def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> RepairReport:
     """Return what the verify rows say of the best candidate, the model written to its place if it is worth it."""
     candidate, files, plan = found.best, work.files, work.plan
-    file = files.journal / f"candidate{files.output.suffix}"
-    how: dict[str, Any] = {"models": work.models, "rows": work.parts.verify, "settings": work.settings}
-    proof = prove(file, task, candidate, floor=plan.accuracy_floor, like=files.like, named=files.output, **how)
+    proof = prove(candidate, task, files, work.models, work.parts.verify, work.settings, floor=plan.accuracy_floor)
     by_heart = by_heart_notes(proof, task) if work.settings.weight is None else []
     notes = [*by_heart, *_of_dense(proof, task, work)]
     written = proof.result is not Result.NOT_REPAIRED or plan.keep_best
     notes += left_out(files.like) if written or plan.frontier else []
-    exported, unlike = _published(file, proof, task, candidate, work) if written else (None, [])
+    exported, unlike = _published(proof, task, candidate, work) if written else (None, [])
     notes += unlike
     earlier = not written and files.output.exists()
     notes += [f"{files.output} was there before and is not of this repair"] if earlier else []
@@ -368,10 +319,10 @@ def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> R
     )
 
 
-def _published(file: Path, proof: Proof, task: Task, candidate: Candidate, work: _Work) -> tuple[str | None, list[str]]:
-    """Move the proven ``file`` to its place; return the ONNX file beside it, and a word if it answers otherwise."""
+def _published(proof: Proof, task: Task, candidate: Candidate, work: _Work) -> tuple[str | None, list[str]]:
+    """Put the proven file in its place; return the ONNX file beside it, and a word if it answers otherwise."""
     output = work.files.output
-    publish(file, output)
+    publish(work.files.candidate, output)
     if work.plan.export is None:
         return None, []
     exported = publish_onnx(output, task, candidate)

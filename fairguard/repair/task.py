@@ -284,8 +284,8 @@ def make_task(
     head = _head_of(without_extra_state(net), train, threshold=threshold, key=output_key)
     dense, pruned = copied(net.state_dict()), copied(pruned, device=train.y.device)
     n_classes = answer(net, head, train.take_first(2), None).logits.shape[1]
-    about: dict[str, Any] = {"n_classes": n_classes, "policy": policy, "favourable": favourable, "only": only}
-    cells = cells_of(columns, levels, train.codes.cpu(), train.y.cpu(), **about)
+    codes, y = train.codes.cpu(), train.y.cpu()
+    cells = cells_of(columns, levels, codes, y, n_classes=n_classes, policy=policy, favourable=favourable, only=only)
     over = [Cells.over(cells, rows.codes, rows.y, favourable=favourable) if cells else None for rows in (train, tune)]
     masks = masks or read_masks(net, dense, pruned)  # before its weights are loaded: their shapes may differ
     options = options or Options()

@@ -22,15 +22,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fairguard.repair.masks import Masks
+from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods.gates import held, takes_gates
 from fairguard.repair.methods.magnitude import tightened
 from fairguard.repair.methods.votes import ETA, select, steps_an_epoch
-from fairguard.repair.neighbours import is_list, neighbours_of
+from fairguard.repair.neighbours import Neighbours, is_list, neighbours_of
 from fairguard.repair.objectives import Objective, fair
 from fairguard.repair.shifts import groups_are_classes, last_bias, shifted
 from fairguard.repair.task import Candidate, Task, copied
-from fairguard.repair.training import Trained, train
+from fairguard.repair.training import train
 
 TRIAL = 0.15
 """Share of the budget that one candidate of the run-off gets."""
@@ -167,49 +167,82 @@ def _trained(task: Task, stage: str, epochs: int, masks: Masks | None, recipe: R
     rewind = not equal if recipe.rewind is None else recipe.rewind
     start = task.dense if rewind else task.pruned
     distilled = recipe.distilled and task.options.distil > 0 and not equal
-    how: dict[str, Any] = {
-        "epochs": epochs,
-        "averaged": recipe.averaged,
-        "mixing": MIXING if recipe.mixed and equal else 0.0,
-    }
+    mixing = MIXING if recipe.mixed and equal else 0.0
 
     def work() -> dict[str, Any]:
-        ramp = epochs // 2
-        beside = how["neighbours"] = neighbours_of(task) if recipe.matched and distilled else None
+        beside = neighbours_of(task) if recipe.matched and distilled else None
         distil = None if recipe.distilled else 0.0
         objective = fair(task, constrained=recipe.constrained, distil=distil, neighbours=beside)
-        if masks is not None:
-            done = train(task, stage, objective=objective, start=start, masks=masks, **how)
-        elif recipe.mask == "learned" and takes_gates(task.net, task.masks):
-            return _learned(task, stage, objective, start, ramp, how)
-        else:
-            tighten = tightened(task, ramp)
-            done = train(
-                task, stage, objective=objective, start=start, masks=None, before_epoch=tighten, keep_from=ramp, **how
-            )
-        return {"weights": done.weights, "history": list(done.history)}
+        course = _Course(task, stage, objective, epochs, start, recipe.averaged, mixing, beside)
+        if masks is None and recipe.mask == "learned" and takes_gates(task.net, task.masks):
+            return course.learned()
+        return course.with_masks(masks)
 
     return task.journal.stage(stage, work)
 
 
-def _learned(
-    task: Task, stage: str, objective: Objective, start: dict[str, Any], ramp: int, how: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the weights and the history of a training that learns its mask."""
-    task.net.load_state_dict(start)
-    with held(task.net, task.masks) as gates:
-        done: Trained = train(
-            task,
-            stage,
-            objective=objective,
-            start=copied(task.net.state_dict()),
-            masks=None,
-            groups=gates.groups(task.options.lr),
-            before_epoch=gates.tightened(task.masks, ramp),
-            after_backward=gates.follow,
-            after_step=gates.settle,
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """One training, as it goes however its mask comes about.
+
+    Attributes:
+        task: net, rows and PRUNED's masks.
+        stage: its name in the journal.
+        objective: what it minimises.
+        epochs: passes over the training rows; over the first half of them a mask comes about.
+        start: weights to begin with.
+        averaged: whether candidates are running means of the weights.
+        mixing: parameter of the mixing of rows; 0 for none.
+        neighbours: of the training rows, if their answers are learned too.
+    """
+
+    task: Task
+    stage: str
+    objective: Objective
+    epochs: int
+    start: Weights
+    averaged: bool
+    mixing: float
+    neighbours: Neighbours | None
+
+    def with_masks(self, masks: Masks | None) -> dict[str, Any]:
+        """Return the weights and the history of training under ``masks``; ``None``: tightened by size on the way."""
+        ramp = self.epochs // 2 if masks is None else 0
+        done = train(
+            self.task,
+            self.stage,
+            objective=self.objective,
+            epochs=self.epochs,
+            start=self.start,
+            masks=masks,
+            before_epoch=tightened(self.task, ramp) if masks is None else None,
             keep_from=ramp,
-            **how,
+            averaged=self.averaged,
+            mixing=self.mixing,
+            neighbours=self.neighbours,
         )
-        task.net.load_state_dict(done.weights)
-    return {"weights": copied(task.net.state_dict()), "history": list(done.history)}
+        return {"weights": done.weights, "history": list(done.history)}
+
+    def learned(self) -> dict[str, Any]:
+        """Return the weights and the history of a training that learns its mask."""
+        task, ramp = self.task, self.epochs // 2
+        task.net.load_state_dict(self.start)
+        with held(task.net, task.masks) as gates:
+            done = train(
+                task,
+                self.stage,
+                objective=self.objective,
+                epochs=self.epochs,
+                start=copied(task.net.state_dict()),
+                masks=None,
+                groups=gates.groups(task.options.lr),
+                before_epoch=gates.tightened(task.masks, ramp),
+                after_backward=gates.follow,
+                after_step=gates.settle,
+                keep_from=ramp,
+                averaged=self.averaged,
+                mixing=self.mixing,
+                neighbours=self.neighbours,
+            )
+            task.net.load_state_dict(done.weights)
+        return {"weights": copied(task.net.state_dict()), "history": list(done.history)}

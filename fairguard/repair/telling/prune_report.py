@@ -78,8 +78,8 @@ class PruneReport:
         """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
-    def to_text(self, **how: Any) -> str:
-        """Return the report for a terminal; ``how`` goes to :func:`fairguard.report.text.render`."""
+    def to_text(self, *, verbose: bool = False, colour: bool = False, width: int = 160) -> str:
+        """Return the report for a terminal; how it looks is explained at :func:`fairguard.report.text.render`."""
         rows = ", ".join(f"{name} {self.splits[name]:,}" for name in ("train", "tune", "verify") if name in self.splits)
         lines = [
             f"sparsity {percent(self.sparsity)} of {self.weights:,} weights in {self.tensors} tensors   "
@@ -91,7 +91,8 @@ class PruneReport:
         ]
         if self.verdict is None:
             return "\n".join([*lines, self.last_line(), f"next: {self._next_step()}"]) + "\n"
-        return "\n".join(lines) + "\n\n" + render(self.verdict, next_step=self._next_step(), **how)
+        judged = render(self.verdict, verbose=verbose, colour=colour, width=width, next_step=self._next_step())
+        return "\n".join(lines) + f"\n\n{judged}"
 
     def _two_figures(self) -> list[str]:
         """Return a line on the two sparsities that a report with a verdict shows, where they differ."""
