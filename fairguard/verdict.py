@@ -133,6 +133,8 @@ class Finding(_Frozen):
     when decided, or when no number can be given."""
     reason: str | None = None
     """Why it is inconclusive or untested and about how many rows would decide, in a few words."""
+    few_outside: bool = False
+    """The rows that would decide are missing outside the group, not in it."""
     accepted: str | None = None
     """Why the project accepts this regression for now; such a finding does not fail the verdict."""
     discovered: bool = False

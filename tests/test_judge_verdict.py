@@ -233,6 +233,7 @@ def test_no_positives_in_a_group() -> None:
     assert np.isnan(recall.estimate)
     other = finding(verdict, "g=a", Metric.RECALL)
     assert other.reason == "no rows outside the group"
+    assert (recall.few_outside, other.few_outside) == (False, True)
     undefined = [f for f in verdict.to_dict()["findings"] if f["metric"] == "recall"]
     assert [f["estimate"] for f in undefined] == [None, None]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,15 +168,20 @@ def _key(table: CountTable, family: Family, i: int) -> tuple[str, str, str | Non
     return family.grouping.groups[family.group[i]].name, METRICS[estimand.metric].rule, label
 
 
-def _too_few_units(finding: Finding, units: float, table: CountTable, policy: Policy) -> dict[str, str]:
+def _too_few_units(finding: Finding, units: float, table: CountTable, policy: Policy) -> dict[str, Any]:
     """Return the reason of a finding that no number of rows like these would decide; nothing for others."""
     if units >= LEAST or min(finding.n, finding.n_rest) < policy.min_group:
         return {}
     if not units:
-        return {"reason": "the rows of the group, or all others, weigh nothing"}
+        return _few("the rows of the group, or all others, weigh nothing")
     if CLUSTER not in table.columns:
-        return {"reason": "one row has nearly all the weight of the group, or of all others: trim the weights"}
-    return {"reason": "one cluster has nearly all rows of the group, or all others: more clusters are needed"}
+        return _few("one row has nearly all the weight of the group, or of all others: trim the weights")
+    return _few("one cluster has nearly all rows of the group, or all others: more clusters are needed")
+
+
+def _few(reason: str) -> dict[str, Any]:
+    """Return a reason that names the group or the others, since either may be meant."""
+    return {"reason": reason, "few_outside": False}
 
 
 def _effect(table: CountTable, scatter: Scatter, worth: Worth) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,6 @@ FloatArray = NDArray[np.float64]
 
 _RANK = {Outcome.REGRESSED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PRESERVED: 3}
 _UNTESTED = 2
-OUTSIDE_THE_GROUP = " outside the group"
-"""Stands in the reason where rows of everybody else are what lacks."""
 
 
 def findings_of(table: CountTable, family: Family, evidence: Evidence, *, policy: Policy) -> tuple[Finding, ...]:
@@ -34,7 +33,8 @@ def findings_of(table: CountTable, family: Family, evidence: Evidence, *, policy
     rates = _rates(table, family)
     splits = _splits(table, family)
     findings = [
-        _finding(table, family, evidence, i, rates=rates[i], split=splits[i], policy=policy) for i in range(len(family))
+        _finding(table, family, evidence, i, rates=rates[i], split=splits[i], why=_why(evidence, family, i, policy))
+        for i in range(len(family))
     ]
     return tuple(sorted(findings, key=_badness))
 
@@ -47,12 +47,11 @@ def _finding(
     *,
     rates: FloatArray,
     split: FloatArray,
-    policy: Policy,
+    why: _Why,
 ) -> Finding:
     estimand = family.estimands[family.estimand[i]]
     b, c, n, b_rest, c_rest, n_rest = (int(counts[i]) for counts in family.counts)
-    outcome = outcome_of(evidence, i)
-    needed = evidence.needed[i]
+    outcome, needed = outcome_of(evidence, i), evidence.needed[i]
     return Finding(
         rule=METRICS[estimand.metric].rule,
         group=family.grouping.groups[family.group[i]].name,
@@ -77,7 +76,8 @@ def _finding(
         dominated=evidence.dominated is not None and bool(evidence.dominated[i]),
         detectable=float(evidence.detectable[i]),
         rows_needed=int(needed) if outcome is Outcome.INCONCLUSIVE and np.isfinite(needed) else None,
-        reason=None if outcome is not Outcome.INCONCLUSIVE else _open(evidence, i, n=n, n_rest=n_rest, policy=policy),
+        reason=why.reason,
+        few_outside=why.few_outside,
     )
 
 
@@ -112,29 +112,42 @@ def outcome_of(evidence: Evidence, i: int) -> Outcome:
     return Outcome.PRESERVED if evidence.preserved[i] else Outcome.INCONCLUSIVE
 
 
-def _open(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
+class _Why(NamedTuple):
+    """Why a contrast is inconclusive, in a few words, and whether rows are missing outside the group; or nothing."""
+
+    reason: str | None = None
+    few_outside: bool = False
+
+
+def _why(evidence: Evidence, family: Family, i: int, policy: Policy) -> _Why:
     """Return why a contrast is inconclusive, and what would decide it: rows of whichever side lacks them."""
+    if outcome_of(evidence, i) is not Outcome.INCONCLUSIVE:
+        return _Why()
+    n, n_rest = int(family.n[i]), int(family.n_rest[i])
     rows, why = evidence.needed[i], _reason(evidence, i, n=n, n_rest=n_rest, policy=policy)
     if not np.isfinite(rows):
         return why
-    if OUTSIDE_THE_GROUP in why:
-        return f"{why}; needs about {rounded_up(rows * n_rest / n):,} rows there"
-    return f"{why}; needs about {rounded_up(rows):,} rows"
+    wanted = f"{rounded_up(rows * n_rest / n):,} rows there" if why.few_outside else f"{rounded_up(rows):,} rows"
+    return why._replace(reason=f"{why.reason}; needs about {wanted}")
 
 
-def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> str:
+def _reason(evidence: Evidence, i: int, *, n: int, n_rest: int, policy: Policy) -> _Why:
     """Return why a contrast is inconclusive, in a few words."""
     if min(n, n_rest) < policy.min_group:
-        where, rows = ("", n) if n < policy.min_group else (OUTSIDE_THE_GROUP, n_rest)
-        return f"{many(rows, 'row')}{where}, fewer than {policy.min_group}" if rows else f"no rows{where}"
+        outside = n >= policy.min_group
+        where, rows = (" outside the group", n_rest) if outside else ("", n)
+        return _Why(
+            f"{many(rows, 'row')}{where}, fewer than {policy.min_group}" if rows else f"no rows{where}", outside
+        )
     if not evidence.tested[i]:
-        return "too few rows to show anything among so many findings"
+        return _Why("too few rows to show anything among so many findings")
     if evidence.excess[i] >= evidence.margin[i] - ROUNDING:
-        return _unproven(evidence, i, policy)
+        return _Why(_unproven(evidence, i, policy))
     if not evidence.certifiable[i]:
-        alone = bool(certifiable(n, np.inf, evidence.margin[i]))  # then it is not the group that lacks rows
-        return f"too few rows{OUTSIDE_THE_GROUP if alone else ''} to rule out {100 * evidence.margin[i]:g} points"
-    return f"could be up to {_points(evidence.upper[i])} points"
+        outside = bool(certifiable(n, np.inf, evidence.margin[i]))  # then it is not the group that lacks rows
+        where = " outside the group" if outside else ""
+        return _Why(f"too few rows{where} to rule out {100 * evidence.margin[i]:g} points", outside)
+    return _Why(f"could be up to {_points(evidence.upper[i])} points")
 
 
 def _unproven(evidence: Evidence, i: int, policy: Policy) -> str:

@@ -10,7 +10,7 @@ from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import favourable
 from fairguard.judge.everybody import fall_of
 from fairguard.judge.evidence import Evidence, Standing, evidence_of
-from fairguard.judge.findings import OUTSIDE_THE_GROUP, findings_of
+from fairguard.judge.findings import findings_of
 from fairguard.judge.rates import GroupRates, group_rows, rates_of
 from fairguard.judge.spending import level_of
 from fairguard.judge.summaries import summaries_of
@@ -162,7 +162,7 @@ def _dominated(findings: Sequence[Finding]) -> str:
 
 def _lacking(findings: Sequence[Finding], what: str, why: str) -> str:
     """Return the groups that lack rows, and apart from them those of which everybody else lacks them."""
-    small = {finding.group for finding in findings if OUTSIDE_THE_GROUP not in (finding.reason or "")}
+    small = {finding.group for finding in findings if not finding.few_outside}
     names = [finding.group for finding in findings]
     own = _named(what if what == "untested" else f"{what} {why}", [name for name in names if name in small])
     others = _named(f"with too few rows outside {why}", [name for name in names if name not in small])
