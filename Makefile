@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-wheel lint clean
+.PHONY: demo test test-wheel lint schema clean
 
 demo: $(READY)
 	$(BIN)/fairguard demo demo
@@ -22,6 +22,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# After a change of what a verdict holds.
+schema: $(READY)
+	$(BIN)/python -c "import json, pathlib; from fairguard.report.json import schema; \
+		pathlib.Path('fairguard/report/verdict.schema.json').write_text(json.dumps(schema(), indent=2) + '\n')"
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -56,7 +56,7 @@ def preflight(
     seeds: Sequence[Predictor] = (),
     stand_in: bool = False,
 ) -> Preflight:
-    """Return the plan for comparing two models on ``source``, and the seeds that are to confirm what is found.
+    """Return the plan for comparing two models on ``source``, warnings, and how far each model disagrees with itself.
 
     Args:
         dense: the model that is compared with.

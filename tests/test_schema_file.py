@@ -10,4 +10,4 @@ FILE = Path(__file__).parent.parent / "fairguard" / "report" / "verdict.schema.j
 
 def test_the_shipped_schema_is_the_types_schema() -> None:
     fresh = json.dumps(schema(), indent=2) + "\n"
-    assert FILE.read_text() == fresh, 'run: python -c "from fairguard.report.json import *" and write schema() there'
+    assert FILE.read_text() == fresh, "run: make schema"
