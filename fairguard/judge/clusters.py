@@ -53,7 +53,7 @@ def judge_clustered(table: CountTable, policy: Policy, *, groups: Sequence[str] 
 
     Raises:
         DataError: no rows, a single cluster, or an impossible weight.
-        ConfigError: a metric or a favourable class that the data cannot give, or a look beyond the planned ones.
+        ConfigError: a metric or a favourable class that the data cannot give.
     """
     table = with_rows(table)
     family = family_of(

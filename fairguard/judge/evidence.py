@@ -99,11 +99,7 @@ class Evidence(Standing):
 
 
 def evidence_of(family: Family, policy: Policy) -> Evidence:
-    """Return what the counts prove of every contrast under the policy's error rates.
-
-    Raises:
-        ConfigError: a look beyond the planned ones.
-    """
+    """Return what the counts prove of every contrast under the policy's error rates."""
     tested = testable(family, policy)
     some, levels = family.only(tested), levels_of(tested, policy)
 
@@ -139,11 +135,7 @@ class Levels(NamedTuple):
 
 
 def levels_of(tested: BoolArray, policy: Policy) -> Levels:
-    """Return what this look may spend on the contrasts that are ``tested``.
-
-    Raises:
-        ConfigError: a look beyond the planned ones.
-    """
+    """Return what this look may spend on the contrasts that are ``tested``."""
     plan = policy.alpha, policy.looks, policy.look
     return Levels(spent_alpha(*plan, comparisons=max(int(tested.sum()), 1)), spent_alpha(*plan))
 

@@ -32,7 +32,7 @@ def judge(table: CountTable, policy: Policy, *, groups: Sequence[str] | None = N
 
     Raises:
         DataError: no rows, or an unknown sensitive feature.
-        ConfigError: a metric or a favourable class that the data cannot give, or a look beyond the planned ones.
+        ConfigError: a metric or a favourable class that the data cannot give.
     """
     table = with_rows(table)
     family = family_of(table, policy, groups=groups)
