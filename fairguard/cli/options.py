@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from fairguard.config import TABLES, Settings, load_settings, load_table, merged
 from fairguard.errors import ConfigError
 from fairguard.metrics import Metric
+from fairguard.repair.budget_text import parsed
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -77,6 +78,30 @@ POLICY = (
     click.option("--looks", type=int, help="Planned looks at growing data."),
     click.option("--look", type=int, help="Which look this is, from 1."),
     click.option("--seed", type=int, help="Seed of everything random in the verdict."),
+)
+
+
+def _budget_known(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    """Return a budget as it was given; a misspelt one is refused."""
+    if given is not None:
+        parsed(given)
+    return given
+
+
+TAUGHT = (
+    click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
+    click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
+)
+TRAINING = (
+    click.option(
+        "--budget",
+        metavar="1.5x|10min|20epochs",
+        callback=_budget_known,
+        help="Cost; 1x is one plain retraining, a time is an estimate; default 1.5x.",
+    ),
+    click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.002."),
+    click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
 )
 NOT_IN_FILES = ("output", "resume", "config", "format", "verbose", "quiet")
 """Options of this one run, which no configuration file may give."""

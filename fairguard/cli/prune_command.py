@@ -8,9 +8,19 @@ from typing import Any
 
 import click
 
-from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, taken, typed_again
-from fairguard.cli.repair_command import budget_known
-from fairguard.cli.screen import epochs_shown, screen, warn
+from fairguard.cli.options import (
+    CONFIG,
+    DATA,
+    MODELS,
+    POLICY,
+    TAUGHT,
+    TRAINING,
+    options,
+    settings_from,
+    taken,
+    typed_again,
+)
+from fairguard.cli.screen import epochs_shown, screen, told_how_to_resume, warn
 from fairguard.repair.methods.names import METHODS, ONE_SHOT
 
 PRUNE = (
@@ -25,19 +35,13 @@ PRUNE = (
     click.option(
         "--scope", type=click.Choice(["global", "layer"]), help="Whether layers compete for weights; default global."
     ),
-    click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
-    click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
-    click.option(
-        "--budget", metavar="1.5x|10min|20epochs", callback=budget_known, help="Cost; 1x is one plain retraining."
-    ),
-    click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
+    *TAUGHT,
+    *TRAINING,
     click.option(
         "--reference",
         type=click.Choice(["dense", "equal"]),
         help="dense (default): no group loses more than the others; equal: groups (classes) end equally right.",
     ),
-    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.002."),
-    click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
     click.option("--resume", is_flag=True, help="Continue a pruning that was interrupted."),
     click.option("--export", type=click.Choice(["onnx"]), help="Write that beside OUT."),
 )
@@ -60,11 +64,8 @@ def command(dense: str, format: str, verbose: bool, quiet: bool, config: Path | 
     settings = settings_from(config, **typed)
     from fairguard.repair.pruning import prune  # torch loads here
 
-    try:
+    with told_how_to_resume():
         report = prune(dense, given.pop("output", None), settings=settings, tell=epochs_shown(quiet=quiet), **given)
-    except KeyboardInterrupt:
-        click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
-        raise
     following, apart = ("check", ("data",)) if report.verdict is None else ("repair", ("method", "sparsity", "resume"))
     again = typed_again(following, leave_out=("output", "format", "quiet", "verbose", "export", *apart))
     report = replace(report, options=again)

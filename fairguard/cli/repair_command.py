@@ -7,49 +7,43 @@ from typing import Any
 
 import click
 
-from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, settings_from, taken, typed_again
-from fairguard.cli.screen import epochs_shown
+from fairguard.cli.options import (
+    CONFIG,
+    DATA,
+    MODELS,
+    POLICY,
+    TAUGHT,
+    TRAINING,
+    options,
+    settings_from,
+    taken,
+    typed_again,
+)
+from fairguard.cli.screen import epochs_shown, told_how_to_resume
 from fairguard.files import typed as shell
-from fairguard.repair.budget_text import parsed
 from fairguard.repair.methods.names import METHODS
 
 LEFT_OUT = ("data", "output", "format", "quiet")
 """Options that mean something else to the check that comes next."""
 
 
-def budget_known(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
-    """Return a budget as it was given; a misspelt one is refused."""
-    if given is not None:
-        parsed(given)
-    return given
-
-
 REPAIR = (
     click.option("-o", "--output", metavar="FAIR", help="File to write; default PRUNED with .fair in its name."),
-    click.option("--train", metavar="FILE|MODULE:CALLABLE", help="Rows to train on; --data is then for the verdict."),
-    click.option("--verify", metavar="FILE|MODULE:CALLABLE", help="Rows for the verdict; --data is then trained on."),
+    *TAUGHT,
     click.option("--tune", metavar="FILE|MODULE:CALLABLE", help="Rows to choose by, best some that DENSE never saw."),
     click.option("--method", metavar="NAME", help=f"How to select and train: {', '.join(METHODS)}; default ballot."),
-    click.option(
-        "--budget",
-        metavar="1.5x|10min|20epochs",
-        callback=budget_known,
-        help="Cost; 1x is one plain retraining, a time is an estimate; default 1.5x.",
-    ),
+    *TRAINING,
     click.option(
         "--sparsity",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         help="Another share of zeros than PRUNED's: 0.9.",
     ),
     click.option("--keep-mask", is_flag=True, help="Retrain only, under PRUNED's own mask."),
-    click.option("--for", "only", multiple=True, metavar="GROUP", help="Constrain these groups only: race=Black."),
     click.option(
         "--accuracy-floor",
         type=click.FloatRange(0, 1),
         help="Overall accuracy that may be lost against PRUNED (DENSE, if PRUNED gave up a class); default 0.005.",
     ),
-    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate; default 0.002."),
-    click.option("--amp", type=click.Choice(["auto", "bf16", "off"]), help="Mixed precision; auto: on a GPU."),
     click.option("--compile", is_flag=True, help="Run the network through torch.compile."),
     click.option(
         "--frontier",
@@ -88,7 +82,7 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
     from fairguard.repair.repairing import repair  # torch loads here
 
     own_again = typed_again("repair", leave_out=("resume", "keep_best"))
-    try:
+    with told_how_to_resume():
         report = repair(
             dense,
             pruned,
@@ -99,9 +93,6 @@ def command(dense: str, pruned: str, format: str, quiet: bool, config: Path | No
             again=f"fairguard repair {shell(dense)} {shell(pruned)} {own_again}".rstrip(),
             **given,
         )
-    except KeyboardInterrupt:
-        click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
-        raise
     text = {"text": report.to_text, "json": report.to_json, "html": report.to_html}[format]().rstrip("\n")
     click.echo(text.splitlines()[-1] if quiet and format == "text" else text)
     return report.exit_code

@@ -39,6 +39,16 @@ def warn(sentences: Iterable[str]) -> None:
 
 
 @contextmanager
+def told_how_to_resume() -> Iterator[None]:
+    """Say how to go on with work that is kept, where the user stops it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nfairguard: stopped; the same command with --resume goes on from here", err=True)
+        raise
+
+
+@contextmanager
 def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None] | None]:
     """Yield a function that takes the work done so far and the work in all; ``None`` where nobody would see it."""
     if quiet or not sys.stderr.isatty():

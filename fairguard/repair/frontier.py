@@ -1,12 +1,17 @@
-"""Several trade-offs between accuracy and fairness, to choose from. Knows methods by what they give and are said to."""
+"""What a method makes of a task: once, or for several trade-offs between accuracy and fairness, to choose from.
+
+Knows methods by what they give and are said to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
+from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.budget_text import parsed
-from fairguard.repair.methods.names import METHODS
+from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
+from fairguard.repair.plans import CommonPlan
 from fairguard.repair.task import Candidate, Options, Task
 
 
@@ -50,6 +55,27 @@ class Frontier:
     def change(self) -> dict[str, float]:
         """Return the options of the best that are not the task's own."""
         return {} if self.chosen is None else asdict(self.chosen)
+
+
+def found_by(task: Task, plan: CommonPlan, note: Callable[[Iterable[str]], None], *, several: bool = False) -> Frontier:
+    """Return what the plan's method makes of the task within the plan's budget.
+
+    Args:
+        task: what is to be trained; its budget is set here.
+        plan: what was asked for.
+        note: takes what the user should know of the budget and the method, one sentence each.
+        several: try all trade-offs; a time as budget is shared by them.
+    """
+    method, least = method_named(plan.work), LEAST[plan.work]
+    repairs = len(TRADE_OFFS) if several else 1
+    task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
+    note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
+    method, brief = method_for(plan.work, task)
+    note(brief)
+    found = explored(task, method) if several else Frontier(method(task), ())
+    if round(task.epochs) >= least:
+        note(rounded(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))
+    return found
 
 
 def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:

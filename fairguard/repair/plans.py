@@ -43,6 +43,11 @@ class CommonPlan:
     written: ClassVar[str]
     """What the command calls the file that it writes."""
 
+    @property
+    def work(self) -> str:
+        """Return the name of the method that runs."""
+        return self.method
+
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Self:
         """Return the plan that options ask for, and take its own out of them."""

@@ -25,7 +25,7 @@ from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.telling.record import Broken, Result, finding_key
-from fairguard.repair.writing import count_zeros, write_like
+from fairguard.repair.writing import write_like, written_sparsity
 from fairguard.report.wording import finding_name, percent, points
 from fairguard.verdict import Outcome, Verdict
 
@@ -94,18 +94,14 @@ def prove(
     write_like(files.like, files.candidate, candidate.weights, candidate.masks)
     found = _opened(files.candidate, files.like, task, settings)
     found = replace(found, info=found.info.model_copy(update={"path": str(files.output)}))
-    zeros, total = count_zeros(found.module.state_dict(), candidate.masks)
-    if zeros < task.masks.total - task.masks.kept:
-        raise ModelError(
-            f"internal: the written file has {zeros} of {total} weights zero, fewer than asked. Report it."
-        )
+    sparsity = written_sparsity(found.module.state_dict(), candidate.masks, asked=task.masks)
     fair: Predictor = RowByRow(found) if settings.per_row else found
     pairs = (models, (models[0], fair), (models[1], fair))
     counted = [count(*pair, rows, settings=settings, stand_in=pair[0] is models[1]) for pair in pairs]
     before, after, against_pruned = (decide(found, settings) for found in counted)
     bought = gave_up_classes(*right_by_class(counted[0].comparison.counts), floor=floor)
     broken = broken_guards(against_pruned, after, floor=floor, bought=bought, before=before)
-    return Proof(before, after, broken, zeros / total, fair, bought, worsened(before, after, against_pruned))
+    return Proof(before, after, broken, sparsity, fair, bought, worsened(before, after, against_pruned))
 
 
 def worsened(before: Verdict, after: Verdict, change: Verdict) -> tuple[str, ...]:

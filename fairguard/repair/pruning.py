@@ -21,7 +21,7 @@ from torch import nn
 
 from fairguard.checking import count, decide
 from fairguard.config import Settings, merged
-from fairguard.errors import ConfigError, DataError, ModelError
+from fairguard.errors import ConfigError, DataError
 from fairguard.files import replacing, write_text
 from fairguard.inputs.booleans import as_numbers, taken_as_numbers
 from fairguard.inputs.predictor import Predictor
@@ -29,14 +29,12 @@ from fairguard.inputs.rows import Source
 from fairguard.inputs.tensors import to_device
 from fairguard.opening import modes_kept, open_model, open_models, open_pruned, open_source
 from fairguard.preflight import preflight
-from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.dividing import Parts, divided, need_groups
-from fairguard.repair.frontier import rounded
+from fairguard.repair.frontier import found_by
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
-from fairguard.repair.methods import LEAST, method_for, method_named
 from fairguard.repair.methods.names import HEEDS_REFERENCE, ONE_SHOT
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.plans import PrunePlan
@@ -54,7 +52,7 @@ from fairguard.repair.publishing import check_outputs, cpu_copy, nothing_to_resu
 from fairguard.repair.starting import left_dense, masked, starting_masks
 from fairguard.repair.task import Candidate, Score, Status, Task
 from fairguard.repair.telling.prune_report import PruneReport
-from fairguard.repair.writing import count_zeros, export_onnx, left_out, write_like
+from fairguard.repair.writing import export_onnx, left_out, write_like, written_sparsity
 from fairguard.verdict import Verdict
 
 EQUAL = (
@@ -141,7 +139,9 @@ def _pruned(asked: _Asked, started: float) -> PruneReport:
         journal = stack.enter_context(Journal(folder, purpose=purpose, resume=plan.resume))
         found = _one_shot(work)
         if task is not None:
-            found = _by_method(replace(task, journal=journal), work, asked)
+            note = asked.listener.note
+            note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
+            found = found_by(replace(task, journal=journal), plan, note).best
         sparsity = _write(found, work, asked)
         verdict = None if work.rows is None else _verdict(work, asked)
         notes = (
@@ -288,34 +288,17 @@ def _task(work: _Work, parts: Parts, settings: Settings, plan: PrunePlan) -> Tas
     )
 
 
-def _by_method(task: Task, work: _Work, asked: _Asked) -> Candidate:
-    """Return what the method makes of dense."""
-    plan, settings, listener = asked.plan, asked.settings, asked.listener
-    method, least = method_named(plan.method), LEAST.get(plan.method, 1)
-    task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least))
-    listener.note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
-    listener.note(exceeded(plan.budget, task.epochs, method=plan.method, least=least))
-    method, brief = method_for(plan.method, task)
-    listener.note(brief)
-    found = method(task)
-    if round(task.epochs) >= least:
-        listener.note(rounded(plan.budget, task.epochs, found.epochs, method=plan.method))
-    return found
-
-
 def _write(found: Candidate, work: _Work, asked: _Asked) -> float:
     """Write the pruned model, and return the zeros among the stored entries of its pruned tensors, a fraction."""
     files, settings, plan = asked.files, asked.settings, asked.plan
     with replacing(files.output) as temporary:
         write_like(files.like, temporary, found.weights, found.masks)
         file = open_pruned(opened_as(files.like, temporary), _as_written(work, files, settings))
-        zeros, total = count_zeros(float_weights(file, "pruned"), work.masks)
-        if zeros < work.masks.total - work.masks.kept:
-            raise ModelError(f"internal: the written file has {zeros} of {total} weights zero, too few. Report it.")
+        sparsity = written_sparsity(float_weights(file, "pruned"), work.masks, asked=work.masks)
     if plan.export is not None and work.rows is not None:
         with replacing(onnx_of(files.output)) as temporary:
             _export(work, found.weights, temporary)
-    return zeros / total
+    return sparsity
 
 
 def _export(work: _Work, weights: Weights, path: Path) -> None:

@@ -20,14 +20,13 @@ from fairguard.files import write_text
 from fairguard.inputs.predictor import Predictor
 from fairguard.judge.everybody import besides_the_fall
 from fairguard.opening import modes_kept, open_models, open_source
-from fairguard.repair.budget import epochs_of, exceeded
 from fairguard.repair.dividing import Parts, divided, need_groups
-from fairguard.repair.frontier import TRADE_OFFS, Frontier, explored, rounded
+from fairguard.repair.frontier import Frontier, found_by
 from fairguard.repair.journal import Journal
 from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks
-from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
+from fairguard.repair.methods import METHODS
 from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
@@ -161,7 +160,8 @@ def _repaired(work: _Work, report: RepairReport, started: float) -> RepairReport
     idle = nothing_to_resume(files, resume=plan.resume)
     with Journal(files.journal, purpose=trains, resume=plan.resume) as journal:
         task = replace(task, journal=journal)
-        found = _found(task, work)
+        rehearse(files, task, export=plan.export)
+        found = found_by(task, plan, work.listener.note, several=plan.frontier)
         report = _proven(found, task, work, report)
         kept = report.output is None and journal.resumable
         report = replace(
@@ -201,22 +201,6 @@ def _same(dense: Predictor, pruned: Predictor) -> bool:
     except ModelError:
         return dense.info.sha256 is not None and dense.info.sha256 == pruned.info.sha256
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-
-
-def _found(task: Task, work: _Work) -> Frontier:
-    """Return what the method makes of the task, once it is known that it can be written."""
-    plan, note = work.plan, work.listener.note
-    rehearse(work.files, task, export=plan.export)
-    method, least = method_named(plan.work), LEAST.get(plan.work, 1)
-    repairs = len(TRADE_OFFS) if plan.frontier else 1
-    task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
-    note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
-    method, brief = method_for(plan.work, task)
-    note(brief)
-    found = explored(task, method) if plan.frontier else Frontier(method(task), ())
-    if round(task.epochs) >= least:
-        note(rounded(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))
-    return found
 
 
 def _tell_on_disk(report: RepairReport, files: Places) -> None:

@@ -182,6 +182,20 @@ def count_zeros(state: Mapping[str, Tensor], masks: Masks) -> tuple[int, int]:
     return sum(int((tensor == 0).sum()) for tensor in stored), sum(tensor.numel() for tensor in stored)
 
 
+def written_sparsity(state: Mapping[str, Tensor], masks: Masks, *, asked: Masks) -> float:
+    """Return the zeros among the entries under ``masks`` in a written file's ``state``, a fraction.
+
+    Raises:
+        ModelError: they are fewer than under the masks ``asked`` for, which is nobody's fault but ours.
+    """
+    zeros, total = count_zeros(state, masks)
+    if zeros < asked.total - asked.kept:
+        raise ModelError(
+            f"internal: the written file has {zeros} of {total} weights zero, fewer than asked. Report it."
+        )
+    return zeros / total
+
+
 def _replaced(held: Any, weights: Weights, masks: Masks, *, name: str | None) -> Any:
     """Return what a file held, with the weights replaced wherever they were nested.
 
