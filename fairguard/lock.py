@@ -13,14 +13,18 @@ from enum import StrEnum
 from math import hypot, isnan
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fairguard.errors import ConfigError
 from fairguard.files import write_text
 from fairguard.judge.intervals import mover, tango
+from fairguard.policy import validation_line
 from fairguard.verdict import NAN, Finding, Outcome, Verdict, columns_in
 
 Limits = tuple[float, float]
+_Count = Annotated[int, Field(ge=0, strict=True)]
 
 FILE = "fairness.lock"
 SCHEMA = 1
@@ -55,13 +59,15 @@ RECORDS = {
 class Entry:
     """The counts behind one finding: of the group's rows and of everybody else's, how many changed which way."""
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     outcome: Outcome
-    n: int
-    harmed: int
-    helped: int
-    n_rest: int
-    harmed_rest: int
-    helped_rest: int
+    n: _Count
+    harmed: _Count
+    helped: _Count
+    n_rest: _Count
+    harmed_rest: _Count
+    helped_rest: _Count
 
     @property
     def excess(self) -> float:
@@ -89,9 +95,12 @@ class Entry:
 class Record:
     """One check in the lock: what was compared, and its findings by name."""
 
-    hashes: Mapping[str, str | None]
+    hashes: dict[str, str | None]
     """``dense``, ``pruned`` and ``data``; ``None`` for what was held in memory."""
-    findings: Mapping[str, Entry]
+    findings: dict[str, Entry]
+
+
+_RECORD = TypeAdapter(Record)
 
 
 @dataclass(frozen=True)
@@ -172,9 +181,10 @@ def read(path: str | Path) -> dict[str, Record]:
         if plain["schema"] != SCHEMA:
             raise ConfigError(f"{path} has schema {plain['schema']!r}; this version reads {SCHEMA}. Update fairguard.")
         return {check: _parse(fields) for check, fields in plain["checks"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        why = validation_line(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"{path} is no lock file ({type(error).__name__}: {error}); resolve merge conflicts in it, or delete "
+            f"{path} is no lock file ({why.rstrip('.')}); resolve merge conflicts in it, or delete "
             f"it and write a new one: --fairguard-update."
         ) from None
 
@@ -198,10 +208,11 @@ def _text(value: Any) -> str:
 
 def _parse(fields: dict[str, Any]) -> Record:
     hashes = {name: fields[name] for name in ("dense", "pruned", "data")}
-    findings = {
-        name: Entry(**{**entry, "outcome": Outcome(entry["outcome"])}) for name, entry in fields["findings"].items()
-    }
-    return Record(hashes, findings)
+    record = _RECORD.validate_python({"hashes": hashes, "findings": fields["findings"]})
+    for name, found in record.findings.items():
+        if found.harmed + found.helped > found.n or found.harmed_rest + found.helped_rest > found.n_rest:
+            raise ValueError(f"more rows of {name!r} changed than there are")
+    return record
 
 
 def _difference(name: str, then: Entry | None, now: Entry | None, z: float) -> Difference:

@@ -74,7 +74,8 @@ def _builds() -> dict[str, str]:
 
 
 def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    text = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return text.encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that are no text
 
 
 def _model(info: ModelInfo) -> dict[str, Any]:

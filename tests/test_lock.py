@@ -92,11 +92,27 @@ def test_no_file_is_an_empty_lock(tmp_path: Path) -> None:
     "text",
     ["", "{", "[]", "null", '{"schema": 1}', '{"schema": 7, "checks": {}}', '{"schema": 1, "checks": {"a": {}}}',
      '{"schema": 1, "checks": {"a": {"dense": "", "pruned": "", "data": "", "findings": {"x": {"outcome": "fine"}}}}}',
-     '<<<<<<< HEAD\n{"schema": 1}', "\ufffe"],
+     '<<<<<<< HEAD\n{"schema": 1}', "\ufffe", "[" * 100_000,
+     '{"schema": 1, "checks": {"a": {"dense": 5, "pruned": "", "data": "", "findings": {}}}}'],
 )  # fmt: skip
 def test_a_broken_file_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / lock.FILE).write_text(text)
     with pytest.raises(ConfigError, match=r"fairness\.lock"):
+        lock.read(tmp_path / lock.FILE)
+
+
+@pytest.mark.parametrize(
+    ("count", "value"),
+    [*((count, value) for count in ("n", "helped_rest") for value in ('"x"', "null", "-5", "1e400", "2.5", "true")),
+     ("n", "1"), ("n_rest", "1"), ("harmed", "9" * 5_000)],
+)  # fmt: skip
+def test_counts_that_are_none_are_one_line(count: str, value: str, tmp_path: Path) -> None:
+    counts = {"n": "9", "harmed": "1", "helped": "1", "n_rest": "9", "harmed_rest": "1", "helped_rest": "1"}
+    fields = ", ".join(f'"{name}": {number}' for name, number in (counts | {count: value}).items())
+    finding = f'{{"x accuracy": {{"outcome": "preserved", {fields}}}}}'
+    check = f'{{"dense": null, "pruned": null, "data": null, "findings": {finding}}}'
+    (tmp_path / lock.FILE).write_text(f'{{"schema": 1, "checks": {{"a": {check}}}}}')
+    with pytest.raises(ConfigError, match=r"fairness\.lock is no lock file"):
         lock.read(tmp_path / lock.FILE)
 
 

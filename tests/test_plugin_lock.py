@@ -162,14 +162,20 @@ class TestWorse:
         result.stdout.fnmatch_lines(["*worse than the * in fairness.lock by*"])
 
 
-@pytest.mark.parametrize("text", ["<<<<<<< HEAD", '{"schema": 99, "checks": {}}'])
+WRONG = """{"schema": 1, "checks": {"test_fair.py::test_model": {"dense": "", "pruned": "", "data": "", "findings": {
+"origin=A accuracy": {"outcome": "preserved", "n": "x", "harmed": 0, "helped": 0, "n_rest": 9, "harmed_rest": 0,
+"helped_rest": 0}}}}}"""
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD", '{"schema": 99, "checks": {}}', "[" * 100_000, WRONG])
 def test_a_broken_lock_is_an_error_and_is_never_overwritten(project: pytest.Pytester, text: str) -> None:
     use(project, "preserved")
     (project.path / lock.FILE).write_text(text)
-    result = project.runpytest_inprocess("--fairguard-update")
+    result = project.runpytest_inprocess("--fairguard-update", "--fairguard-report=r.html")
     result.assert_outcomes(errors=5)
     result.stdout.fnmatch_lines(["not judged: *fairness.lock *"])
     assert (project.path / lock.FILE).read_text() == text
+    assert (project.path / "r.html").exists()
 
 
 def test_a_folder_in_the_place_of_the_lock(project: pytest.Pytester) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from fairguard import lock
+from fairguard.names import clean
 
 N = 4_000
 HEAD = """
@@ -123,6 +124,22 @@ class TestNames:
         rows.assign(sex=rows["sex"].map({"a": "größe-1", "b": "größe"})).to_csv(project.path / "rows.csv", index=False)
         write(project.path, STRONGER)
         assert outcomes(project) == {"test_models[good]": GOOD, "test_models[bad]": BAD}
+
+    @pytest.mark.parametrize("asked", ["raw", "shown"])
+    @pytest.mark.parametrize("column", ["a column that asks at length, " * 4, "a\nb", "se\x1bx:30"])
+    def test_columns_whose_names_are_shown_otherwise(self, project: pytest.Pytester, column: str, asked: str) -> None:
+        rows = pd.read_csv(project.path / "rows.csv").rename(columns={"sex": column})
+        rows.to_csv(project.path / "rows.csv", index=False)
+        named = column if asked == "raw" else clean(column)
+        write(project.path, STRONGER.replace("**ROWS", f"**(ROWS | {{'groups': [{named!r}]}})"))
+        assert outcomes(project) == {"test_models[good]": GOOD, "test_models[bad]": BAD}
+
+    def test_a_report_whose_name_is_no_text(self, project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+        name = "r\udcff.json"
+        monkeypatch.setattr("sys.argv", ["pytest", f"--fairguard-report={name}"])
+        write(project.path, STRONGER)
+        project.runpytest_inprocess(f"--fairguard-report={name}")
+        assert set(json.loads((project.path / name).read_text())["checks"]) != set()
 
     def test_a_method_that_classes_inherit(self, project: pytest.Pytester) -> None:
         write(

@@ -219,6 +219,6 @@ def _explained(name: str, message: str, line: Callable[[], str]) -> str:
 
 
 def _header(path: Path, compressed: bool) -> str:
-    """Return the first line without what is quoted: it tells what separates columns."""
+    """Return the first line without what is quoted, line breaks too: it tells what separates columns."""
     with (gzip.open if compressed else open)(path, "rb") as stream:
-        return re.sub('"[^"]*"', "", stream.readline(1 << 20).decode("utf-8", "replace"))
+        return re.sub('"[^"]*"', "", stream.read(1 << 20).decode("utf-8", "replace")).partition("\n")[0]

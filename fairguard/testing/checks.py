@@ -21,6 +21,7 @@ from fairguard.inputs.detect import RECORDED
 from fairguard.inputs.groups import GroupSpec
 from fairguard.inputs.rows import DataRecord
 from fairguard.judge.counts import CountTable
+from fairguard.names import name_meant
 from fairguard.provenance import record_of
 from fairguard.testing.cache import CountCache
 from fairguard.testing.judged import OVERALL, Judged, command_of
@@ -209,7 +210,9 @@ def _own(counted: Counted, settings: Settings, wider: Settings) -> Counted:
 
 
 def _columns(settings: Settings, columns: Collection[str]) -> list[str]:
-    return [GroupSpec.parse(group).among(columns).column for group in settings.groups]
+    """Return the groups' columns as the table of counts calls them: a name too long to show is cut there."""
+    found = (name_meant(group, columns) for group in settings.groups)
+    return [name if name in columns else name_meant(GroupSpec.parse(name).column, columns) for name in found]
 
 
 def _family(settings: Settings) -> str:

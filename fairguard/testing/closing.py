@@ -6,10 +6,11 @@ Runs once, in the process that heard every test. Knows nothing of pytest.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from fairguard import lock
 from fairguard.errors import ConfigError, FairguardError
@@ -95,11 +96,18 @@ def close(checks: Iterable[Declared], wishes: Wishes, unjudged: Iterable[Unjudge
     lines += [f"{check.name}: error: {check.error}" for check in unjudged]
     lines += [f"{check.name}: {check.verdict.outcome}: {check.verdict.headline}" for check in checks]
     for step in (_locked, _reported, _summarised):
-        try:
-            lines += step(checks, unjudged, wishes)
-        except (FairguardError, OSError) as error:
-            lines.append(f"error: {error}")
+        lines += _done(step, checks, unjudged, wishes)
     return lines
+
+
+def _done(step: Callable[..., list[str]], *given: Any) -> list[str]:
+    """Return the lines of a step, or why it could not be done: that must not take the others' files with it."""
+    try:
+        return step(*given)
+    except (FairguardError, OSError) as error:
+        return [f"error: {error}"]
+    except Exception as error:
+        return [f"error: internal error, please report it: {type(error).__name__}: {error}"]
 
 
 def _locked(checks: Sequence[Declared], unjudged: Sequence[Unjudged], wishes: Wishes) -> list[str]:
@@ -174,7 +182,7 @@ def _stands(check: str, heard: Iterable[str], root: Path) -> bool:
         return False
     try:
         text = (root / file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (OSError, ValueError):  # a lock file may name what is no file
         return False
     return f"def {test.rpartition('::')[2]}(" in text
 
@@ -187,9 +195,12 @@ def _split(check: str) -> tuple[str, str, str]:
 
 
 def _reported(checks: Sequence[Declared], unjudged: Sequence[Unjudged], wishes: Wishes) -> list[str]:
-    for path in wishes.reports:
-        write_text(path, _report(checks, unjudged, path.suffix))
-    return [f"report: {os.path.relpath(path)}" for path in wishes.reports]
+    return [line for path in wishes.reports for line in _done(_written, checks, unjudged, path)]
+
+
+def _written(checks: Sequence[Declared], unjudged: Sequence[Unjudged], path: Path) -> list[str]:
+    write_text(path, _report(checks, unjudged, path.suffix))
+    return [f"report: {os.path.relpath(path)}"]
 
 
 def _report(checks: Sequence[Declared], unjudged: Sequence[Unjudged], suffix: str) -> str:
