@@ -131,13 +131,13 @@ def _repair(dense: str, pruned: str) -> str:
 def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) -> str:
     """Return what one would do now: look, repair, find more rows, or keep it so."""
     if verdict.outcome is Outcome.REGRESSED:
+        from fairguard.report.remedies import instead_of_repair
         from fairguard.report.wording import accepting
 
         steps = [] if settings.flips else ["see the samples: add --flips flips.csv"]
-        if not any(model.kind == "ONNX" or model.kind.endswith("predictions") for model in verdict.models):
-            steps = [_repair(dense, pruned), "with rows to train on: add --train ROWS", *steps]
-        steps += filter(None, [accepting(verdict)])
-        return "   |   ".join(steps) or "repair the model from its weights: fairguard repair"
+        other = instead_of_repair(*verdict.models[:2])
+        first = [other] if other else [_repair(dense, pruned), "with rows to train on: add --train ROWS"]
+        return "   |   ".join([*first, *steps, *filter(None, [accepting(verdict)])])
     if verdict.outcome is Outcome.INCONCLUSIVE:
         from fairguard.judge.needed import needed_of
         from fairguard.report.wording import finding_name

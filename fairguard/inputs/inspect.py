@@ -204,6 +204,7 @@ def _module(seen: Inspection, found: Found, factory: Factory | None, limits: Lim
 
 
 def _of_module(seen: Inspection, module: nn.Module) -> Inspection:
+    from fairguard.inputs.quantised import quantised_program
     from fairguard.inputs.torch_models import layers_of, parameters_of
 
     layers = layers_of(module, rank=True)
@@ -211,7 +212,7 @@ def _of_module(seen: Inspection, module: nn.Module) -> Inspection:
     return replace(
         seen,
         architecture=_parts(kind.__name__ for kind in kinds),
-        quantisation=_quantisation(layers, {kind.__module__ for kind in kinds}) or _quantised_program(module),
+        quantisation=_quantisation(layers, {kind.__module__ for kind in kinds}) or quantised_program(module),
         parameters=parameters_of(module),
         layers=layers,
     )
@@ -277,14 +278,6 @@ def _quantisation(layers: Iterable[Layer], homes: set[str]) -> str | None:
         return None
     dynamic = any("quantized.dynamic" in home for home in homes)
     return f"{', '.join(sorted(kinds))} weights{', dynamic activations' if dynamic else ''}"
-
-
-def _quantised_program(module: Any) -> str | None:
-    """Return how a program of torch.export is quantised, as torchao's PT2E does it: between its operators."""
-    called = " ".join(str(node.target) for node in module.graph.nodes) if "GraphModule" in type(module).__name__ else ""
-    if "quantized_decomposed" not in called:
-        return None
-    return f"{'dynamic' if 'choose_qparams' in called else 'static'} int8 (PT2E)"
 
 
 def _parts(names: Iterable[str]) -> str:

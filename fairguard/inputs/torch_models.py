@@ -17,6 +17,7 @@ from fairguard.inputs.booleans import Place, as_numbers, taken_as_numbers
 from fairguard.inputs.calling import call
 from fairguard.inputs.complaints import complaint, plain
 from fairguard.inputs.predictor import Predictor, ScoreKind
+from fairguard.inputs.quantised import is_quantised
 from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
 from fairguard.inputs.tensors import scores_of, to_device
@@ -166,7 +167,7 @@ def tensor_layer(name: str, tensor: torch.Tensor, *, rank: bool = False) -> Laye
     """Return what is known of one weight tensor; ``rank`` also looks for a low rank."""
     tensor = tensor.detach().cpu()
     dtype = plain(getattr(tensor, "qdata", tensor).dtype)  # torchao keeps its integers there
-    if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.is_quantized:
+    if is_quantised(tensor):
         tensor = tensor.dequantize()
     values = tensor.float().numpy() if rank else None
     return layer_of(name, (tensor == 0).numpy(), dtype=dtype, weights=values)

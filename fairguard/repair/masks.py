@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fairguard.errors import ModelError
 from fairguard.repair.patterns import FOLLOWS, UNITS, Pattern, dead_rows, find_patterns, neighbours
+from fairguard.report.remedies import RETRAIN
 
 Weights = dict[str, Tensor]
 """A state dict: parameters and buffers by name."""
@@ -130,17 +131,7 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
     """
     keep = {}
     for name, parameter in net.named_parameters():
-        if name not in pruned or pruned[name].shape != parameter.shape:
-            if f"{name}_mask" in pruned:
-                raise ModelError(
-                    f"pruned model: {name} is kept apart from its mask. Make masks permanent, with "
-                    "torch.nn.utils.prune.remove(layer, 'weight') for each layer, or give a state dict and --model."
-                )
-            given = tuple(pruned[name].shape) if name in pruned else "no such tensor"
-            raise ModelError(
-                f"pruned model: {name} has {given}, dense has {tuple(parameter.shape)}. Repair moves zeros inside "
-                "dense's own shapes; a structurally smaller network has none to move."
-            )
+        _need_alike(name, parameter, pruned)
         living = pruned[name] != 0
         if parameter.dim() > 1 and int(living.sum()) < int((dense[name] != 0).sum()):
             keep[name] = living
@@ -158,6 +149,23 @@ def read_masks(net: nn.Module, dense: Weights, pruned: Weights) -> Masks:
     )
     keep |= {name: ~zeros[name] for name in patterns if name in zeros}
     return Masks(keep, patterns, _scope(keep[n] for n, p in patterns.items() if p.kind == "unstructured"))
+
+
+def _need_alike(name: str, parameter: Tensor, pruned: Weights) -> None:
+    """Raise :class:`ModelError` if pruned has no such parameter, or one of another shape."""
+    if name in pruned and pruned[name].shape == parameter.shape:
+        return
+    if f"{name}_mask" in pruned:
+        raise ModelError(
+            f"pruned model: {name} is kept apart from its mask. Make masks permanent, with "
+            "torch.nn.utils.prune.remove(layer, 'weight') for each layer, or give a state dict and --model."
+        )
+    if name not in pruned:
+        raise ModelError(f"dense has {name}, pruned has not: build both by one function (--model), then repair.")
+    raise ModelError(
+        f"pruned model: {name} has {tuple(pruned[name].shape)}, dense has {tuple(parameter.shape)}. Repair moves zeros "
+        f"inside dense's own shapes; a structurally smaller network has none to move: {RETRAIN}."
+    )
 
 
 def _masks_beside(weights: Weights) -> str:

@@ -6,7 +6,7 @@ Knows no method and no file.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from fairguard.inputs.booleans import as_numbers, taken_as_numbers
 from fairguard.inputs.models import RowByRow
 from fairguard.inputs.nested import leaves, mapped
 from fairguard.inputs.predictor import Predictor
+from fairguard.inputs.quantised import quantised_weight
 from fairguard.inputs.torch_models import TorchPredictor, device_of
 from fairguard.judge.estimands import favourable
 from fairguard.names import group_meant
@@ -34,6 +35,7 @@ from fairguard.repair.plans import CommonPlan
 from fairguard.repair.rows import Rows
 from fairguard.repair.task import EQUAL_AIM, Options, Task, copied, make_task
 from fairguard.repair.writing import sha256_of_tensors
+from fairguard.report.remedies import GENTLER
 
 TRAINING = 2
 """Raise it with every change of what training gives: an interrupted run is not continued over one."""
@@ -43,10 +45,12 @@ def float_copy(model: Predictor, role: str) -> nn.Module:
     """Return a copy of the model's network in float32, all of it trainable, with a state dict of tensors alone.
 
     Raises:
-        ModelError: it is no torch network.
+        ModelError: it is no torch network, or its weights are quantised.
     """
+    module = _module_of(model, role)
+    _need_plain(module, role)
     with torch.no_grad():  # or TorchScript's copies would be results of a computation, which no optimiser takes
-        net = copy.deepcopy(_module_of(model, role)).float()
+        net = copy.deepcopy(module).float()
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     for module in net.modules():
@@ -59,16 +63,26 @@ def float_weights(model: Predictor, role: str) -> Weights:
     """Return a float32 copy of the model's state dict, without what is no tensor on purpose (``get_extra_state``).
 
     Raises:
-        ModelError: it is no torch network, or its weights are packed integers.
+        ModelError: it is no torch network, or its weights are quantised.
     """
-    state = {name: t for name, t in _module_of(model, role).state_dict().items() if not is_extra(name)}
-    packed = next((name for name, t in state.items() if not isinstance(t, torch.Tensor) or t.is_quantized), None)
-    if packed is not None:
-        raise ModelError(
-            f"the {role} model's weights are quantised ({packed}): nothing can be trained in them. Give the model as "
-            "it was before that, with the zeros of its pruning; what comes out can be quantised again."
-        )
+    module = _module_of(model, role)
+    state = {name: t for name, t in module.state_dict().items() if not is_extra(name)}
+    _need_plain(module, role, (name for name, t in state.items() if not isinstance(t, torch.Tensor)))
     return copied({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
+
+
+def _need_plain(module: nn.Module, role: str, packed: Iterable[str] = ()) -> None:
+    """Raise :class:`ModelError` if weights are quantised; ``packed`` are names of what is no tensor."""
+    name = quantised_weight(module) or next(iter(packed), None)
+    if name is None:
+        return
+    told = f"the {role} model's weights are quantised ({name}): nothing can be trained in them."
+    if role == "dense":
+        raise ModelError(f"{told} Give the model as it was before that, in floating numbers.")
+    raise ModelError(
+        f"{told} If it was pruned before that, give it as it was then: what comes out can be quantised again. If not, "
+        f"quantising alone did the harm: {GENTLER}."
+    )
 
 
 def _module_of(model: Predictor, role: str) -> nn.Module:
