@@ -32,13 +32,11 @@ from fairguard.judge.slices import discover
 from fairguard.opening import computes_in_double, modes_kept, open_models, open_seeds, open_source
 from fairguard.policy import Policy
 from fairguard.preflight import aftermath, preflight
+from fairguard.progress import Progress
 from fairguard.provenance import record_of
 from fairguard.ranks import ALONE, Ranks
 from fairguard.suspicions import id_warnings, label_warnings
 from fairguard.verdict import ModelInfo, Noise, Verdict
-
-Progress = Callable[[int, int | None], None]
-"""Called with the rows done so far and, where known, the rows in all."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ def count(
         batch_size=batch_size,
         seeds=seeds,
         flips=flips,
-        progress=_total(progress, source),
+        progress=progress,
         ranks=ranks,
     )
     comparison = replace(comparison, open=ready.plan.open and settings.classes != ready.plan.classes)
@@ -264,16 +262,3 @@ def _discovered(counted: Counted, settings: Settings, verdict: Verdict, *, depen
     known = {row.group for row in verdict.groups}
     found = discover(counted.comparison.counts, settings.policy(), depth=settings.discover, named=known)
     return {"slices": found.found, "searched": found.searched}
-
-
-def _total(progress: Progress | None, source: Source) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    done = 0
-
-    def step(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(done, source.n_rows)
-
-    return step

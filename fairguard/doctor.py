@@ -22,11 +22,10 @@ from fairguard.judge.permutation import deal
 from fairguard.judge.scatter import require_single_rows
 from fairguard.names import first_few
 from fairguard.policy import Policy
+from fairguard.progress import Progress
 from fairguard.verdict import NAN, Outcome
 
 FloatArray = NDArray[np.float64]
-Progress = Callable[[int, int], None]
-"""Called with the data sets judged so far, and in all."""
 
 
 @dataclass(frozen=True)

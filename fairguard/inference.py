@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -20,10 +20,10 @@ from fairguard.inputs.rows import Batch, Source
 from fairguard.judge.counts import CountTable, merge_all
 from fairguard.judge.responsibility import Confirmed
 from fairguard.judge.scatter import CLUSTER, WEIGHT
+from fairguard.progress import Progress
 from fairguard.ranks import ALONE, Ranks
 
 IntArray = NDArray[np.int64]
-Progress = Callable[[int], None]
 
 MARGIN = "(dense margin)"
 """Name of the hidden column that holds the bin of the dense model's margin."""
@@ -55,12 +55,13 @@ class Flips:
 class FlipSink(Protocol):
     """Takes flipped rows as they are found."""
 
-    def add(self, flips: Flips) -> None: ...  # noqa: D102
+    def add(self, flips: Flips) -> None:
+        """Take the flips of one chunk."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is fixed before the pass.
+class DecisionPlan:
+    """How scores become decisions, as it is fixed before the pass.
 
     Attributes:
         rules: how the scores of dense, of pruned and of each seed become classes.
@@ -110,7 +111,7 @@ def compare(
     pruned: Predictor,
     source: Source,
     *,
-    plan: Plan,
+    plan: DecisionPlan,
     batch_size: int,
     seeds: Sequence[Predictor] = (),
     flips: FlipSink | None = None,
@@ -127,7 +128,7 @@ def compare(
     models = (dense, pruned, *seeds)
 
     def answered() -> _Share:
-        read = _Read()
+        read, done = _Read(), 0
         roles = ("dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds))))
         tally = _Tally(plan, source, tuple(map(_name, models, roles)), kept)
         for batch, mine in ranks.shared(source.batches(batch_size)):
@@ -135,8 +136,9 @@ def compare(
                 read.note(batch)
             if mine:
                 tally.add(batch, [model.scores(batch) for model in models])
+            done += len(batch)
             if progress is not None:
-                progress(len(batch))
+                progress(done, source.n_rows)
         return _Share(tally.comparison(), read, [_asked_bits(model) for model in models])
 
     shares = ranks.gathered(answered)
@@ -251,7 +253,7 @@ def _encoded(values: NDArray[Any]) -> tuple[tuple[str, ...], IntArray]:
 class _Tally:
     """Counts so far: scores wait until a chunk is full, then become cells. Memory is bounded by one chunk."""
 
-    plan: Plan
+    plan: DecisionPlan
     source: Source
     names: tuple[str, ...]
     flips: FlipSink | None
@@ -288,7 +290,7 @@ class _Tally:
         y = self._labels(batches)
         bins = self._bins(scores[0])
         self.tables.append(self._table(codes, self._beside(batches), bins, y=y, dense=answers[0], pruned=answers[1]))
-        if len(self.tables) >= MOST and sum(map(_size, self.tables[1:])) >= _size(self.tables[0]):
+        if len(self.tables) >= MOST and sum(len(t.counts) for t in self.tables[1:]) >= len(self.tables[0].counts):
             self.tables = [merge_all(self.tables)]  # only when it has doubled: every cell is merged a few times at most
         self._hand_on(batches, codes, y, answers, scores, bins)
         self.waiting, self.rows = [], 0
@@ -384,10 +386,6 @@ class _Tally:
         self.flips.add(
             Flips(ids, codes[at], labels, answers[0][at], answers[1][at], sure[0], sure[1], bins[at], confirmed, rows)
         )
-
-
-def _size(table: CountTable) -> int:
-    return len(table.counts)
 
 
 def _digest(*columns: IntArray) -> int:

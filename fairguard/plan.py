@@ -57,7 +57,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowPlan:
     """How many rows to collect.
 
     Attributes:
@@ -117,7 +117,7 @@ def plan_from_pilot(
     effect: float | None = None,
     power: float = 0.8,
     assumed: tuple[float, float] | None = None,
-) -> Plan:
+) -> RowPlan:
     """Return the rows needed if each group's churn is that of a pilot, or one that is assumed for all of them.
 
     Args:
@@ -150,7 +150,7 @@ def plan_from_sizes(
     helped: float,
     effect: float | None = None,
     power: float = 0.8,
-) -> Plan:
+) -> RowPlan:
     """Return the rows needed by groups of given sizes (or shares) under an assumed churn, on accuracy.
 
     Args:
@@ -194,7 +194,7 @@ def _plan(
     effect: float | None,
     power: float,
     rows: int,
-) -> Plan:
+) -> RowPlan:
     margin = np.array([policy.margin_of(metric) for metric in metrics])
     effect = 2 * float(margin.max()) if effect is None else effect
     if not margin.max() < effect < 1:
@@ -216,7 +216,7 @@ def _plan(
         Need(names[i], metrics[i], int(rates.n[i]), rates.n[i] / rows, float(rates.churn[i]), float(shown[i]), a, b)
         for i, (a, b) in enumerate(zip(_whole(prove), _whole(clear), strict=True))
     ]
-    return Plan(policy, effect, power, len(needs), tuple(sorted(needs, key=_hunger)), rows)
+    return RowPlan(policy, effect, power, len(needs), tuple(sorted(needs, key=_hunger)), rows)
 
 
 def _level(policy: Policy, comparisons: int) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fairguard.decisions import Rule, check_finite, check_one_scale, classes_of, margins_of, rule_for
 from fairguard.errors import DataError, FeaturesError, ModelError
-from fairguard.inference import Comparison, Plan
+from fairguard.inference import Comparison, DecisionPlan
 from fairguard.inputs.groups import sorted_names
 from fairguard.inputs.joining import joined, require_different, require_ids
 from fairguard.inputs.labels import WHOLE
@@ -25,7 +25,7 @@ from fairguard.inputs.rows import Batch, Source, take
 from fairguard.judge.orders import order_warnings
 from fairguard.judge.responsibility import SEEDS
 from fairguard.names import listed
-from fairguard.suspicions import answer_warnings, file_warnings
+from fairguard.suspicions import answer_warnings, file_warnings, scale_warnings
 from fairguard.verdict import Noise
 
 SAMPLE = 1_024
@@ -41,7 +41,7 @@ SELF_FLIP_LIMIT = 0.1
 class Preflight:
     """What the pass needs to know, and what the reader should."""
 
-    plan: Plan
+    plan: DecisionPlan
     warnings: tuple[str, ...]
     noise: tuple[Noise, ...]
 
@@ -83,13 +83,13 @@ def preflight(
     names = _names((dense, pruned, *seeds), source)
     rules = _same_classes(rules, roles, names)
     classes = _classes(names, rules[0].n_classes, source.found)
-    plan = Plan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
+    plan = DecisionPlan(rules, classes, _relabel(names, classes), _edges(asked[0], rules[0]))
     if source.columns and not stand_in:  # whoever asks about rows of their own making has none, and judges nothing
         _refuse_constant(asked[0], plan, source, batch_size, threshold)
     noise = [_self_consistency(each, rule, source, batch_size) for each, rule in zip(asked[:2], rules, strict=False)]
     warnings = (
         *file_warnings(dense, pruned),
-        *_scale_warnings(rules, threshold),
+        *scale_warnings(rules, threshold),
         *_reach_warnings(asked[:2], threshold),
     )
     return Preflight(plan, warnings, tuple(found for found in noise if found is not None))
@@ -210,23 +210,6 @@ def _same_scale(rules: tuple[Rule, ...], asked: Sequence[_Asked], threshold: flo
     )
 
 
-def _scale_warnings(rules: Sequence[Rule], threshold: float | None) -> list[str]:
-    """Return a warning if the single outputs of dense and pruned are cut at different places, or one cut may be two."""
-    dense, pruned = rules[:2]
-    if not (dense.single and pruned.single) or dense.probabilities == pruned.probabilities:
-        return []
-    if threshold is not None:
-        role, other = ("dense", "pruned") if dense.probabilities else ("pruned", "dense")
-        told = f"{role}'s outputs look like probabilities, {other}'s do not, and --threshold {threshold:g} cuts both"
-        return [f"{told}: if they are, let {other} end in a sigmoid too."] if 0 < threshold < 1 else []
-    scale = {True: "probabilities", False: "logits"}
-    read = [f"{scale[each.probabilities]} and cut at {each.threshold:g}" for each in (dense, pruned)]
-    return [
-        f"dense's outputs are read as {read[0]}, pruned's as {read[1]}, for their numbers look so; if both are of one "
-        f"scale, say the cut with --threshold (0 for logits)."
-    ]
-
-
 def _reach_warnings(asked: Sequence[_Asked], threshold: float | None) -> list[str]:
     """Return a warning for each model whose scores look like probabilities, where the cut is none between 0 and 1."""
     if threshold is None or 0 < threshold < 1:
@@ -243,7 +226,9 @@ def _reach_warnings(asked: Sequence[_Asked], threshold: float | None) -> list[st
     return warnings
 
 
-def _refuse_constant(dense: _Asked, plan: Plan, source: Source, batch_size: int, threshold: float | None) -> None:
+def _refuse_constant(
+    dense: _Asked, plan: DecisionPlan, source: Source, batch_size: int, threshold: float | None
+) -> None:
     """Raise :class:`ModelError` if dense gives one answer to every row, but not where all have one label.
 
     What pruning broke cannot show then. Rows are read on only where the first ones are all answered alike, and only up

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.decisions import Rule
 from fairguard.inference import Comparison
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
@@ -37,6 +39,23 @@ def file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:
             f"layer collapse: {', '.join(map(shown, empty))} has no weight left; prune with a floor per layer."
         )
     return warnings
+
+
+def scale_warnings(rules: Sequence[Rule], threshold: float | None) -> list[str]:
+    """Return a warning if the single outputs of dense and pruned are cut at different places, or one cut may be two."""
+    dense, pruned = rules[:2]
+    if not (dense.single and pruned.single) or dense.probabilities == pruned.probabilities:
+        return []
+    if threshold is not None:
+        role, other = ("dense", "pruned") if dense.probabilities else ("pruned", "dense")
+        told = f"{role}'s outputs look like probabilities, {other}'s do not, and --threshold {threshold:g} cuts both"
+        return [f"{told}: if they are, let {other} end in a sigmoid too."] if 0 < threshold < 1 else []
+    scale = {True: "probabilities", False: "logits"}
+    read = [f"{scale[each.probabilities]} and cut at {each.threshold:g}" for each in (dense, pruned)]
+    return [
+        f"dense's outputs are read as {read[0]}, pruned's as {read[1]}, for their numbers look so; if both are of one "
+        f"scale, say the cut with --threshold (0 for logits)."
+    ]
 
 
 def id_warnings(source: Source) -> list[str]:

@@ -13,7 +13,7 @@ from fairguard.config import Settings
 from fairguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fairguard.plan import Plan
+    from fairguard.plan import RowPlan
 
 HARMED, HELPED = 0.05, 0.03
 """Assumed shares of rows whose answer changes, where there is no pilot: a network pruned by about two thirds."""
@@ -63,7 +63,7 @@ def plan_of_rows(
     assumed: tuple[float, float] = (HARMED, HELPED),
     effect: float | None = None,
     power: float = 0.8,
-) -> Plan:
+) -> RowPlan:
     """Return the plan for the rows of the settings' data; no model is opened."""
     from fairguard.inference import count_rows
     from fairguard.opening import open_rows
@@ -75,7 +75,7 @@ def plan_of_rows(
     return plan_from_pilot(table, settings.policy(), effect=effect, power=power, assumed=assumed)
 
 
-def show(plan: Plan) -> None:
+def show(plan: RowPlan) -> None:
     """Print the plan: a row for each group and metric, and what to do."""
     from rich.console import Console
     from rich.table import Table
@@ -94,7 +94,7 @@ def show(plan: Plan) -> None:
     click.echo(f"\n{plan.sentence}")
 
 
-def _from_pilot(models: tuple[str, ...], settings: Settings, *, effect: float | None, power: float) -> Plan:
+def _from_pilot(models: tuple[str, ...], settings: Settings, *, effect: float | None, power: float) -> RowPlan:
     if len(models) != 2:
         raise ConfigError(f"{len(models)} model given; name DENSE and PRUNED, or none to assume a churn.")
     from fairguard.checking import count_files

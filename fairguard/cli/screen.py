@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fairguard.progress import Progress
+
 if TYPE_CHECKING:
     from fairguard.repair.task import Status
 
@@ -49,16 +51,17 @@ def told_how_to_resume() -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None] | None]:
+def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Progress | None]:
     """Yield a function that takes the work done so far and the work in all; ``None`` where nobody would see it."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None)
 
         def show(done: int, total: int | None) -> None:

@@ -5,17 +5,17 @@ Candidates are asked about thousands at a time, so that a hunt costs about as mu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fairguard.config import Settings, merged
-from fairguard.fuzz.asking import Answers, BothModels, open_both, replay
+from fairguard.fuzz.asking import BothAnswers, BothModels, open_both, replay
 from fairguard.fuzz.hunt import Hunt, TippedPair, hunt
 from fairguard.fuzz.saved import saved_test
 from fairguard.opening import data_options, modes_kept
+from fairguard.progress import Progress
 from fairguard.schema import Schema
 
-__all__ = ["Answers", "BothModels", "Hunt", "TippedPair", "fuzz", "hunt", "open_both", "replay", "saved_test"]
+__all__ = ["BothAnswers", "BothModels", "Hunt", "TippedPair", "fuzz", "hunt", "open_both", "replay", "saved_test"]
 
 
 def fuzz(
@@ -26,7 +26,7 @@ def fuzz(
     swap: str,
     max_examples: int = 2000,
     settings: Settings | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Hunt:
     """Return what came of hunting for a pair of rows on which ``pruned`` tells groups apart and ``dense`` does not.

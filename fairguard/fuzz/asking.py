@@ -44,7 +44,7 @@ class Said:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class BothAnswers:
     """What both models say about the same rows.
 
     Attributes:
@@ -97,13 +97,13 @@ class BothModels:
     forward_rows: int = FORWARD_ROWS
     warnings: tuple[str, ...] = ()
 
-    def ask(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> Answers:
+    def ask(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> BothAnswers:
         """Return what both models say about rows, given as dicts or as a table of the schema's columns."""
         table = rows if isinstance(rows, pa.Table) else table_of(rows, self.schema.types, self.schema.categories)
         fed = (table.slice(low, self.forward_rows) for low in range(0, len(rows), self.forward_rows))
         scores = _scores(self.models, (_batch(self.schema.features(part), len(part)) for part in fed))
         dense, pruned = map(_said, self.models, self.rules, scores)
-        return Answers(dense, pruned, self.classes)
+        return BothAnswers(dense, pruned, self.classes)
 
 
 def open_both(
@@ -140,7 +140,7 @@ def replay(
     thresholds: tuple[float | None, float | None] = (None, None),
     transform: str | None = None,
     **options: Any,
-) -> Answers:
+) -> BothAnswers:
     """Return what both models say about rows that stand in a saved test: no data file is read.
 
     Args:
@@ -171,7 +171,7 @@ def replay(
         _said(model, rule_for(part, model.kind, name=_name(model), threshold=cut, n_classes=None), part)
         for model, part, cut in zip(models, scores, thresholds, strict=True)
     )
-    return Answers(dense_said, pruned_said, tuple(classes))
+    return BothAnswers(dense_said, pruned_said, tuple(classes))
 
 
 def _answering(models: tuple[Predictor, Predictor]) -> tuple[Predictor, Predictor]:

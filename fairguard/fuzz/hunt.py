@@ -5,22 +5,20 @@ Knows how to look, not how models are opened or what the result looks like on a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fairguard.errors import ConfigError, DataError, ModelError
-from fairguard.fuzz.asking import Answers, BothModels
+from fairguard.fuzz.asking import BothAnswers, BothModels
 from fairguard.fuzz.pairs import Pairs, changed_pairs, fewer_changes, nearer, real_pairs
+from fairguard.progress import Progress
 
 TO_SIMPLIFY = 64
 """Tipping pairs that are made simpler; the simplest of them all is shown."""
 TO_CONFIRM = 8
 """Simplest pairs that are asked again by themselves, until one tips there too."""
-
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ class TippedPair:
     first: dict[str, Any]
     second: dict[str, Any]
     changed: dict[str, Any]
-    answers: Answers
+    answers: BothAnswers
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +100,7 @@ def hunt(
     return Hunt(swap, asked, len(tipped), pair, models.warnings)
 
 
-def _patterns(pairs: Pairs, answers: Answers, n: int, rng: np.random.Generator) -> Pairs:
+def _patterns(pairs: Pairs, answers: BothAnswers, n: int, rng: np.random.Generator) -> Pairs:
     """Return ``n`` real pairs to change: every second one is of the quarter that came nearest to tipping."""
     half = len(pairs)
     margins = answers.pruned.margins

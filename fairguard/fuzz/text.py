@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fairguard.aligned import aligned
-from fairguard.fuzz.asking import Answers, Said
+from fairguard.fuzz.asking import BothAnswers, Said
 from fairguard.fuzz.hunt import Hunt, TippedPair
 from fairguard.inputs.groups import name_of
 from fairguard.report.wording import percent
@@ -71,7 +71,7 @@ def _value(value: Any) -> str:
     return f"{value:.7g}" if isinstance(value, float) else name_of(value)
 
 
-def _said(who: str, said: Said, answers: Answers) -> list[tuple[str, ...]]:
+def _said(who: str, said: Said, answers: BothAnswers) -> list[tuple[str, ...]]:
     """Return one line for a model's answers and one for each score that decided one."""
     names = [answers.classes[code] for code in said.codes]
     lines = [("",), (f"{who} answers", *names, "" if names[0] == names[1] else "differs")]

@@ -22,8 +22,8 @@ from fairguard.policy import Policy
 
 FloatArray = NDArray[np.float64]
 
-Cell = tuple[tuple[int, int], ...]
-"""A cell of a product of columns: pairs of column and level code."""
+Intersection = tuple[tuple[int, int], ...]
+"""A cell of a product of columns, as pairs of column and level code."""
 
 CLASS = "class"
 """Column that is not in the data: the label itself as the group."""
@@ -244,7 +244,7 @@ def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_gr
     levels = [column_levels(table, name) for name in columns]
     groups: list[Group] = []
     members: list[NDArray[np.bool_]] = []
-    rows: dict[Cell, float] = {}
+    rows: dict[Intersection, float] = {}
     unformed = 0
     label = next((i for i, name in enumerate(columns) if name not in table.columns), None)
     for cell, inside in _cells(atoms, depth, label):
@@ -301,7 +301,7 @@ def column_levels(table: CountTable, name: str) -> tuple[str, ...]:
     return table.levels[table.columns.index(name)] if name in table.columns else table.classes
 
 
-def _cells(atoms: IntArray, depth: int, label: int | None) -> Iterator[tuple[Cell, NDArray[np.bool_]]]:
+def _cells(atoms: IntArray, depth: int, label: int | None) -> Iterator[tuple[Intersection, NDArray[np.bool_]]]:
     """Yield every cell of every product of columns, those with the label left out, and which atoms it holds, (A,)."""
     columns = atoms.shape[1]
     for width in range(1, depth + 1):

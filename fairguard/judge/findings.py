@@ -51,7 +51,7 @@ def _finding(
 ) -> Finding:
     estimand = family.estimands[family.estimand[i]]
     b, c, n, b_rest, c_rest, n_rest = (int(counts[i]) for counts in family.counts)
-    outcome, needed = outcome_of(evidence, i), evidence.needed[i]
+    outcome, needed = _outcome(evidence, i), evidence.needed[i]
     return Finding(
         rule=METRICS[estimand.metric].rule,
         group=family.grouping.groups[family.group[i]].name,
@@ -105,7 +105,7 @@ def standing_of(findings: Sequence[Finding]) -> Standing:
     )
 
 
-def outcome_of(evidence: Evidence, i: int) -> Outcome:
+def _outcome(evidence: Evidence, i: int) -> Outcome:
     """Return the outcome of one contrast."""
     if evidence.regressed[i]:
         return Outcome.REGRESSED
@@ -121,7 +121,7 @@ class _Why(NamedTuple):
 
 def _why(evidence: Evidence, family: Family, i: int, policy: Policy) -> _Why:
     """Return why a contrast is inconclusive, and what would decide it: rows of whichever side lacks them."""
-    if outcome_of(evidence, i) is not Outcome.INCONCLUSIVE:
+    if _outcome(evidence, i) is not Outcome.INCONCLUSIVE:
         return _Why()
     n, n_rest = int(family.n[i]), int(family.n_rest[i])
     rows, why = evidence.needed[i], _reason(evidence, i, n=n, n_rest=n_rest, policy=policy)

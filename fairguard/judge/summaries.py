@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from fairguard.judge.contrasts import Grouping, contrasts, is_label
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import Estimand
+from fairguard.judge.evidence import Counts
 from fairguard.judge.intervals import excess_upper, loss_upper
 from fairguard.judge.rates import GroupRates, pair
 from fairguard.metrics import METRICS, About, Metric
 from fairguard.verdict import NAN, Pair, Summary
 
 FloatArray = NDArray[np.float64]
-Counts = tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]
 
 
 def summaries_of(
