@@ -27,7 +27,7 @@ def with_acceptance(verdict: Verdict, accept: Sequence[Accepted], *, today: date
     groups = list(dict.fromkeys(finding.group for finding in verdict.findings))
     accept = [entry.model_copy(update={"group": group_meant(entry.group, groups)}) for entry in accept]
     findings = tuple(_marked(finding, accept, today) for finding in verdict.findings)
-    lines = dict.fromkeys((*verdict.warnings, *_unknown(accept, groups)))
+    lines = dict.fromkeys((*verdict.warnings, *_unknown_warnings(accept, groups)))
     changed = verdict.model_copy(update={"findings": findings, "warnings": tuple(lines)})
     known = sum(finding.accepted is not None for finding in findings)
     if not known or changed.regressed or verdict.outcome is not Outcome.REGRESSED:
@@ -55,7 +55,7 @@ def _outcome(verdict: Verdict) -> Outcome:
     return outcome_of(standing_of(others), verdict.policy)
 
 
-def _unknown(accept: Sequence[Accepted], groups: Sequence[str]) -> list[str]:
+def _unknown_warnings(accept: Sequence[Accepted], groups: Sequence[str]) -> list[str]:
     return [
         f"accept names {entry.group!r}, which is no group of this check.{did_you_mean(entry.group, groups)}"
         for entry in accept

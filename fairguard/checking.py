@@ -31,7 +31,7 @@ from fairguard.judge.sensitivity import by_margin, expected_flips
 from fairguard.judge.slices import discover
 from fairguard.opening import computes_in_double, modes_kept, open_models, open_seeds, open_source
 from fairguard.policy import Policy
-from fairguard.preflight import aftermath, preflight
+from fairguard.preflight import pass_warnings, preflight
 from fairguard.progress import Progress
 from fairguard.provenance import record_of
 from fairguard.ranks import ALONE, Ranks
@@ -190,16 +190,16 @@ def count(
     comparison = replace(comparison, open=ready.plan.open and settings.classes != ready.plan.classes)
     warnings = (
         *ready.warnings,
-        *_at_random(source),
+        *_reading_warnings(source),
         *id_warnings(source),
-        *aftermath((dense, pruned, *seeds), comparison, ready),
+        *pass_warnings((dense, pruned, *seeds), comparison, ready),
     )
     record = record_of(dense.info, pruned.info, source.record, settings)
     record["flipped"] = f"{comparison.flipped:016x}"  # says which rows to whoever has them, and to nobody else
     return Counted(comparison, (dense.info, pruned.info), ready.noise, warnings, record)
 
 
-def _at_random(source: Source) -> Iterator[str]:
+def _reading_warnings(source: Source) -> Iterator[str]:
     """Yield a warning for rows that are not the same in every reading, such as random crops, or not as often."""
     if source.note:
         yield source.note
@@ -227,8 +227,8 @@ def decide(counted: Counted, settings: Settings, *, search: bool = False) -> Ver
             "noise": counted.noise,
             "warnings": (
                 *verdict.warnings,
-                *policy.idle_margins({finding.metric for finding in verdict.findings}),
-                *_look_alikes(counts, verdict.columns),
+                *policy.idle_margin_warnings({finding.metric for finding in verdict.findings}),
+                *_look_alike_warnings(counts, verdict.columns),
                 *counted.warnings,
             ),
             "record": counted.record,
@@ -245,7 +245,7 @@ def _confirmed(counted: Counted, verdict: Verdict) -> dict[str, Any]:
     return {"confirmed_flips": found.flips, "confirmed_by_chance": found.by_chance(verdict.columns)}
 
 
-def _look_alikes(counts: CountTable, columns: Sequence[str]) -> Iterator[str]:
+def _look_alike_warnings(counts: CountTable, columns: Sequence[str]) -> Iterator[str]:
     """Yield a warning for every sensitive feature with groups that are perhaps meant to be one."""
     for column, names in zip(counts.columns, counts.levels, strict=True):
         if column in columns and (pair := look_alike(names)):

@@ -111,7 +111,7 @@ class Policy(BaseModel):
         """Return the tolerated excess of ``metric``, as a fraction."""
         return self.margins.get(metric, self.margin)
 
-    def idle_margins(self, gated: Iterable[str]) -> tuple[str, ...]:
+    def idle_margin_warnings(self, gated: Iterable[str]) -> tuple[str, ...]:
         """Return a warning for every margin that decides nothing, for its metric is not among those ``gated``.
 
         A configuration that several checks share may name margins for more than one of them gates: no error.

@@ -16,7 +16,7 @@ from fairguard.decisions import Rule, check_finite, check_one_scale, classes_of,
 from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, DecisionPlan
 from fairguard.inputs.groups import sorted_names
-from fairguard.inputs.joining import joined, require_different, require_ids
+from fairguard.inputs.joining import join_warnings, require_different, require_ids
 from fairguard.inputs.labels import WHOLE
 from fairguard.inputs.models import RowByRow
 from fairguard.inputs.predictor import Predictor, ScoreKind
@@ -95,7 +95,7 @@ def preflight(
     return Preflight(plan, warnings, tuple(found for found in noise if found is not None))
 
 
-def aftermath(models: Sequence[Predictor], comparison: Comparison, ready: Preflight) -> tuple[str, ...]:
+def pass_warnings(models: Sequence[Predictor], comparison: Comparison, ready: Preflight) -> tuple[str, ...]:
     """Return the warnings that only the whole pass can give.
 
     Raises:
@@ -103,7 +103,8 @@ def aftermath(models: Sequence[Predictor], comparison: Comparison, ready: Prefli
             a file of answers has answers for other rows too; or pruned has its classes in another order.
     """
     table = comparison.counts
-    warnings = [line for model in models if isinstance(model, RecordedPredictor) for line in joined(model, table.n)]
+    recorded = [model for model in models if isinstance(model, RecordedPredictor)]
+    warnings = [line for model in recorded for line in join_warnings(model, table.n)]
     flips = int(table.counts[table.dense != table.pruned].sum())
     roles = dict(_roles(*models[:2]))
     for found in ready.noise:

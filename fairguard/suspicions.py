@@ -83,7 +83,7 @@ def answer_warnings(dense: Predictor, comparison: Comparison) -> list[str]:
     return warnings
 
 
-def _two_of_more(table: CountTable, *, typed: bool) -> list[str]:
+def _two_of_more_warnings(table: CountTable, *, typed: bool) -> list[str]:
     """Return a warning if two classes alone are labels and there are more: recall and fpr are then judged of none."""
     used = np.unique(table.y)
     if not table.labelled or len(used) != 2 or len(table.classes) < 3:
@@ -112,10 +112,16 @@ def label_warnings(table: CountTable, *, by_position: bool, typed: bool = True) 
     """
     if not table.labelled:
         return []
-    return [*_two_of_more(table, typed=typed), *_wrong_most(table, by_position=by_position, typed=typed)]
+    return [
+        *_two_of_more_warnings(table, typed=typed),
+        *_wrong_most_warnings(table, by_position=by_position, typed=typed),
+    ]
+        *_two_of_more_warnings(table, typed=typed),
+        *_wrong_most_warnings(table, by_position=by_position, typed=typed),
+    ]
 
 
-def _wrong_most(table: CountTable, *, by_position: bool, typed: bool) -> list[str]:
+def _wrong_most_warnings(table: CountTable, *, by_position: bool, typed: bool) -> list[str]:
     size = len(table.classes)
     rows = _summed(table.y, table.counts, size)
     hit = table.dense == table.y

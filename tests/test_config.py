@@ -103,10 +103,10 @@ def test_one_seed_alone_lies_beside_the_configuration_too(project: Path, monkeyp
 
 def test_a_margin_that_decides_nothing_is_told() -> None:
     policy = Policy.of(margins={"fpr": 0.01, "accuracy": 0.02})
-    (told,) = policy.idle_margins({Metric.ACCURACY})
+    (told,) = policy.idle_margin_warnings({Metric.ACCURACY})
     assert told.startswith("margin for fpr is given, and fpr is not gated: add --metric accuracy --metric fpr")
-    assert policy.idle_margins({"accuracy", "recall", "fpr"}) == ()
-    (told,) = Policy.of(metrics="recall", margins={"fpr": 0.01, "recall": 0.1}).idle_margins({"recall"})
+    assert policy.idle_margin_warnings({"accuracy", "recall", "fpr"}) == ()
+    (told,) = Policy.of(metrics="recall", margins={"fpr": 0.01, "recall": 0.1}).idle_margin_warnings({"recall"})
     assert "add --metric fpr," in told
 
 

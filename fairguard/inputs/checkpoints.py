@@ -52,7 +52,7 @@ def weights_in(held: Any, path: str, *, name: str | None = None, notes: list[str
     if name is None:
         name = chosen_set(held, sets)
         if notes is not None and name is not None:
-            notes += passed_over(name, {other: _alike(sets[name], held) for other, held in sets.items()}, path)
+            notes += passed_over_notes(name, {other: _alike(sets[name], held) for other, held in sets.items()}, path)
     if name in sets:
         return _state(sets[name])
     if name is not None and "" in sets and (part := under(_state(held), f"{name}.")):
@@ -80,7 +80,7 @@ def chosen_set(held: Mapping[Any, Any], sets: Mapping[str, Any]) -> str | None:
     return "" if "" in sets else next(iter(sets)) if len(sets) == 1 else None
 
 
-def passed_over(name: str, alike: Mapping[str, bool], path: str) -> list[str]:
+def passed_over_notes(name: str, alike: Mapping[str, bool], path: str) -> list[str]:
     """Return a sentence on the networks in a checkpoint, by their places, that are ``alike`` and not judged."""
     others = [other for other in alike if other and other != name and alike[other]]
     what = f"{shown(name)} of {path}" if name else path

@@ -78,7 +78,7 @@ def require_one_order(roles: Sequence[str], models: Sequence[Predictor]) -> None
             )
 
 
-def joined(model: RecordedPredictor, rows: int) -> list[str]:
+def join_warnings(model: RecordedPredictor, rows: int) -> list[str]:
     """Return a warning if answers were left over.
 
     Raises:

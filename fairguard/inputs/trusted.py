@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fairguard.errors import FairguardError, ModelError
-from fairguard.inputs.checkpoints import CHECKPOINT_KEYS, passed_over, weight_sets
+from fairguard.inputs.checkpoints import CHECKPOINT_KEYS, passed_over_notes, weight_sets
 from fairguard.inputs.detect import Found, Kind
 from fairguard.inputs.factories import load_callable
 from fairguard.inputs.programs import open_program
@@ -100,7 +100,7 @@ def _module_in(held: Any, found: Found, name: str | None, notes: list[str] | Non
     if name is None and chosen not in CHECKPOINT_KEYS and len(modules) > 1:
         raise ModelError(f"{found.path} holds several modules; add one as {found.path}::NAME: {listed(list(modules))}.")
     if name is None and notes is not None:
-        notes += passed_over(chosen, dict.fromkeys(modules, True), str(found.path))
+        notes += passed_over_notes(chosen, dict.fromkeys(modules, True), str(found.path))
     return modules[chosen]
 
 
