@@ -116,9 +116,6 @@ def label_warnings(table: CountTable, *, by_position: bool, typed: bool = True) 
         *_two_of_more_warnings(table, typed=typed),
         *_wrong_most_warnings(table, by_position=by_position, typed=typed),
     ]
-        *_two_of_more_warnings(table, typed=typed),
-        *_wrong_most_warnings(table, by_position=by_position, typed=typed),
-    ]
 
 
 def _wrong_most_warnings(table: CountTable, *, by_position: bool, typed: bool) -> list[str]:
