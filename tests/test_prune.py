@@ -265,6 +265,16 @@ def test_the_kind_of_file_that_dense_was(
     assert "60.0 % of the weights zero" in after
 
 
+def test_a_program_that_takes_no_scores_is_told_of(inside: Path) -> None:
+    """By the method itself, so whoever runs it: repair told of it, prune did not."""
+    wrapped("torchscript", loaded("dense.pt"), "program.pt")
+    how = {"train": "train.parquet", "data": "test.parquet", "label": "digit", "groups": ("class",), "trust": True}
+    said = "this kind of file takes no scores that learn"
+    for method, told in (("ballot", True), ("magnitude", False)):
+        report = prune("program.pt", "sparse.pt", method=method, sparsity=0.6, budget="2epochs", **how)
+        assert any(said in note for note in report.notes) == told
+
+
 def test_a_module_in_memory_is_left_as_it_is(inside: Path) -> None:
     net = digits.build()
     net.load_state_dict(loaded("dense.pt"))

@@ -69,12 +69,12 @@ def test_the_score_is_the_weights_own(name: str, task: Task, found: dict[str, Ca
     assert task.score_of(found[name].weights) == found[name].score
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"fairscratch", "bias-shift", "chita", "mask-only"}))
+@pytest.mark.parametrize("name", [name for name, traits in METHODS.items() if traits.trains_weights])
 def test_methods_that_train_weights_beat_one_shot_pruning(name: str, task: Task, found: dict[str, Candidate]) -> None:
     assert found[name].score.accuracy > task.score_of(task.pruned).accuracy
 
 
-@pytest.mark.parametrize("name", ["chita", "mask-only", "bias-shift"])
+@pytest.mark.parametrize("name", [name for name, traits in METHODS.items() if not traits.trains_weights])
 def test_methods_without_training_are_no_less_fair_than_one_shot_pruning(
     name: str, task: Task, found: dict[str, Candidate]
 ) -> None:
@@ -130,7 +130,7 @@ def test_every_method_keeps_the_pattern_of_zeros_or_refuses_in_one_line(
     name: str, pattern: str, patterned: dict[str, Task]
 ) -> None:
     task = patterned[pattern]
-    if name in ("bilevel", "fairscratch"):
+    if not METHODS[name].keeps_patterns:
         with pytest.raises(ModelError, match=f"is pruned {pattern}: use --method") as caught:
             method_named(name)(task)
         assert len(str(caught.value).splitlines()) == 1

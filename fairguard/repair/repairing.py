@@ -27,7 +27,6 @@ from fairguard.repair.label_weights import told
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks
 from fairguard.repair.methods import METHODS
-from fairguard.repair.methods.gates import is_program
 from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
 from fairguard.repair.plans import WRITES, RepairPlan
@@ -240,11 +239,6 @@ def _notes(task: Task, work: _Work) -> tuple[str, ...]:
     plan, check = work.plan, work.check
     warnings = besides_the_fall(check)  # which repair is for, and its table shows
     notes = [*warnings, *task.journal.notes, *work.parts.notes, *told(task.label_weights, check.classes)]
-    if plan.work == "ballot" and is_program(task.net):
-        notes.append(
-            "weights were chosen by their size: this kind of file takes no scores that learn. A state dict of dense "
-            "and --model are repaired better"
-        )
     if any(pattern.kind == UNITS for pattern in task.masks.patterns.values()):
         notes.append("pruned lost whole units, rows and columns: which ones is kept, so that fair can be cut as small")
     notes += unconstrained(task, work.settings)

@@ -1,7 +1,9 @@
 """Ways to choose and train a sparse model, by name. Each is one file over the shared loop and the shared masks.
 
-A method is a module with ``select_and_train(task: Task) -> Candidate``; ``names`` says what there is to say of it. What
-it may count on and what it owes, in the words of ``tests/test_repair_methods.py`` and ``tests/test_repair_budget.py``:
+A method is a module with ``select_and_train(task: Task) -> Candidate``; ``names`` says what there is to say of it. If
+the budget or the net decide what it does, it has ``adapted(task: Task) -> tuple[Method, list[str]]`` too: what is to
+run, and what the user should know of that, one sentence each. What it may count on and what it owes, in the words of
+``tests/test_repair_methods.py`` and ``tests/test_repair_budget.py``:
 
 * **It gets** a :class:`~fairguard.repair.task.Task`: dense's net (load into it what you like), the weights of dense and
   of PRUNED, rows to train on and to tune on, the constrained cells, dense's answers, and a budget in epochs. Never a
@@ -29,6 +31,7 @@ from fairguard.repair.methods.names import METHODS
 
 if TYPE_CHECKING:  # torch: names alone need none
     from collections.abc import Callable
+    from types import ModuleType
 
     from fairguard.repair.task import Candidate, Task
 
@@ -46,17 +49,25 @@ def method_named(name: str) -> Method:
     Raises:
         ConfigError: there is none.
     """
-    if name not in METHODS:
-        hint = did_you_mean(name, METHODS) or f" Methods: {', '.join(METHODS)}."
-        raise ConfigError(f"unknown repair method {name!r}.{hint}")
-    found: Method = import_module(f"fairguard.repair.methods.{name.replace('-', '_')}").select_and_train
+    found: Method = _module(name).select_and_train
     return found
 
 
 def method_for(name: str, task: Task) -> tuple[Method, list[str]]:
-    """Return the method called ``name`` as the budget of ``task`` allows it, and what the user should know of that."""
-    if name == "ballot":
-        ballot = import_module("fairguard.repair.methods.ballot")
-        if told := ballot.too_short(task):
-            return ballot.briefly, told
-    return method_named(name), []
+    """Return the method called ``name`` as the task allows it, and what the user should know of that.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    module = _module(name)
+    if not hasattr(module, "adapted"):
+        return module.select_and_train, []
+    found: tuple[Method, list[str]] = module.adapted(task)
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    if name not in METHODS:
+        hint = did_you_mean(name, METHODS) or f" Methods: {', '.join(METHODS)}."
+        raise ConfigError(f"unknown repair method {name!r}.{hint}")
+    return import_module(f"fairguard.repair.methods.{name.replace('-', '_')}")

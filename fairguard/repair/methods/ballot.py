@@ -19,11 +19,12 @@ train and tune on). Where groups are classes, the last biases are moved at the e
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairguard.repair.masks import Masks, Weights
-from fairguard.repair.methods.gates import held, takes_gates
+from fairguard.repair.methods.gates import held, is_program, takes_gates
 from fairguard.repair.methods.magnitude import tightened
 from fairguard.repair.methods.votes import ETA, select, steps_an_epoch
 from fairguard.repair.neighbours import Neighbours, is_list, neighbours_of
@@ -92,6 +93,18 @@ def select_and_train(task: Task, recipe: Recipe = DEFAULT) -> Candidate:
         masks, tried = _run_off(task, {"votes": masks, "PRUNED's": task.masks}, recipe)
         spent += tried
     return retrain(task, masks, spent, recipe)
+
+
+def adapted(task: Task) -> tuple[Callable[[Task], Candidate], list[str]]:
+    """Return what the budget allows, :func:`briefly` where that is too small, and what to tell of it and of the net."""
+    if notes := too_short(task):
+        return briefly, notes
+    if not is_program(task.net):
+        return select_and_train, []
+    return select_and_train, [
+        "weights were chosen by their size: this kind of file takes no scores that learn. A state dict of dense and "
+        "--model do better"
+    ]
 
 
 def _epochs(task: Task, spent: float = 0.0) -> int:
