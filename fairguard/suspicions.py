@@ -77,7 +77,8 @@ def answer_warnings(dense: Predictor, comparison: Comparison) -> list[str]:
     warnings = label_warnings(table, by_position=_by_position(dense, table.classes))
     answers = np.unique(table.pruned)
     if len(answers) == 1 and len(np.unique(table.dense)) > 1:
-        warnings.append(f"pruned answers {table.classes[int(answers[0])]!r} for every row: it has collapsed.")
+        name = table.classes[int(answers[0])]
+        warnings.append(f"pruned answers {name!r} for every row: it has collapsed, or wants other preprocessing.")
     if comparison.ties and comparison.ties > 0.1 * flips:
         warnings.append(f"{comparison.ties} of {flips} flips are exact ties of the pruned model's scores.")
     return warnings

@@ -261,7 +261,53 @@ def test_a_network_that_always_answers_alike_names_its_cut_or_the_preprocessing(
     two = linear([[0.0, 0.0], [0.0, 0.0]], [0.0, 1.0])
     with pytest.raises(ModelError, match=r"'1' for every row.*the preprocessing the right ones, and rows of every"):
         check(two, two, **ROWS, features=["a", "b"])
-    assert "has collapsed" in " ".join(check(high, low, **ROWS, features=["a", "b"]).warnings)
+    assert "has collapsed, or wants other preprocessing" in " ".join(
+        check(high, low, **ROWS, features=["a", "b"]).warnings
+    )
+
+
+def test_an_export_that_prepares_its_rows_itself_is_suspected(project: pd.DataFrame) -> None:
+    rows = project.assign(label=np.arange(N) % 4)  # four classes, of which each stands where a is largest
+    rows = rows.assign(**{name: (rows["label"] == code).astype(float) for code, name in enumerate("cdef")})
+    rows.to_csv("rows.csv", index=False)
+    dense = nn.Linear(4, 4)
+    dense.load_state_dict({"weight": torch.eye(4), "bias": torch.zeros(4)})
+    inside = nn.Linear(4, 4)  # the same network behind a shift and a scale that these rows have had already
+    inside.load_state_dict({"weight": torch.eye(4) / 255, "bias": torch.tensor([0.1, 0.0, 0.0, 0.0])})
+    warned = " ".join(check(dense, inside, **ROWS, features=list("cdef")).warnings)
+    assert "the pruned model is broken: no better than always answering '0'" in warned
+    assert "unless it wants other inputs than dense (preprocessing)" in warned
+
+
+class Detector(nn.Module):
+    """Finds boxes in each row, as torchvision's detectors do; or in all of them at once."""
+
+    def __init__(self, *, together: bool = False) -> None:
+        super().__init__()
+        self.together = together
+
+    def forward(self, x: torch.Tensor) -> list[dict[str, torch.Tensor]] | dict[str, torch.Tensor]:
+        found = {"boxes": torch.zeros(len(x), 4), "labels": torch.ones(len(x)), "scores": torch.ones(len(x))}
+        return found if self.together else [found for _ in x]
+
+
+@pytest.mark.parametrize(("together", "what"), [(False, "a dict for each row"), (True, "a dict")])
+def test_a_detector_is_told_from_a_classifier(project: pd.DataFrame, together: bool, what: str) -> None:
+    model = Detector(together=together)
+    with pytest.raises(ModelError) as told:
+        check(model, model, **ROWS, features=["a", "b"])
+    said = str(told.value)
+    assert f"gives {what} (boxes, labels, scores) and looks like a detector; this judges classifiers" in said
+    assert len(said) < 300
+
+
+def test_of_many_outputs_a_few_are_named(project: pd.DataFrame) -> None:
+    class Many(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x] * 300
+
+    with pytest.raises(ModelError, match=r"choose one with --output-key: 0, 1, 2, 3, 4, 5, 6, 7 and 292 more\.$"):
+        check(Many(), Many(), **ROWS, features=["a", "b"])
 
 
 def test_rows_that_are_sorted_by_class_are_judged(project: pd.DataFrame) -> None:

@@ -90,6 +90,7 @@ def test_a_broken_model_is_told_of_beside_a_regression_too() -> None:
     verdict = judge(count_arrays(y, dense, pruned, {"g": group}), ACCURACY)
     assert verdict.outcome is Outcome.REGRESSED
     assert "the pruned model is broken" in verdict.warnings[0]
+    assert verdict.warnings[0].endswith("train it again, unless it wants other inputs than dense (preprocessing).")
     assert "no group lost more" not in verdict.warnings[0]
 
 

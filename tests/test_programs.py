@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 import torch
 from model_files import HERE, dynamic_int8, static_int8, trained
 from torch import nn
 
+from fairguard.cli import run
 from fairguard.errors import ModelError
 from fairguard.inputs.inspect import inspect_file
 from fairguard.inputs.models import load_model
@@ -59,6 +61,36 @@ def test_operators_that_nobody_registers_are_named(folder: Path, capfd: pytest.C
         load_model(folder / "twice.pt2", trust=True)
     assert "\n" not in str(told.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("builds", ["net", "stubbed", "prepared"])
+def test_a_quantisation_that_was_prepared_and_not_converted(
+    tmp_path: Path, builds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nets.py").write_text(QAT)
+    net = run_path(str(tmp_path / "nets.py"))["prepared"]()
+    net(torch.ones(4, 3))
+    torch.save(net.state_dict(), tmp_path / "qat.pt")
+    (tmp_path / "rows.csv").write_text("a,b,c,sex,label\n" + "1,2,3,F,0\n0,2,1,M,1\n" * 50)
+    how = ["--model", f"{tmp_path}/nets.py:{builds}", "--data", f"{tmp_path}/rows.csv", "--label", "label"]
+    assert run(["check", f"{tmp_path}/qat.pt", f"{tmp_path}/qat.pt", *how, "--group", "sex"]) == 2
+    said = capsys.readouterr().err
+    assert "observers of a quantisation that was prepared and not converted: convert the model" in said
+    assert "structured pruning" not in said
+
+
+QAT = """
+import torch
+from torch import nn
+
+def net(): return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+def stubbed(): return torch.ao.quantization.QuantWrapper(net())
+def prepared():
+    made = stubbed().train()
+    made.qconfig = torch.ao.quantization.get_default_qat_qconfig("fbgemm")
+    return torch.ao.quantization.prepare_qat(made)
+"""
 
 
 @pytest.mark.parametrize("quantised", [dynamic_int8, static_int8])

@@ -26,6 +26,9 @@ Factory = str | Callable[..., Any]
 _SCALE, _ZERO_POINT = (re.compile(rf"_?{name}s?(_\d+)?") for name in ("scale", "zero_point"))
 """What torch's quantised models call the numbers beside their integers."""
 
+_OBSERVER = re.compile(r"(^|\.)(activation_post_process(_\d+)?|weight_fake_quant)\.")
+"""What torch calls the parts that watch activations and weights until a quantisation is converted."""
+
 
 def module_from(
     found: Found,
@@ -178,6 +181,12 @@ def with_weights(module: nn.Module, state: State, *, name: str, factory: str) ->
 
 def _hint(differences: Sequence[str], module: nn.Module, state: State) -> str:
     """Return what to do about weights that do not fit."""
+    if any(_OBSERVER.search(name) for name in state):
+        return (
+            " It keeps observers of a quantisation that was prepared and not converted: convert the model "
+            "(torch.ao.quantization.convert), save that one's state dict, and name a function that prepares and "
+            "converts in the same way, for the pruned one with --model-pruned FILE.py:function."
+        )
     foreign = {name.rpartition(".")[2] for name in state if name not in module.state_dict()}
     if any(_SCALE.fullmatch(name) for name in foreign) and any(_ZERO_POINT.fullmatch(name) for name in foreign):
         return (

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fairguard.errors import ModelError
+from fairguard.names import listed
 
 
 def to_device(x: Any, *, device: torch.device, dtype: torch.dtype | None) -> Any:
@@ -52,8 +53,10 @@ def scores_of(output: Any, *, rows: int, key: str | None, name: str) -> NDArray[
         name: the model's name, for messages.
 
     Raises:
-        ModelError: several outputs and no ``key``, an unknown ``key``, or another number of rows.
+        ModelError: several outputs and no ``key``, an unknown ``key``, another number of rows, or a detector's.
     """
+    if key is None:
+        _refuse_boxes(output, rows, name)
     values = _array(_pick(output, key, name), name)
     if values.ndim == 0 or len(values) != rows:
         raise ModelError(
@@ -61,6 +64,20 @@ def scores_of(output: Any, *, rows: int, key: str | None, name: str) -> NDArray[
             f"a classifier gives (rows, classes) or (rows,)."
         )
     return values
+
+
+def _refuse_boxes(output: Any, rows: int, name: str) -> None:
+    """Raise :class:`ModelError` if a model gives a dict for each row, as detectors do, or one dict with boxes."""
+    each = isinstance(output, tuple | list) and len(output) == rows > 0 and all(isinstance(o, dict) for o in output)
+    held = output[0] if each else output
+    if not isinstance(held, dict) or not (each or {"boxes", "pred_boxes"} & set(map(str, held))):
+        return
+    names = listed([str(key) for key in held], most=8)
+    what = "a dict for each row" if each else "a dict"
+    raise ModelError(
+        f"{name} gives {what} ({names}) and looks like a detector; this judges classifiers, which give (rows, classes) "
+        f"or (rows,). Let its forward end in the scores of the classes, or give its answers as a file of predictions."
+    )
 
 
 def _pick(output: Any, key: str | None, name: str) -> Any:
@@ -85,7 +102,7 @@ def choose(choices: dict[str, Any], key: str | None, name: str) -> Any:
         return choices["logits"]
     if key not in choices:
         what = "returns several outputs" if key is None else f"has no output {key!r}"
-        raise ModelError(f"{name} {what}; choose one with --output-key: {', '.join(choices) or 'none'}.")
+        raise ModelError(f"{name} {what}; choose one with --output-key: {listed(list(choices), most=8) or 'none'}.")
     return choices[key]
 
 

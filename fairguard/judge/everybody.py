@@ -21,6 +21,8 @@ UNLABELLED = "only disagreement was judged, for no label is named"
 LARGE = 0.05
 """A fall of the overall accuracy by more than this is told beside the verdict."""
 LESS = "Compress it less, or train it again"
+OTHER_INPUTS = ", unless it wants other inputs than dense (preprocessing)"
+"""Said of a model that knows nothing any more: an export may have the preprocessing inside that dense gets done."""
 GROUPS = {
     Outcome.PRESERVED: ("no group lost more than the others beyond the margin, but", "everybody lost"),
     Outcome.INCONCLUSIVE: ("whether some group lost more than the others is open, but", "much was lost over all"),
@@ -58,7 +60,7 @@ def fall_of(table: CountTable, overall: GroupRow, outcome: Outcome, policy: Poli
     aside = f"but accuracy fell from {_change(overall)} for everybody" if outcome is Outcome.PRESERVED else ""
     groups, lost = GROUPS[outcome]
     fate = f"the pruned model is broken: {useless}" if useless else lost
-    return Fall(aside, (f"{fell(overall)}: {groups} {fate}. {LESS}.",))
+    return Fall(aside, (f"{fell(overall)}: {groups} {fate}. {LESS}{OTHER_INPUTS if useless else ''}.",))
 
 
 def fell(overall: GroupRow) -> str:
