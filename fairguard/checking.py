@@ -29,6 +29,7 @@ from fairguard.judge.orders import order_warnings
 from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.judge.sensitivity import by_margin, expected_flips
 from fairguard.judge.slices import discover
+from fairguard.names import seed_roles
 from fairguard.opening import computes_in_double, modes_kept, open_models, open_seeds, open_source
 from fairguard.policy import Policy
 from fairguard.preflight import pass_warnings, preflight
@@ -173,7 +174,7 @@ def count(
     With ``stand_in`` another model stands in dense's place, and may be worth nothing.
     """
     if settings.classes is None:
-        require_one_order(["dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds)))], (dense, pruned, *seeds))
+        require_one_order(["dense", "pruned", *seed_roles(len(seeds))], (dense, pruned, *seeds))
     batch_size, threshold = settings.batch_size, settings.threshold
     ready = preflight(dense, pruned, source, batch_size=batch_size, threshold=threshold, seeds=seeds, stand_in=stand_in)
     comparison = compare(

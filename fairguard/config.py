@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.metrics import Metric
+from fairguard.names import seed_roles
 from fairguard.policy import Policy, as_name, validation_line
 
 FILES = ("fairguard.toml", "pyproject.toml")
@@ -124,7 +125,7 @@ class Settings(Policy):
     def inputs(self) -> dict[str, Any]:
         """Return what is read, by role, for whoever writes a file: none of these may be it."""
         code = {"model": self.model, "model-pruned": self.model_pruned, "transform": self.transform}
-        seeds = {f"seed {i + 1}": seed for i, seed in enumerate(self.seeds)}
+        seeds = dict(zip(seed_roles(len(self.seeds)), self.seeds, strict=True))
         return {"dense": self.dense, "pruned": self.pruned, "data": self.data, "config": self._file, **seeds, **code}
 
     def format_in(self, file: str | Path) -> Format:

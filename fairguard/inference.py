@@ -20,6 +20,7 @@ from fairguard.inputs.rows import Batch, Source
 from fairguard.judge.counts import CountTable, merge_all
 from fairguard.judge.responsibility import Confirmed
 from fairguard.judge.scatter import CLUSTER, WEIGHT
+from fairguard.names import seed_roles
 from fairguard.progress import Progress
 from fairguard.ranks import ALONE, Ranks
 
@@ -129,7 +130,7 @@ def compare(
 
     def answered() -> _Share:
         read, done = _Read(), 0
-        roles = ("dense", "pruned", *(f"seed {i + 1}" for i in range(len(seeds))))
+        roles = ("dense", "pruned", *seed_roles(len(seeds)))
         tally = _Tally(plan, source, tuple(map(_name, models, roles)), kept)
         for batch, mine in ranks.shared(source.batches(batch_size)):
             if ranks.size > 1:

@@ -97,6 +97,11 @@ def _escaped(sign: str) -> str:
     return {"\\": "\\\\", '"': "\\x22"}.get(sign) or sign.encode("unicode_escape").decode()
 
 
+def seed_roles(count: int) -> tuple[str, ...]:
+    """Return what ``count`` models pruned alike from other seeds are called: ``seed 1``, ``seed 2``, ..."""
+    return tuple(f"seed {number}" for number in range(1, count + 1))
+
+
 def listed(names: list[str], *, most: int = 4) -> str:
     """Return the first few names that a file chose, safe to print, and how many more there are."""
     return first_few(names, most=most, told=shown)

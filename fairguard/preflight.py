@@ -24,7 +24,7 @@ from fairguard.inputs.recorded import RecordedPredictor
 from fairguard.inputs.rows import Batch, Source, take
 from fairguard.judge.orders import order_warnings
 from fairguard.judge.responsibility import SEEDS
-from fairguard.names import listed
+from fairguard.names import listed, seed_roles
 from fairguard.suspicions import answer_warnings, file_warnings, scale_warnings
 from fairguard.verdict import Noise
 
@@ -76,7 +76,7 @@ def preflight(
     sample = _first_rows(source, batch_size, SAMPLE)
     if 0 < len(seeds) < SEEDS:
         raise ModelError(f"{len(seeds)} seeds given, but a flip is confirmed by at least {SEEDS}: give more --seeds.")
-    roles = (*_roles(dense, pruned), *((f"seed {i + 1}", model) for i, model in enumerate(seeds)))
+    roles = (*_roles(dense, pruned), *zip(seed_roles(len(seeds)), seeds, strict=True))
     asked = [_ask(role, model, sample, source) for role, model in roles]
     require_different([role for role, _ in roles], [model for _, model in roles], [each.scores for each in asked])
     rules = _same_scale(tuple(_rule(each, source, threshold) for each in asked), asked, threshold)

@@ -44,12 +44,12 @@ def test_a_table_without_rows() -> None:
     table = CountTable.of(["g"], [["a"]], ["0"], codes=[], y=[], dense=[], pruned=[])
     assert table.n == 0
     assert table.cells.shape == (0, 4)
-    assert same(table.merge(table), table)
+    assert same(merge_all([table, table]), table)
 
 
 def test_tables_of_other_columns_do_not_merge() -> None:
     with pytest.raises(ValueError, match="do not merge"):
-        draw(10, 2).merge(draw(10, 2, 2))
+        merge_all([draw(10, 2), draw(10, 2, 2)])
 
 
 @given(st.lists(tables(classes=2), min_size=2, max_size=4), st.randoms())

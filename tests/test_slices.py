@@ -13,7 +13,7 @@ from fairguard.demo.making import train
 from fairguard.errors import ConfigError, DataError
 from fairguard.fuzz import fuzz
 from fairguard.inputs.factories import load_callable as factory
-from fairguard.judge.counts import CountTable
+from fairguard.judge.counts import CountTable, merge_all
 from fairguard.judge.scatter import CLUSTER
 from fairguard.judge.slices import discover, slices_of
 from fairguard.names import clean
@@ -90,7 +90,7 @@ def test_two_separate_slices_are_both_told() -> None:
         )
         for site, part in enumerate((one, two))
     ]
-    names = {finding.group for finding in discover(tables[0].merge(tables[1]), POLICY, depth=3).found}
+    names = {finding.group for finding in discover(merge_all(tables), POLICY, depth=3).found}
     assert names == {"sex=F & race=a & site=p", "age=young & region=z & site=q"}
 
 

@@ -72,11 +72,6 @@ def _built(found: Found, state: State, factory: Factory | None) -> nn.Module:
     return module
 
 
-def read_state(found: Found, *, limits: Limits, name: str | None = None) -> State:
-    """Return a file's tensors by name, checkpoints unwrapped, as stored; ``name``: which of several sets."""
-    return state_of(found, read_held(found), limits=limits, name=name)
-
-
 def state_of(
     found: Found, held: Any, *, limits: Limits, name: str | None = None, notes: list[str] | None = None
 ) -> State:

@@ -114,13 +114,6 @@ class CountTable:
         levels = self.levels[:at] + self.levels[at + 1 :]
         return CountTable(columns, levels, self.classes, cells, totals)
 
-    def merge(self, other: CountTable) -> CountTable:
-        """Return the table of both tables' rows, exact, whatever the order of merging.
-
-        Levels are united and sorted by name, so that merging is commutative and associative to the last bit.
-        """
-        return merge_all([self, other])
-
     def of_two(self, *, option: str = "--classes") -> CountTable:
         """Return the table with two classes, if classes are numbered and just two of more occur: labels of 1 and 2.
 
@@ -166,7 +159,13 @@ class CountTable:
 
 
 def merge_all(tables: Sequence[CountTable]) -> CountTable:
-    """Return the table of all rows of ``tables`` (at least one), see :meth:`CountTable.merge`; one pass over them."""
+    """Return the table of all rows of ``tables`` (at least one), exact, whatever their order; one pass over them.
+
+    Levels are united and sorted by name, so that merging is commutative and associative to the last bit.
+
+    Raises:
+        ValueError: they are of other columns or classes.
+    """
     first = tables[0]
     if len(tables) == 1:
         return first
