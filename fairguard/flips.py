@@ -6,10 +6,12 @@ that its group's excess is responsible for.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,13 +61,18 @@ class FlipsFile:
     @contextmanager
     def collecting(cls, path: str | Path | None) -> Iterator[FlipsFile]:
         """Yield the collector for ``path``; one that forgets everything where no file is wanted."""
-        target = None if path is None else Path(path)
-        with tempfile.TemporaryDirectory(prefix="fairguard-") as folder:
-            collector = cls(target, spool=Path(folder) / "flips.parquet")
-            try:
-                yield collector
-            finally:
+        if path is None:
+            yield cls(None, spool=Path())
+            return
+        with _room("any folder of temporary files"):
+            folder = tempfile.mkdtemp(prefix="fairguard-")
+        collector = cls(Path(path), spool=Path(folder) / "flips.parquet")
+        try:
+            yield collector
+        finally:
+            with suppress(OutputError):
                 collector._close()
+            shutil.rmtree(folder, ignore_errors=True)
 
     def of(self, source: Source) -> FlipsFile:
         """Return the collector, which takes the flips of these rows from now on."""
@@ -88,9 +95,10 @@ class FlipsFile:
             **({} if flips.confirmed is None else {"confirmed": pa.array(flips.confirmed)}),
         }
         table = pa.table(columns)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._spool, table.schema)
-        self._writer.write_table(table)
+        with _room(self._spool):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._spool, table.schema)
+            self._writer.write_table(table)
         self._count += table.num_rows
 
     def write(self, verdict: Verdict, margins: CountTable) -> None:
@@ -116,8 +124,9 @@ class FlipsFile:
 
     def _close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            with _room(self._spool):
+                writer.close()
 
     def _spooled(self) -> Iterator[pa.Table]:
         """Yield the flips as they were added; an empty table where there was none."""
@@ -184,6 +193,18 @@ class _Conflict:
     def holds(self, codes: list[IntArray]) -> NDArray[np.bool_]:
         """Return which rows are in the group."""
         return np.asarray(np.all([codes[i] == code for i, code in self.condition.items()], axis=0))
+
+
+@contextmanager
+def _room(where: str | Path) -> Iterator[None]:
+    """Turn what the system says where flips cannot wait in its folder of temporary files into an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else error
+        raise OutputError(
+            f"the flips cannot wait in {where}: {why}. Make room, or name another folder in TMPDIR."
+        ) from None
 
 
 def _conflicts(verdict: Verdict, source: Source, margins: CountTable) -> list[_Conflict]:

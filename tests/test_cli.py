@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def inside(applicants: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 CHECK = ["check", "dense.pt"]
+PLAN = "plan --data applicants.parquet --label hired --group sex"
+FAIRGUARD = [sys.executable, "-m", "fairguard"]
 
 EXIT_CODES = [
     (0, [*CHECK, "pruned_preserved.pt"]),
@@ -157,7 +160,48 @@ def test_a_full_disk_is_no_bug_of_ours(inside: Path) -> None:
     assert done.stderr.splitlines()[0].startswith("fairguard: error: cannot write the report to stdout: No space left")
 
 
-@pytest.mark.parametrize("typed", ["--help", "plan --data applicants.parquet --label hired --group sex"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
+@pytest.mark.parametrize("typed", ["--help", "inspect pruned_preserved.pt", PLAN])
+def test_a_full_disk_is_one_line_of_every_command(typed: str, inside: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*FAIRGUARD, *typed.split()], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("fairguard: error: cannot write")
+    assert "No space left" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes streams")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&- <&-", 0)])
+def test_closed_streams_are_nobody_who_reads(closed: str, code: int, inside: Path) -> None:
+    typed = shlex.join([*FAIRGUARD, *CHECK, "pruned_preserved.pt"])
+    done = subprocess.run(["sh", "-c", f"exec {typed} {closed}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+    typed = shlex.join([*FAIRGUARD, *CHECK, "absent.pt"])
+    assert subprocess.run(["sh", "-c", f"exec {typed} {closed}"], capture_output=True, text=True).returncode == 2
+
+
+@pytest.mark.parametrize("form", ["html", "json", "text"])
+def test_a_terminal_that_lacks_signs_is_no_error(form: str, inside: Path) -> None:
+    typed = [*FAIRGUARD, *CHECK, "pruned_preserved.pt", "--format", form]
+    done = subprocess.run(typed, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode("latin-1" if form == "text" else "utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system bounds no file there")
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_flips_that_find_no_room_are_one_line(suffix: str, inside: Path, tmp_path: Path) -> None:
+    typed = [*FAIRGUARD, *CHECK, "pruned_regressed.pt", "--flips", str(tmp_path / f"f.{suffix}")]
+    script = f"ulimit -f 1; exec {shlex.join(typed)}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert re.match(r"fairguard: error: the flips cannot wait in .*: File too large\. Make room, or name", line), line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("typed", ["--help", PLAN])
 def test_a_reader_that_leaves_is_no_error(typed: str, inside: Path) -> None:
     command = [sys.executable, "-u", "-m", "fairguard", *typed.split()]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +23,9 @@ from fairguard.ranks import Ranks
 
 SECONDS_BEHIND = 5
 """Head start of the first of several processes in telling an error that all of them meet."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says where it takes no more bytes."""
 
 COMMANDS = {
     "check": "Judge a pruned model against its dense one.",
@@ -105,7 +110,18 @@ def main(arguments: list[str] | None = None) -> None:
     if not sys.warnoptions:  # what torch's parts say to each other of deprecations is nothing to a user of the command
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch(\.|$)")
+    _ready_streams()
     sys.exit(run(arguments))
+
+
+def _ready_streams() -> None:
+    """Let stdout and stderr be there and take all text: closed ones (``>&-``) are none, latin-1 lacks most signs."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (until the end)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -145,8 +161,17 @@ def _run(arguments: list[str] | None) -> int:
         return NOT_JUDGED
     except Exception as error:  # our own bug must never look like a verdict
         _write_traceback()
-        return _complain(f"internal error, please report it: {type(error).__name__}: {error}", NOT_JUDGED)
+        return _complain(_told(error), NOT_JUDGED)
     return code if isinstance(code, int) else PRESERVED
+
+
+def _told(error: Exception) -> str:
+    """Return one line for what nobody foresaw: a full disk, whatever was being written, is no bug of ours."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" {error.filename}" if error.filename else ", neither output nor temporary files"
+        why = os.strerror(error.errno or 0)
+        return f"cannot write{where}: {why}. Make room, or write elsewhere (temporary files: TMPDIR)."
+    return f"internal error, please report it: {type(error).__name__}: {error}"
 
 
 def _refused(error: click.ClickException | FairguardError) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, ManyFiles, options, settings_from, typed_again
-from fairguard.cli.screen import progress_bar, screen, warn
+from fairguard.cli.screen import progress_bar, screen, show, warn
 from fairguard.config import FORMATS, Settings
-from fairguard.errors import OutputError, many
+from fairguard.errors import many
 from fairguard.exit_codes import OF_OUTCOME, PRESERVED
 from fairguard.files import check_writable, refuse_same, typed, write_text
 from fairguard.inputs.parts import refuse_read
@@ -95,7 +95,7 @@ def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool
     for file, form in forms.items():
         text = _report(verdict, form, next_step, verbose=verbose, quiet=quiet, to_file=file is not None)
         if file is None:
-            _print(text)
+            show(text, form)
         else:
             write_text(file, text)
     if settings.output:
@@ -110,15 +110,6 @@ def _report(verdict: Verdict, form: str, next_step: str, *, verbose: bool, quiet
             return f"{verdict.outcome}: {verdict.headline}\n"
         return str(render(verdict, verbose=verbose, next_step=next_step, **screen(to_file=to_file)))
     return str(render(verdict, next_step=next_step) if form == "html" else render(verdict))  # the others: for machines
-
-
-def _print(text: str) -> None:
-    try:
-        click.echo(text, nl=False)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write the report to stdout: {error.strerror}. Name a file with --output.") from None
 
 
 def _repair(dense: str, pruned: str) -> str:

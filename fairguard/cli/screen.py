@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fairguard.errors import OutputError
 from fairguard.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,6 +31,22 @@ def screen(*, to_file: bool = False) -> dict[str, Any]:
     terminal = sys.stdout.isatty() and not to_file
     colour = not os.environ.get("NO_COLOR") and (terminal or bool(os.environ.get("FORCE_COLOR")))
     return {"colour": colour, "width": shutil.get_terminal_size().columns if terminal else LOG_WIDTH}
+
+
+def show(text: str, form: str = "text") -> None:
+    """Write a report to stdout; those for machines in UTF-8, as they say of themselves, whatever a terminal takes.
+
+    Raises:
+        OutputError: the system takes no more bytes.
+    """
+    if form != "text" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    try:
+        click.echo(text, nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write the report to stdout: {error.strerror}. Name a file with --output.") from None
 
 
 def warn(sentences: Iterable[str]) -> None:
