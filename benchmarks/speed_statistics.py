@@ -26,12 +26,11 @@ from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, 
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 
+from fairguard.dtypes import FloatArray
 from fairguard.judge.arrays import count_arrays
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.policy import Policy
-
-FloatArray = NDArray[np.float64]
 
 METRICS = {
     "accuracy": accuracy_score,

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import ModelError
 from fairguard.inputs.predictor import ScoreKind
 from fairguard.inputs.rows import MAX_CLASSES, Batch, rows_with_nan
-
-FloatArray = NDArray[np.floating]
-IntArray = NDArray[np.int64]
 
 BEYOND = 0.5
 """A single output that reaches farther than this beyond 0 and 1 is a logit: no rounding of a probability does."""
@@ -148,7 +146,7 @@ def _own_codes(scores: NDArray[Any], rule: Rule) -> IntArray:
     return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
-def margins_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
+def margins_of(scores: NDArray[Any], rule: Rule) -> NDArray[np.floating]:
     """Return how far each answer is from tipping, shape (n,): best minus second best, 0 for an exact tie."""
     if rule.kind is ScoreKind.LABELS:
         return np.full(len(scores), np.nan)
@@ -160,7 +158,7 @@ def margins_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
     return np.asarray(np.subtract(top[:, 1], top[:, 0], dtype=np.float64))
 
 
-def confidences_of(scores: NDArray[Any], rule: Rule) -> FloatArray:
+def confidences_of(scores: NDArray[Any], rule: Rule) -> NDArray[np.floating]:
     """Return the probability of the predicted class, shape (n,): softmax or sigmoid of logits, ``nan`` for labels."""
     if rule.kind is ScoreKind.LABELS:
         return np.full(len(scores), np.nan)

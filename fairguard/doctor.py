@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.contrasts import Family, family_of
-from fairguard.judge.counts import CountTable, IntArray, distinct
+from fairguard.judge.counts import CountTable, distinct
 from fairguard.judge.estimands import OUTSIDE, Estimand
 from fairguard.judge.evidence import evidence_of, testable
 from fairguard.judge.judge import outcome_of
@@ -24,8 +24,6 @@ from fairguard.names import first_few
 from fairguard.policy import Policy
 from fairguard.progress import Progress
 from fairguard.verdict import NAN, Outcome
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

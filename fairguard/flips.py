@@ -23,6 +23,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.errors import OutputError
 from fairguard.files import check_writable, replacing
 from fairguard.inputs.groups import CLASS
@@ -34,9 +35,6 @@ from fairguard.verdict import Verdict
 
 if TYPE_CHECKING:
     from fairguard.inference import Flips
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 AND = " & "

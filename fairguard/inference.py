@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairguard.decisions import Rule, check_finite, classes_of, confidences_of, margins_of
+from fairguard.dtypes import IntArray
 from fairguard.errors import DataError, ModelError
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
@@ -23,8 +24,6 @@ from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.names import seed_roles
 from fairguard.progress import Progress
 from fairguard.ranks import ALONE, Ranks
-
-IntArray = NDArray[np.int64]
 
 MARGIN = "(dense margin)"
 """Name of the hidden column that holds the bin of the dense model's margin."""

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
+from fairguard.dtypes import FloatArray
 from fairguard.errors import ConfigError
 from fairguard.judge.contrasts import family_of
 from fairguard.judge.counts import CountTable
@@ -19,9 +20,8 @@ from fairguard.judge.families import critical_value
 from fairguard.judge.power import Criteria, LossRates, detectable, rows_needed, rows_to_certify
 from fairguard.judge.scatter import require_single_rows
 from fairguard.judge.spending import spent_alpha
-from fairguard.policy import Metric, Policy
-
-FloatArray = NDArray[np.float64]
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from fairguard.errors import ConfigError, did_you_mean
-from fairguard.metrics import Metric as Metric  # noqa: PLC0414 - a policy's own word: its users find it here
+from fairguard.metrics import Metric
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

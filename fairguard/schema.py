@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.data import DataOptions, open_table
 from fairguard.inputs.factories import called_within
@@ -25,8 +25,6 @@ from fairguard.inputs.features import Feed, Frames, Matrix
 from fairguard.inputs.labelled import LabelledRows, Layout
 from fairguard.inputs.rows import Source
 from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table, index_columns
-
-IntArray = NDArray[np.int64]
 
 MAX_ROWS = 100_000
 """Rows of the data that serve as patterns: the first so many."""

@@ -10,9 +10,9 @@ import shlex
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fairguard.decisions import Rule
+from fairguard.dtypes import IntArray
 from fairguard.inference import Comparison
 from fairguard.inputs.predictor import Predictor, ScoreKind
 from fairguard.inputs.recorded import RecordedPredictor
@@ -21,8 +21,6 @@ from fairguard.judge.counts import CountTable
 from fairguard.judge.orders import balanced, other_order, tells_apart
 from fairguard.names import shown
 from fairguard.report.wording import percent
-
-IntArray = NDArray[np.int64]
 
 
 def file_warnings(dense: Predictor, pruned: Predictor) -> list[str]:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fairguard"
 
 # Rooms from the ground up. A room may import rooms below it, and its own.
 FLOORS: list[set[str]] = [
-    {"errors", "metrics", "exit_codes", "names", "aligned", "progress"},
+    {"errors", "metrics", "exit_codes", "names", "aligned", "progress", "dtypes"},
     {"policy", "files", "ranks"},
     {"verdict"},
     {"inputs", "config"},

@@ -13,7 +13,8 @@ from fairguard.config import Accepted, Settings, load_settings, merged
 from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.data import open_data
 from fairguard.inputs.starter import init_text
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 
 
 @pytest.fixture

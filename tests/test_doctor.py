@@ -8,7 +8,8 @@ from fairguard.errors import ConfigError, DataError
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import Estimand
 from fairguard.judge.scatter import CLUSTER
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 
 POLICY = Policy.of(metrics="accuracy", margin=0.02, permutations=499)
 

@@ -11,7 +11,8 @@ from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import estimands_of
 from fairguard.judge.families import ATOM_PRIOR_ROWS, atom_covariances, critical_value, gaussian_maxima
 from fairguard.judge.permutation import adjusted_p_values, null_maxima, studentised
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 
 
 def names(family: Family) -> list[str]:

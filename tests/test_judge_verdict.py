@@ -14,7 +14,8 @@ from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.judge.scatter import CLUSTER
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 from fairguard.report.html import render as page
 from fairguard.report.text import render
 from fairguard.report.wording import ruled_out_line

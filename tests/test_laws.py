@@ -20,7 +20,8 @@ from fairguard.judge.evidence import evidence_of
 from fairguard.judge.intervals import mover, tango
 from fairguard.judge.judge import judge, outcome_of
 from fairguard.judge.rates import group_rows, rates_of
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 from fairguard.verdict import Finding, Outcome, Verdict
 
 QUICK = Policy(permutations=199, min_group=5)

@@ -24,7 +24,8 @@ from fairguard.cli import run
 from fairguard.demo import digits
 from fairguard.demo.making import train
 from fairguard.errors import ConfigError, FairguardError, ModelError, OutputError
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 from fairguard.repair.cells import Cells, cells_of
 from fairguard.repair.repairing import repair
 from fairguard.repair.task import Status

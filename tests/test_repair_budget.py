@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_repair_architectures import digits, mlp
 
-from fairguard.policy import Metric, Policy
+from fairguard.metrics import Metric
+from fairguard.policy import Policy
 from fairguard.repair.budget import batch_for, epochs_of, exceeded
 from fairguard.repair.cells import Cell, Cells
 from fairguard.repair.constraints import QUICKEST, Constraint

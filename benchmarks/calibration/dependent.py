@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.calibration.sections import ALLOWED, Row, _many
+from fairguard.dtypes import IntArray
 from fairguard.judge.clusters import clustered_evidence
 from fairguard.judge.contrasts import family_of
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 from fairguard.judge.evidence import Evidence, evidence_of
 from fairguard.judge.scatter import CLUSTER, WEIGHT, scatter_of, shares_of
 from fairguard.judge.slices import discover

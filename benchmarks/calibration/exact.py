@@ -10,15 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln, ndtri, xlogy
 from scipy.stats import binom
 
+from fairguard.dtypes import FloatArray
 from fairguard.judge.evidence import CERTAIN
 from fairguard.judge.intervals import excess_upper, mover
 from fairguard.judge.power import Criteria, LossRates, rows_needed, rows_to_certify
 
-FloatArray = NDArray[np.float64]
 Row = dict[str, Any]
 
 ALPHAS = (0.01, 0.05, 0.1, 0.2)

@@ -7,16 +7,13 @@ it does not clear are handed to the whole rule, whose word is final.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from benchmarks.calibration.worlds import ANSWERS, Drawer, FloatArray, World
-from fairguard.judge.counts import IntArray
+from benchmarks.calibration.worlds import ANSWERS, Drawer, World
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.judge.evidence import evidence_of
 from fairguard.judge.intervals import excess_upper, mover_lower
 from fairguard.judge.permutation import adjusted_p_values
-
-BoolArray = NDArray[np.bool_]
 
 ALPHA = 0.05
 SLACK = 0.25

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from benchmarks.calibration.dependent import clustered
 from benchmarks.calibration.sections import Row, _many
+from fairguard.dtypes import IntArray
 from fairguard.judge.contrasts import family_of
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 from fairguard.judge.evidence import evidence_of
 from fairguard.judge.scatter import CLUSTER, WEIGHT
 from fairguard.policy import Policy

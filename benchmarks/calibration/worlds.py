@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.judge.contrasts import Family, family_of
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 from fairguard.policy import Policy
-
-FloatArray = NDArray[np.float64]
 
 ANSWERS = np.array(list(product((0, 1), repeat=3)))
 """The eight kinds of row of a binary task: label, dense, pruned; shape (8, 3)."""

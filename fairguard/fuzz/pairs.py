@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.schema import Schema
-
-IntArray = NDArray[np.int64]
 
 MAX_CHANGED = 3
 """Columns of a real row that a candidate may change, besides the swapped one."""

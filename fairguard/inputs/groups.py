@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.rows import MISSING
 from fairguard.names import clean, shown, text_behind
 
-IntArray = NDArray[np.int64]
 Column = Any
 """A ``pyarrow.ChunkedArray``; pyarrow ships no types of its own."""
 

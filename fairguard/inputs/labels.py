@@ -6,14 +6,12 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.groups import Column, as_written, distinct, name_of, sorted_names, text_of
 from fairguard.inputs.rows import MAX_CLASSES, MISSING
 from fairguard.names import clean, first_few, named
-
-IntArray = NDArray[np.int64]
 
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """A whole number as fairguard writes it: 01 and the digits of other scripts are text."""

@@ -17,10 +17,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import DataError, FairguardError
 from fairguard.inputs.factories import importable
 from fairguard.inputs.features import as_features, rows_of
-from fairguard.inputs.groups import CLASS, GroupSpec, IntArray, Levels, arrow, is_number, numbers
+from fairguard.inputs.groups import CLASS, GroupSpec, Levels, arrow, is_number, numbers
 from fairguard.inputs.labelled import (
     Layout,
     RowOptions,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.groups import Levels, arrow, numbers, parse_groups, sorted_names
 from fairguard.inputs.labels import Labels
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fairguard.dtypes import BoolArray, FloatArray
 from fairguard.judge.contrasts import Family, contrasts, family_of
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import OUTSIDE
@@ -30,9 +30,6 @@ from fairguard.metrics import METRICS
 from fairguard.names import shown
 from fairguard.policy import Policy
 from fairguard.verdict import NAN, Finding, Verdict
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 SCALE = float(1 << 20)
 """Weighted counts are kept in millionths of a row, as integers."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray
 from fairguard.judge.contrasts import Grouping
 from fairguard.judge.counts import CountTable, distinct
-
-FloatArray = NDArray[np.float64]
 
 
 class Split(NamedTuple):

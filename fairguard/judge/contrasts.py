@@ -14,13 +14,12 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.errors import ConfigError, DataError, did_you_mean
-from fairguard.judge.counts import CountTable, IntArray, distinct, one_to_one
+from fairguard.judge.counts import CountTable, distinct, one_to_one
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, Estimand, estimands_of
 from fairguard.metrics import METRICS, About
 from fairguard.policy import Policy
-
-FloatArray = NDArray[np.float64]
 
 Intersection = tuple[tuple[int, int], ...]
 """A cell of a product of columns, as pairs of column and level code."""

@@ -14,9 +14,8 @@ from itertools import chain
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import DataError
-
-IntArray = NDArray[np.int64]
 
 WIDEST = 1 << 62
 """Rows with so many possible values have no code in one integer."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.judge.counts import CountTable
 from fairguard.metrics import METRICS, About, Metric, default_metrics
 from fairguard.names import name_meant
 from fairguard.policy import Policy
-
-FloatArray = NDArray[np.float64]
 
 HARMED, HELPED, OUTSIDE = 1, -1, 2
 """What a row is to an estimand, 0 if nothing changed for it; ``OUTSIDE``: not in its denominator."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import gammaln, ndtr, ndtri
 from scipy.stats import t
 
+from fairguard.dtypes import BoolArray, FloatArray, IntArray
 from fairguard.judge.contrasts import Family
-from fairguard.judge.counts import IntArray
 from fairguard.judge.families import critical_value
 from fairguard.judge.intervals import excess_upper, mover_lower, without_flips
 from fairguard.judge.permutation import Adjusted, adjusted_p_values
@@ -26,8 +26,6 @@ from fairguard.judge.power import Criteria, LossRates, detectable, rows_needed, 
 from fairguard.judge.spending import spent_alpha
 from fairguard.policy import Policy
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 _Rows = IntArray | FloatArray
 Counts = tuple[_Rows, _Rows, _Rows, _Rows, _Rows, _Rows]
 """Rows harmed, helped and in all of the groups, and the same three of their rests, as the bounds take them."""

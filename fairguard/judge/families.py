@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from fairguard.dtypes import FloatArray
 from fairguard.judge.contrasts import Family
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE
-
-FloatArray = NDArray[np.float64]
 
 ATOM_PRIOR_ROWS = 30.0
 """Rows of the whole data's kind mixed into every atom, so that a small atom without a flip has some variance."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.errors import many
 from fairguard.judge.composition import split_of
 from fairguard.judge.contrasts import Family
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import OUTSIDE
 from fairguard.judge.evidence import ROUNDING, Evidence, Standing, certifiable
 from fairguard.judge.intervals import share
@@ -21,8 +21,6 @@ from fairguard.judge.spending import level_of
 from fairguard.metrics import METRICS, About, Metric, called
 from fairguard.policy import Policy
 from fairguard.verdict import NAN, Finding, Outcome
-
-FloatArray = NDArray[np.float64]
 
 _RANK = {Outcome.REGRESSED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PRESERVED: 3}
 _UNTESTED = 2

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainccinv, betaincinv, log_ndtr, ndtr
 
-FloatArray = NDArray[np.float64]
+from fairguard.dtypes import FloatArray
 
 _TOLERANCE = 1e-12
 _STEPS = 64

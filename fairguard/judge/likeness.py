@@ -16,10 +16,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from fairguard.judge.counts import IntArray
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.judge.estimands import HARMED, OUTSIDE
-
-FloatArray = NDArray[np.float64]
 
 PRIOR_CLUSTERS = 10.0
 """Harmed clusters at the likeness of both sides together mixed into that of each: so many hardly say who is alike."""

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import ModelError
-from fairguard.judge.counts import CountTable, IntArray
+from fairguard.judge.counts import CountTable
 from fairguard.names import first_few
 
 MOST_REORDERED = 1_000

@@ -22,11 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.judge.contrasts import Family
-from fairguard.judge.counts import IntArray, distinct
+from fairguard.judge.counts import distinct
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, effect_variance
-
-FloatArray = NDArray[np.float64]
 
 VARIANCE_PRIOR_ROWS = 30.0
 """Rows at the whole data's variance mixed into each group's: ten rows without a flip do not prove that none can."""

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri
 
-from fairguard.judge.counts import IntArray
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.judge.intervals import share
-
-FloatArray = NDArray[np.float64]
 
 CHURN_PRIOR_ROWS = 30.0
 """Rows at the rest's churn that a group's own is pulled toward: ten rows without a flip do not prove stability."""

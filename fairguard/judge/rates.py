@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray
 from fairguard.judge.contrasts import Grouping
 from fairguard.judge.counts import CountTable
 from fairguard.judge.intervals import share
 from fairguard.verdict import GroupRow, Pair
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

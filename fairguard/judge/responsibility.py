@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairguard.dtypes import FloatArray, IntArray
 from fairguard.errors import DataError
 from fairguard.judge.contrasts import column_codes
 from fairguard.judge.counts import CountTable, distinct, merge_all
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 SEEDS = 5
 """Fewest pruned models that confirm anything."""

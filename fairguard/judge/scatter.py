@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import FloatArray
 from fairguard.errors import ConfigError, DataError
 from fairguard.judge.contrasts import Family
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, effect_variance
 from fairguard.judge.intervals import share
 from fairguard.judge.likeness import Sides, Units, design_effects, sides_of
-
-FloatArray = NDArray[np.float64]
 
 CLUSTER, WEIGHT = "(cluster)", "(weight)"
 """Names of the columns of the count table that hold what rows belong to, and what they count."""

@@ -13,12 +13,12 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
+from fairguard.dtypes import BoolArray, FloatArray, IntArray
 from fairguard.judge.contrasts import Family, Group, Grouping, column_codes, column_levels, contrasts, judged_columns
-from fairguard.judge.counts import CountTable, IntArray, distinct
+from fairguard.judge.counts import CountTable, distinct
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, estimands_of
 from fairguard.judge.evidence import ROUNDING, evidence_of, levels_of
 from fairguard.judge.findings import findings_of
@@ -28,9 +28,6 @@ from fairguard.judge.power import LossRates
 from fairguard.judge.scatter import require_single_rows
 from fairguard.policy import Policy
 from fairguard.verdict import Finding
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 SMALLEST = 30
 """Fewest rows of a slice and of its rest."""

@@ -10,13 +10,11 @@ from functools import cache
 
 import numpy as np
 from numpy.polynomial.legendre import leggauss
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from fairguard.dtypes import FloatArray
 from fairguard.policy import Policy
-
-FloatArray = NDArray[np.float64]
 
 GRID = 160
 """Gauss-Legendre nodes by look; the total is then right to 1e-8."""

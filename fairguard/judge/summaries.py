@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from fairguard.dtypes import FloatArray
 from fairguard.judge.contrasts import Grouping, contrasts, is_label
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import Estimand
@@ -23,8 +24,6 @@ from fairguard.judge.intervals import excess_upper, loss_upper
 from fairguard.judge.rates import GroupRates, pair
 from fairguard.metrics import METRICS, About, Metric
 from fairguard.verdict import NAN, Pair, Summary
-
-FloatArray = NDArray[np.float64]
 
 
 def summaries_of(

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.inputs.nested import leaves
 from fairguard.repair.rows import Rows
-
-IntArray = NDArray[np.int64]
 
 CHANCE = 0.01
 """Equal rows may be alike by chance where chance gives a row like them so many equals or more."""

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fairguard.dtypes import IntArray
 from fairguard.errors import DataError
 from fairguard.inputs.rows import Batch, DataRecord, Source, take
 from fairguard.repair.copies import contents, others_than
 from fairguard.repair.rows import Rows
-
-IntArray = NDArray[np.int64]
 
 SHARES = {"train": 0.5, "tune": 0.2, "verify": 0.3}
 """How one set of rows is divided, when no other rows to train or to verify on are given."""
