@@ -166,7 +166,8 @@ class Layer(_Frozen):
     """Share of entries that are exactly zero."""
     pattern: str = "dense"
     """``dense``, ``unstructured``, ``2:4`` (or ``1:2``, ``1:4``, ``4:8``: so many of so many neighbours live),
-    ``filters``, ``empty``, or from an inspection ``low-rank``."""
+    ``filters``, ``empty``, ``rounded`` (no more zeros than rounding to so few bits leaves), or from an inspection
+    ``low-rank``."""
 
 
 class ModelInfo(_Frozen):

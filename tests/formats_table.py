@@ -36,8 +36,10 @@ that it was made from; a test compares the page with what comes out.
 """
 
 TAIL = """
-*opens*: `--model` names the function that builds the architecture, `--trust` lets the file run its own code. *answers*:
-the same scores as the model that the file was made from, within 0.00001; or rounded, as eight and sixteen bits do.
+*opens*: `--model` names the function that builds the architecture, `--trust` lets the file run its own code.
+*quantisation*: as `fairguard inspect` tells it with these options; weights alone do not say that activations are
+quantised. *answers*: the same scores as the model that the file was made from, within 0.00001; or rounded, as eight and
+sixteen bits do.
 
 - A checkpoint may keep its weights under `state_dict`, `model_state_dict`, `model`, `net` and the like, or under any
   one key; where there are several sets (a moving average, a teacher), `file.pt::ema.model` takes one, and `inspect`

@@ -172,6 +172,26 @@ def test_weights_of_torchao(tmp_path: Path, scheme: str) -> None:
 
 
 @needs_torchao
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_bits_of_torchao_are_counted(tmp_path: Path, bits: int) -> None:
+    from torchao import quantization
+    from torchao.quantization.granularity import PerAxis
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+    with torch.no_grad():
+        model[1].weight[::2] = 0
+    how = {"weight_dtype": getattr(torch, f"int{bits}"), "granularity": PerAxis(0)}
+    quantization.quantize_(model, quantization.IntxWeightOnlyConfig(**how))
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    seen = inspect_file(tmp_path / "m.pt")
+    assert seen.quantisation == f"int{bits} weights"
+    assert [layer.dtype for layer in seen.layers] == [f"int{bits}"] * 2
+    assert seen.layers[0].sparsity > 0.05, "what rounding made zero"
+    assert seen.layers[0].pattern == "rounded"
+    assert seen.layers[1].pattern != "dense"
+
+
+@needs_torchao
 def test_torchao_per_row_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     model = load_model(int8("Int8DynamicActivationInt8WeightConfig"))
     whole = model.scores(rows())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import model_files
 import numpy as np
+import onnx
 import pytest
 import torch
 from model_files import HERE, trained
@@ -11,6 +12,7 @@ from model_files import HERE, trained
 from fairguard.cli import run
 from fairguard.errors import ModelError
 from fairguard.inputs.inspect import inspect_file
+from fairguard.inputs.models import load_model
 
 NET = f"{HERE}:net"
 
@@ -71,6 +73,75 @@ def test_quantised_graphs(tmp_path: Path, form: str, quantisation: str) -> None:
     path = model_files.onnx_int8(net, tmp_path / "int8.onnx", static=form != "dynamic", operators="Op" in form)
     assert inspect_file(path).quantisation == quantisation
     assert inspect_file(net).quantisation is None
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_graphs_with_weights_packed_into_blocks(tmp_path: Path, bits: int, symmetric: bool) -> None:
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    net = torch.nn.Sequential(torch.nn.Linear(12, 40), torch.nn.ReLU(), torch.nn.Linear(40, 3))
+    with torch.no_grad():
+        net[0].weight[::2] = 0  # half of the outputs are dead, in any number of bits
+    model = onnx.load(model_files.to_onnx(net, tmp_path / "net.onnx"))
+    for node in [node for node in model.graph.node if node.op_type == "Gemm"]:  # which it leaves alone
+        as_matmul(model.graph, node)
+    quantiser = MatMulNBitsQuantizer(model, bits=bits, block_size=16, is_symmetric=symmetric)
+    quantiser.process()
+    onnx.save(quantiser.model.model, tmp_path / "blocks.onnx")
+    seen = inspect_file(tmp_path / "blocks.onnx")
+    assert seen.quantisation == f"int{bits} weights (MatMulNBits)"
+    assert seen.parameters == inspect_file(tmp_path / "net.onnx").parameters == 12 * 40 + 40 + 40 * 3 + 3
+    first, last = seen.layers
+    assert (first.shape, first.dtype, first.pattern) == ((40, 12), f"int{bits}", "filters")
+    assert (last.shape, last.sparsity < 0.3, last.pattern in ("dense", "rounded")) == ((3, 40), True, True)
+    load_model(tmp_path / "blocks.onnx").scores(model_files.rows())
+
+
+def as_matmul(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    """Put a MatMul and an Add in the place of a Gemm that transposes its weights."""
+    at = next(i for i, tensor in enumerate(graph.initializer) if tensor.name == node.input[1])
+    weights = onnx.numpy_helper.to_array(graph.initializer[at]).T.copy()
+    graph.initializer[at].CopyFrom(onnx.numpy_helper.from_array(weights, node.input[1]))
+    product = f"{node.output[0]}_product"
+    parts = [
+        onnx.helper.make_node("MatMul", list(node.input[:2]), [product]),
+        onnx.helper.make_node("Add", [product, node.input[2]], list(node.output)),
+    ]
+    place = list(graph.node).index(node)
+    nodes = [*graph.node[:place], *parts, *graph.node[place + 1 :]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def test_blocks_that_do_not_fit_are_passed_over_or_refused(tmp_path: Path) -> None:
+    def graph(outputs: int, zero_points: int) -> Path:
+        held = {"w": np.zeros((4, 1, 8), np.uint8), "s": np.ones((4, 1), np.float32)}
+        held["z"] = np.zeros(zero_points, np.uint8)
+        sizes = {"N": outputs, "K": 12, "bits": 4, "block_size": 16}
+        node = onnx.helper.make_node("MatMulNBits", ["x", "w", "s", "z"], ["y"], domain="com.microsoft", **sizes)
+        x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "xy")
+        tensors = [onnx.numpy_helper.from_array(array, name) for name, array in held.items()]
+        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], tensors)), tmp_path / "g.onnx")
+        return tmp_path / "g.onnx"
+
+    (layer,) = inspect_file(graph(4, 4)).layers
+    assert (layer.shape, layer.sparsity) == ((4, 12), 1.0)
+    assert inspect_file(graph(10**9, 4)).layers == (), "sizes that the file does not have"
+    with pytest.raises(ModelError, match=r"zero points of weight 'w' do not fit it\. Export it again"):
+        inspect_file(graph(4, 3))
+
+
+def test_weights_alone_that_are_dequantised(tmp_path: Path) -> None:
+    net = onnx.load(model_files.to_onnx(trained(), tmp_path / "net.onnx"))
+    tensor = next(tensor for tensor in net.graph.initializer if len(tensor.dims) == 2)
+    integers = np.ones(tuple(tensor.dims), np.int8)
+    scale = onnx.numpy_helper.from_array(np.float32(0.1), "scale")
+    net.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", ["integers", "scale"], [tensor.name]))
+    net.graph.initializer.remove(tensor)
+    net.graph.initializer.extend([onnx.numpy_helper.from_array(integers, "integers"), scale])
+    onnx.save(net, tmp_path / "only.onnx")
+    assert inspect_file(tmp_path / "only.onnx").quantisation == "int8 weights (QDQ)"
 
 
 def test_quantised_modules(tmp_path: Path) -> None:

@@ -110,3 +110,13 @@ def test_overall_weighs_layers_by_their_size() -> None:
     layers = tuple(layer_of(str(i), zeros, dtype="float32") for i, zeros in enumerate([small, large]))
     assert overall(layers) == pytest.approx(0.1)
     assert np.isnan(overall(()))
+
+
+@pytest.mark.parametrize(("bits", "zeros"), [(4, 0.3), (3, 0.6), (2, 0.9)])
+def test_zeros_of_rounding_are_no_pruning(bits: int, zeros: float) -> None:
+    w = weights(64, 64)
+    zero = np.abs(w) < np.quantile(np.abs(w), zeros)
+    assert layer_of("w", zero, dtype=f"int{bits}").pattern == "rounded"
+    assert layer_of("w", zero, dtype="int8").pattern == layer_of("w", zero, dtype="float16").pattern == "unstructured"
+    more = np.abs(w) < np.quantile(np.abs(w), 0.97)
+    assert layer_of("w", more, dtype=f"int{bits}").pattern == "unstructured", "rounding alone leaves fewer"

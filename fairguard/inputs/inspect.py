@@ -171,7 +171,7 @@ def _onnx(seen: Inspection, found: Found, limits: Limits) -> Inspection:
         gives=gives,
         needs="--output-key with the name of the output to judge" if _which(model) else None,
         architecture=_parts(operators),
-        quantisation=_onnx_quantisation(set(operators)),
+        quantisation=_onnx_quantisation(set(operators), layers),
         parameters=parameters_of(model),
         layers=layers,
     )
@@ -183,12 +183,18 @@ def _which(model: Any) -> bool:
     return len(names) > 1 and "logits" not in names
 
 
-def _onnx_quantisation(operators: set[str]) -> str | None:
+def _onnx_quantisation(operators: set[str], layers: Iterable[Layer]) -> str | None:
+    integers = ", ".join(sorted({layer.dtype for layer in layers if "int" in layer.dtype or "float8" in layer.dtype}))
+    blocked = [operator for operator in ("MatMulNBits", "GatherBlockQuantized") if operator in operators]
+    if blocked:
+        return f"{integers or 'integer'} weights ({', '.join(blocked)})"
     if operators & {"DynamicQuantizeLinear", "DynamicQuantizeMatMul"}:
         return "dynamic int8 per tensor: answers depend on the other rows of the batch"
     if operators & {"QLinearConv", "QLinearMatMul", "QGemm"}:
         return "static int8 (QOperator)"
-    return "static int8 (QDQ)" if operators & {"QuantizeLinear", "DequantizeLinear"} else None
+    if "QuantizeLinear" in operators:
+        return "static int8 (QDQ)"
+    return f"{integers or 'integer'} weights (QDQ)" if "DequantizeLinear" in operators else None
 
 
 def _module(seen: Inspection, found: Found, factory: Factory | None, limits: Limits, name: str | None) -> Inspection:

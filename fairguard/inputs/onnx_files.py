@@ -20,6 +20,7 @@ from fairguard.errors import ModelError
 from fairguard.files import sha256_of
 from fairguard.inputs.detect import Found
 from fairguard.inputs.limits import Limits, human
+from fairguard.inputs.onnx_blocks import OPERATOR, integers_of, sizes_of
 from fairguard.inputs.sparsity import layer_of
 from fairguard.names import listed, shown
 from fairguard.verdict import Layer
@@ -205,13 +206,42 @@ def stored_in(model: onnx.ModelProto) -> dict[str, Any]:
 def layers_of(model: onnx.ModelProto, path: Path, *, rank: bool = False) -> tuple[Layer, ...]:
     """Return all weights of more than one dimension that the graph computes with, and their zeros."""
     stored = stored_in(model)
-    return tuple(_layer(weight, stored, path, rank) for weight in _weights(model, stored))
+    plain = (_layer(weight, stored, path, rank) for weight in _weights(model, stored))
+    return (*plain, *_blocked_layers(model, stored, path))
 
 
 def parameters_of(model: onnx.ModelProto) -> int | None:
-    """Return the number of stored numbers in weights and biases."""
-    sizes = [math.prod(t.dims) for t in stored_in(model).values() if t.data_type != onnx.TensorProto.INT64]
-    return sum(size for size in sizes if size > 1) or None  # single numbers are scales and zero points
+    """Return the number of stored numbers in weights and biases; of packed ones, of what is in the bytes."""
+    stored = stored_in(model)
+    blocked = list(_blocked(model, stored))
+    beside = {name for node, _ in blocked for name in node.input[1:4]}  # bytes, scales and zero points
+    sizes = [
+        math.prod(t.dims) for name, t in stored.items() if t.data_type != onnx.TensorProto.INT64 and name not in beside
+    ]
+    weights = {node.input[1]: outputs * inputs for node, (outputs, inputs, *_) in blocked}
+    return sum(size for size in sizes if size > 1) + sum(weights.values()) or None  # single numbers are scales
+
+
+def _blocked(model: onnx.ModelProto, stored: dict[str, Any]) -> Iterator[tuple[Any, tuple[int, int, int, int]]]:
+    """Yield the nodes whose weights are packed into blocks of few bits, with their sizes."""
+    for node in model.graph.node:
+        if node.op_type == OPERATOR and len(node.input) > 1 and node.input[1] in stored:
+            sizes = sizes_of(node, stored[node.input[1]])
+            if sizes is not None:
+                yield node, sizes
+
+
+def _blocked_layers(model: onnx.ModelProto, stored: dict[str, Any], path: Path) -> Iterator[Layer]:
+    for name, (node, sizes) in {node.input[1]: (node, sizes) for node, sizes in _blocked(model, stored)}.items():
+        at = _input(node, 3)
+        zeros = _array(stored[at], path) if at in stored else None
+        try:
+            integers = integers_of(sizes, _array(stored[name], path), zeros)
+        except ValueError:  # zero points of another number
+            raise ModelError(
+                f"{path}: the zero points of weight {shown(name)!r} do not fit it. Export it again."
+            ) from None
+        yield layer_of(shown(name), integers == 0, dtype=f"int{sizes[2]}")
 
 
 def _weights(model: onnx.ModelProto, stored: dict[str, Any]) -> Iterator[Weight]:

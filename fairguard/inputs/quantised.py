@@ -16,6 +16,15 @@ def is_quantised(tensor: torch.Tensor) -> bool:
     return type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.is_quantized
 
 
+def stored_dtype(tensor: torch.Tensor) -> str:
+    """Return what a weight is stored as, ``int4``: torchao's tensors call themselves what they stand for.
+
+    Fewer than eight bits often lie in bytes, in which torchao knows how many of them count.
+    """
+    held = getattr(tensor, "qdata", tensor).dtype
+    return str(getattr(tensor, "target_dtype", held)).removeprefix("torch.")
+
+
 def quantised_weight(module: nn.Module) -> str | None:
     """Return the name of a weight that is quantised; ``None`` where all are plain numbers."""
     for place, part in module.named_modules():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ N_OF_M = ((2, 4), (1, 2), (1, 4), (4, 8))
 """How many of how many neighbours may live in the patterns that are known, here and in repair."""
 EXACT = 0.9
 """Share of the runs of neighbours in which just so many live."""
+WIDEST = 8.0
+"""How many standard deviations the largest weight of a tensor may be, which fixes the step of its integers."""
 BY_CHANCE = 1e-4
 """A pattern that as many zeros anywhere would form with this chance is none."""
 
@@ -31,9 +34,20 @@ def layer_of(name: str, zeros: NDArray[np.bool_], *, dtype: str, weights: NDArra
     """
     sparsity = float(zeros.mean()) if zeros.size else 0.0
     pattern = pattern_of(zeros)
+    if pattern == "unstructured" and sparsity < zeros_of_rounding(dtype):
+        pattern = "rounded"
     if pattern == "dense" and weights is not None and is_low_rank(weights):
         pattern = "low-rank"
     return Layer(name=name, shape=zeros.shape, dtype=dtype, sparsity=sparsity, pattern=pattern)
+
+
+def zeros_of_rounding(dtype: str) -> float:
+    """Return the share of zeros that rounding to few bits alone may leave; 0 for eight bits and more.
+
+    Bell-shaped weights whose largest is :data:`WIDEST` standard deviations are zero within half a step.
+    """
+    bits = int(next(iter(re.findall(r"\d+", dtype)), 32))
+    return math.erf(WIDEST / 2**bits / math.sqrt(2)) if bits < 8 else 0.0
 
 
 def pattern_of(zeros: NDArray[np.bool_]) -> str:

@@ -15,9 +15,9 @@ from torch import nn
 from fairguard.errors import FairguardError, ModelError
 from fairguard.inputs.booleans import Place, as_numbers, taken_as_numbers
 from fairguard.inputs.calling import call
-from fairguard.inputs.complaints import complaint, plain
+from fairguard.inputs.complaints import complaint
 from fairguard.inputs.predictor import Predictor, ScoreKind
-from fairguard.inputs.quantised import is_quantised
+from fairguard.inputs.quantised import is_quantised, stored_dtype
 from fairguard.inputs.rows import Batch, take
 from fairguard.inputs.sparsity import layer_of, overall
 from fairguard.inputs.tensors import scores_of, to_device
@@ -166,7 +166,7 @@ def layers_of(module: nn.Module, *, rank: bool = False) -> tuple[Layer, ...]:
 def tensor_layer(name: str, tensor: torch.Tensor, *, rank: bool = False) -> Layer:
     """Return what is known of one weight tensor; ``rank`` also looks for a low rank."""
     tensor = tensor.detach().cpu()
-    dtype = plain(getattr(tensor, "qdata", tensor).dtype)  # torchao keeps its integers there
+    dtype = stored_dtype(tensor)
     if is_quantised(tensor):
         tensor = tensor.dequantize()
     values = tensor.float().numpy() if rank else None
