@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 
 from fairguard.dtypes import FloatArray
-from fairguard.judge.arrays import count_arrays
+from fairguard.in_memory import count_arrays
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge
 from fairguard.policy import Policy

@@ -15,13 +15,13 @@ from fairguard.acceptance import with_acceptance
 from fairguard.config import Settings, merged
 from fairguard.errors import ConfigError
 from fairguard.flips import FlipsFile, check_flips
+from fairguard.in_memory import count_arrays, scores_in
 from fairguard.inference import MARGIN, Comparison, FlipSink, compare
 from fairguard.inputs.data import require_file
 from fairguard.inputs.groups import look_alike
 from fairguard.inputs.joining import require_one_order
 from fairguard.inputs.predictor import Predictor
 from fairguard.inputs.rows import Source
-from fairguard.judge.arrays import count_arrays, scores_in
 from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge

@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"verdict"},
     {"inputs", "config"},
     {"judge", "report", "decisions", "opening"},
-    {"inference", "flips", "provenance", "schema", "acceptance"},
+    {"inference", "flips", "provenance", "schema", "acceptance", "in_memory"},
     {"suspicions"},
     {"preflight"},
     {"checking"},
@@ -115,6 +115,13 @@ def test_imports_point_down(path: Path) -> None:
         if here == "__init__":  # the package's face hands names on from any floor
             continue
         assert there == here or floor(there) < floor(here), f"{where}: {here} imports {there}, which is not below it"
+
+
+def test_the_judge_reads_counts_only() -> None:
+    """No rows, no models and no options but the policy: whatever has counts can be judged."""
+    for path in (PACKAGE / "judge").glob("*.py"):
+        ours = {module.split(".")[1] for _, module in imports(path) if module.startswith("fairguard.")}
+        assert all(name == "judge" or floor(name) <= floor("verdict") for name in ours), f"{path.name}: {ours}"
 
 
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()

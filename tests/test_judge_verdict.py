@@ -9,7 +9,7 @@ from count_tables import draw, flips
 
 from fairguard.checking import check_predictions
 from fairguard.errors import ConfigError, DataError
-from fairguard.judge.arrays import count_arrays
+from fairguard.in_memory import count_arrays
 from fairguard.judge.clusters import judge_clustered
 from fairguard.judge.counts import CountTable
 from fairguard.judge.judge import judge

@@ -8,7 +8,7 @@ import torch
 
 from fairguard.checking import check_predictions
 from fairguard.errors import ConfigError
-from fairguard.judge.arrays import count_arrays
+from fairguard.in_memory import count_arrays
 from fairguard.judge.estimands import HARMED, HELPED, OUTSIDE, Estimand
 from fairguard.metrics import METRICS, About, Metric
 from fairguard.policy import Policy

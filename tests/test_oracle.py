@@ -14,7 +14,7 @@ from fairlearn.metrics import (
 from scipy.stats import hypergeom
 from sklearn.metrics import accuracy_score
 
-from fairguard.judge.arrays import count_arrays
+from fairguard.in_memory import count_arrays
 from fairguard.judge.judge import judge
 from fairguard.judge.permutation import deal
 from fairguard.policy import Policy

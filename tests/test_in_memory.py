@@ -9,7 +9,7 @@ import torch
 from count_tables import draw
 
 from fairguard.errors import DataError
-from fairguard.judge.arrays import count_arrays
+from fairguard.in_memory import count_arrays
 from fairguard.judge.counts import CountTable
 
 Y = np.array([0, 1, 1, 0, 1, 0])
