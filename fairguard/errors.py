@@ -32,7 +32,16 @@ class ModelError(FairguardError):
 
 
 class FeaturesError(ModelError):
-    """A model does not take the features that it is fed: other ones, or of another shape."""
+    """A model does not take the features that it is fed: other ones, or of another shape.
+
+    Attributes:
+        columns: whether other columns of a table may be what it takes.
+    """
+
+    def __init__(self, message: str, *, columns: bool = True) -> None:
+        """Take the line, and whether choosing columns may help."""
+        super().__init__(message)
+        self.columns = columns
 
 
 class OutputError(FairguardError):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fairguard.decisions import Rule, check_finite, check_one_scale, classes_of, margins_of, rule_for
 from fairguard.errors import DataError, FeaturesError, ModelError
 from fairguard.inference import Comparison, DecisionPlan
-from fairguard.inputs.groups import sorted_names
+from fairguard.inputs.groups import CLASS, sorted_names
 from fairguard.inputs.joining import join_warnings, require_different, require_ids
 from fairguard.inputs.labels import WHOLE
 from fairguard.inputs.models import RowByRow
@@ -167,12 +167,13 @@ def _ask(role: str, model: Predictor, sample: list[Batch], source: Source) -> _A
     try:
         return _Asked.of(role, model, sample)
     except FeaturesError as error:
-        if not source.features:
+        if not source.features or not error.columns:
             raise
+        left = [name for name in source.columns if name not in (*source.features, CLASS)]
+        beside = f"; groups are left out unless it names them: {listed(left, most=8)}" if left else ""
         label = "" if source.labelled else ", and name the label with --label"
-        raise ModelError(
-            f"{error} The features are {listed(list(source.features), most=30)}: choose them with --features{label}."
-        ) from error
+        fed = listed(list(source.features), most=30)
+        raise ModelError(f"{error} The features are {fed}: choose them with --features{label}{beside}.") from error
 
 
 def _rule(asked: _Asked, source: Source, threshold: float | None) -> Rule:

@@ -78,7 +78,10 @@ def answer_warnings(dense: Predictor, comparison: Comparison) -> list[str]:
         name = table.classes[int(answers[0])]
         warnings.append(f"pruned answers {name!r} for every row: it has collapsed, or wants other preprocessing.")
     if comparison.ties and comparison.ties > 0.1 * flips:
-        warnings.append(f"{comparison.ties} of {flips} flips are exact ties of the pruned model's scores.")
+        warnings.append(
+            f"{comparison.ties} of {flips} flips are exact ties of the pruned model's scores, which the first class "
+            "wins: give its last layer more bits, or leave it in float (docs/verdict.md)."
+        )
     return warnings
 
 

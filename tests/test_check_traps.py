@@ -162,6 +162,58 @@ def test_one_cut_of_what_may_be_two_scales_is_told(project: pd.DataFrame) -> Non
     )
 
 
+def test_features_that_do_not_fit_say_which_columns_groups_took(project: pd.DataFrame) -> None:
+    project.assign(old=(project["b"] > 1).astype(int)).drop(columns="id").to_csv("rows.csv", index=False)
+    model = nn.Linear(3, 2)
+    told = (
+        r"takes 3 features, the rows have 2 .* The features are a, b: choose them with --features; groups are left "
+        r"out unless it names them: sex, old\.$"
+    )
+    with pytest.raises(ModelError, match=told):
+        check(model, model, **{**ROWS, "groups": ["sex", "old"]})
+    assert check(model, model, **{**ROWS, "groups": "old"}, features=["a", "b", "old"]).overall.n == N
+
+
+class Reads(nn.Module):
+    """Takes token ids, as a model for text does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.out(self.words(ids).mean(1))
+
+
+def test_columns_of_tokens_need_a_transform(project: pd.DataFrame) -> None:
+    rng = np.random.default_rng(0)
+    tokens = {f"t{i}": rng.integers(0, 9, N) for i in range(4)}
+    project[["sex", "label"]].assign(**tokens).to_csv("rows.csv", index=False)
+    torch.manual_seed(0)
+    model = Reads()
+    with pytest.raises(ModelError) as told:
+        check(model, model, **ROWS)
+    assert "words looks up whole numbers (token ids)" in str(told.value)
+    assert str(told.value).endswith("(ids, and a mask of them) with --transform.")
+    assert check(model, model, **ROWS, transform=lambda rows: rows[list(tokens)].to_numpy("int64")).overall.n == N
+
+
+def test_ties_name_a_remedy(project: pd.DataFrame) -> None:
+    model = linear([[-1.0, 0.0], [1.0, 0.0]], [0.3, -0.3])
+
+    class Coarse(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (2 * model(x)).round() / 2
+
+    (told,) = [line for line in check(model, Coarse(), **ROWS, features=["a", "b"]).warnings if "ties" in line]
+    assert re.fullmatch(
+        r"(\d+) of \1 flips are exact ties of the pruned model's scores, which the first class wins: give its last "
+        r"layer more bits, or leave it in float \(docs/verdict\.md\)\.",
+        told,
+    ), told
+    assert "* **Ties.**" in (Path(__file__).parent.parent / "docs" / "verdict.md").read_text()
+
+
 class Several(nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"one": x, "other": x}

@@ -255,6 +255,24 @@ def test_init_prefers_categories_of_age_to_bins(project: Path) -> None:
     )  # fmt: skip
 
 
+def test_init_leaves_what_an_encoder_made_to_the_models(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = applicants().drop(columns=["ethnic_group", "town", "page"])
+    status = np.arange(len(frame)) % 4
+    encoded = {f"marital_status_{name}": (status == k).astype(float) for k, name in enumerate(("Divorced", "Widowed"))}
+    encoded |= {"n_age": (frame["AGE"] - frame["AGE"].mean()) / frame["AGE"].std(), "veteran": status % 2}
+    frame = frame.drop(columns="AGE").assign(**encoded)
+    frame.to_parquet("v.parquet")
+    text = init_text("v.parquet")
+    assert load_settings(write(project, text)).groups == ("Gender", "veteran"), "one column of 0 and 1 is a group"
+    left = "marital_status_Divorced, marital_status_Widowed, n_age"
+    assert f"# Left to the models, as they look one-hot or scaled: {left}." in text
+    assert '# features = ["gpa", "marital_status_Divorced", "marital_status_Widowed", "n_age"]' in text
+    overlapping = {"age_over_40": (status > 1).astype(int), "age_over_60": (status > 2).astype(int)}
+    frame.assign(**overlapping).to_parquet("v.parquet")
+    groups = load_settings(write(project, init_text("v.parquet"))).groups
+    assert groups == ("Gender", "veteran", "age_over_40", "age_over_60"), "these hold for one person together"
+
+
 def test_init_quotes_strange_names(project: Path) -> None:
     pd.DataFrame({'se"x\\ sex': ["a", "b"] * 5, "ü": [0.5, 1] * 5, "label": [0, 1] * 5}).to_csv("v.csv", index=False)
     assert load_settings(write(project, init_text("v.csv"))).groups == ('se"x\\ sex',)

@@ -25,6 +25,9 @@ _UNFIT = re.compile(
     re.IGNORECASE,
 )
 """What torch's complaint speaks of where rows have another shape or dtype than the module takes."""
+_IDS = re.compile(r"'indices' to have .*Long.* but got torch\.\w*(?:Float|Double|Half)Tensor")
+"""What is complained of where rows are looked up in a table and are no whole numbers, as a table's columns come."""
+TRANSFORM = "with --transform."
 _ARGUMENTS = re.compile(r"(?:positional|keyword|keyword-only) arguments?\b")
 """What Python's complaint speaks of where the rows are fewer or more inputs than ``forward`` takes, or other ones."""
 _DICT = re.compile(r"\bdict\b|'dict'|^'[^']*'$")
@@ -50,7 +53,8 @@ def complaint(name: str, module: nn.Module, inputs: Any, error: Exception) -> Mo
             f"{listed(list(map(str, inputs)))}; {_text(error).rstrip('.')}."
         )
     if _unfit(error):
-        return FeaturesError(f"{name} cannot run on these rows: {_reason(module, inputs, error)}")
+        why = _reason(module, inputs, error)
+        return FeaturesError(f"{name} cannot run on these rows: {why}", columns=TRANSFORM not in why)
     if _FULL.search(str(error)):
         why = _text(error).rstrip(".")
         return ModelError(f"{name} cannot run on so many rows at once: {why}. Try a smaller --batch-size.")
@@ -99,6 +103,11 @@ def _place(error: Exception) -> str:
 def _reason(module: nn.Module, inputs: Any, error: Exception) -> str:
     """Return in one line which layer did not take what it was given."""
     name, layer, given = _failing_layer(module, inputs)
+    if _IDS.search(str(error)):
+        return (
+            f"{name or 'the model'} looks up whole numbers (token ids), and a table's columns come as floating ones. "
+            f"Turn them into what the model takes (ids, and a mask of them) {TRANSFORM}"
+        )
     if _INTERPRETER in str(error) or layer is None or given is None:
         return _text(error)
     floating = next((p.dtype for p in layer.parameters() if p.is_floating_point()), None)
@@ -106,7 +115,7 @@ def _reason(module: nn.Module, inputs: Any, error: Exception) -> str:
         what = "" if given.dtype == torch.bool else " (images not yet scaled?)"
         return (
             f"{name} computes in {plain(floating)}, the rows are {plain(given.dtype)}{what}. "
-            f"Turn them into what the model was trained on with --transform."
+            f"Turn them into what the model was trained on {TRANSFORM}"
         )
     wanted = getattr(layer, "in_features", None) or getattr(layer, "in_channels", None)
     at = 1 if hasattr(layer, "in_channels") else -1

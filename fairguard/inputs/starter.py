@@ -46,6 +46,13 @@ class _Column:
     edges: tuple[float, ...]
     names_rows: bool = False
     """Whether whole numbers or text stand in it, each once."""
+    ones: tuple[bool, ...] = ()
+    """Of a column of 0 and 1, in which rows 1 stands."""
+
+    @property
+    def scaled(self) -> bool:
+        """Return whether its bins are none of plain numbers: some below zero, or all of them below one."""
+        return bool(self.edges) and (self.edges[0] < 0 or self.edges[-1] <= 1)
 
     @property
     def group(self) -> str:
@@ -73,11 +80,13 @@ def init_text(
     if label is not None and label not in names:
         raise DataError(missing_column(path.name, label, names, "--label"))
     chosen = label or _label(columns)
-    groups = _groups([column for column in columns if column.name != chosen])
+    sensitive = [column for column in columns if column.name != chosen and SENSITIVE.search(column.name)]
+    prepared = _prepared(sensitive)
+    groups = _groups([column for column in sensitive if column.name not in prepared])
     is_array = isinstance(open_table(path), NpzArrays)
     row_id = _row_id([column for column in columns if column.name != chosen])
     others = [c for c in columns if c.name not in (chosen, row_id) and c.group not in groups]
-    lines = _data_lines(_seen_from(folder, path), chosen, groups, row_id)
+    lines = _data_lines(_seen_from(folder, path), chosen, groups, row_id, prepared)
     lines += [*([] if is_array else _feature_lines(others)), *_REST]
     return "\n".join(_with(lines, kept or {}))
 
@@ -130,7 +139,9 @@ def _seen_from(folder: Path | None, path: Path) -> Path:
     return Path(os.path.relpath(path, folder))
 
 
-def _data_lines(path: Path, label: str | None, groups: Sequence[str], row_id: str | None) -> list[str]:
+def _data_lines(
+    path: Path, label: str | None, groups: Sequence[str], row_id: str | None, prepared: list[str]
+) -> list[str]:
     fallback = [CLASS] if label else []
     lines = [
         "# Options of fairguard check; the command line wins over this file. In pyproject.toml, put them under",
@@ -144,6 +155,11 @@ def _data_lines(path: Path, label: str | None, groups: Sequence[str], row_id: st
         lines.append("# Sensitive features, guessed from names: check them. 'age:25,45,65' bins a number.")
     else:
         lines.append("# Sensitive features: no column looks like one. 'class' is the label itself.")
+    if prepared:
+        lines.append(f"# Left to the models, as they look one-hot or scaled: {listed(prepared, most=8)}.")
+        lines.append(
+            "# Who judges by one of them names it here and all features below; best is the column before encoding."
+        )
     names = f"id = {_quoted(row_id)}" if row_id else '# id = "..."'
     return [*lines, f"groups = [{', '.join(map(_quoted, groups or fallback))}]", f"{names}  # names the rows"]
 
@@ -194,7 +210,39 @@ def _column(name: str, values: Column) -> _Column:
     distinct = 0 if nested else len(values.unique().drop_null())
     edges = propose_edges(numbers(values)) if is_number(values.type) and distinct > MAX_NUMBERS else ()
     whole = any(is_kind(values.type) for is_kind in (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string))
-    return _Column(name, values.type, distinct, edges, whole and distinct == len(values) >= _FEWEST_NAMED)
+    named = whole and distinct == len(values) >= _FEWEST_NAMED
+    return _Column(name, values.type, distinct, edges, named, _ones(values) if distinct == 2 else ())
+
+
+def _ones(values: Column) -> tuple[bool, ...]:
+    """Return in which rows of a column of two values 1 stands; nothing where these are not 0 and 1."""
+    if not (is_number(values.type) or pa.types.is_boolean(values.type)):
+        return ()
+    found = values.to_pylist()
+    return tuple(bool(value) for value in found) if set(found) == {0, 1} else ()
+
+
+def _prepared(columns: Sequence[_Column]) -> list[str]:
+    """Return which of the columns look like what an encoder or a scaler made: the models are fed them.
+
+    Columns of 0 and 1 whose names begin alike (``race_Black``, ``race_White``) are one-hot where no row has two.
+    """
+    families: dict[str, list[_Column]] = {}
+    for column in columns:
+        families.setdefault(_family(column.name), []).append(column)
+    found = {column.name for column in columns if column.scaled}
+    for family in families.values():
+        dummies = [column for column in family if column.ones]
+        if len(dummies) > 1 and all(sum(row) <= 1 for row in zip(*(column.ones for column in dummies), strict=True)):
+            found |= {column.name for column in dummies}
+    return [column.name for column in columns if column.name in found]
+
+
+def _family(name: str) -> str:
+    """Return a column's name up to its sensitive word: ``marital`` of ``marital_status_Divorced``."""
+    found = SENSITIVE.search(name)
+    word = re.match(r"[A-Za-z]+", found.group(2)) if found else None
+    return name[: found.start(2)] + word.group() if found and word else name
 
 
 def _label(columns: Sequence[_Column]) -> str | None:
