@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.metrics import Metric
-from fairguard.names import seed_roles
+from fairguard.names import first_twice, seed_roles
 from fairguard.policy import Policy, as_name, validation_line
 
 FILES = ("fairguard.toml", "pyproject.toml")
@@ -34,6 +34,12 @@ def _texts(value: Any) -> Any:
     value = value.tolist() if hasattr(value, "tolist") else value
     parts = value if isinstance(value, list | tuple) else (value,)
     return tuple(map(as_name, parts))
+
+
+def _each_once(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if value is not None and len(set(value)) < len(value):
+        raise ValueError(f"name each class once, and {first_twice(value)!r} stands there twice")
+    return value
 
 
 def _device(value: str) -> str:
@@ -83,7 +89,7 @@ class Settings(Policy):
     id: str | None = None
     features: Names | None = None
     transform: Code | None = None
-    classes: Names | None = None
+    classes: Annotated[Names | None, AfterValidator(_each_once)] = None
     weight: str | None = None
     cluster: str | None = None
 
@@ -240,10 +246,10 @@ def _nearest(start: Path) -> Path | None:
 def _table(file: Path) -> dict[str, Any] | None:
     """Return the options of a file; ``None`` for a TOML of other tools."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}. Name another with --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of 5,000 digits, 900 brackets in each other
         raise ConfigError(f"{file} is no proper TOML: {error}.") from None
     if "tool" not in document and file.name != "pyproject.toml":
         return document

@@ -20,15 +20,17 @@ LONGEST = 200
 def check_writable(path: str | Path) -> None:
     """Raise :class:`OutputError` if ``path`` cannot be written, before an hour of work is lost at its end."""
     target = Path(path)
+    if os.path.islink(target):  # where it leads is what will be written
+        target = Path(os.path.realpath(path))
     if len(os.fsencode(target.name)) > LONGEST:
         raise OutputError(
             f"cannot write {target.name[:20]}...: its name is over {LONGEST} bytes long. Name another file."
         )
-    if target.is_dir():
+    if os.path.isdir(target):  # unlike Path's own, these take names that no file can have
         raise OutputError(f"cannot write {target}: it is a folder. Name a file.")
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise OutputError(f"cannot write {target}: it is there and is no regular file. Name another file.")
-    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+    if not os.path.isdir(target.parent) or not os.access(target.parent, os.W_OK):
         raise OutputError(
             f"cannot write {target}: {target.parent} is no folder that can be written to. Name another file."
         )
@@ -48,19 +50,19 @@ def refuse_inputs(path: str | Path, named: Mapping[str, Any]) -> None:
         named: what the user named, by role: files, ``file.pt::NAME``, ``file.py:callable``, ``module:callable``. What
             is something else counts for nothing.
     """
-    target = Path(path)
+    target = os.path.realpath(path)  # Path.resolve() raises where links lead in a circle
     for role, value in named.items():
-        if any(file.resolve() == target.resolve() for file in files_in(value)):
-            raise OutputError(f"{target} is the {role} input, which would be lost; name another file.")
+        if any(os.path.realpath(file) == target for file in files_in(value)):
+            raise OutputError(f"{path} is the {role} input, which would be lost; name another file.")
 
 
 def refuse_same(written: Iterable[tuple[str, Any]]) -> None:
     """Raise :class:`OutputError` if two of the files to be written, each with its option, are one; ``None`` is none."""
-    known: dict[Path, str] = {}
+    known: dict[str, str] = {}
     for option, path in written:
         if path is None:
             continue
-        if (first := known.get(place := Path(path).resolve())) is not None:
+        if (first := known.get(place := os.path.realpath(path))) is not None:
             raise OutputError(f"{first} and {option} are both {path}, and one would be lost; name two files.")
         known[place] = option
 

@@ -106,7 +106,7 @@ def _folder() -> Path | None:
 
 def _read(path: Path) -> dict[str, float]:
     """Return the models remembered and their alphas; none of a file that holds no such thing."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
         known = json.loads(path.read_text(encoding="utf-8")).items()
         return {digest: min(max(float(level), 0.0), 1.0) for digest, level in known}
     return {}

@@ -107,6 +107,12 @@ def listed(names: list[str], *, most: int = 4) -> str:
     return first_few(names, most=most, told=shown)
 
 
+def first_twice(names: Iterable[str]) -> str | None:
+    """Return the first name that stands there twice; ``None`` where each stands there once."""
+    seen = set[str]()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+
+
 def first_few(things: Sequence[Any], *, most: int, between: str = ", ", told: Callable[[Any], str] = str) -> str:
     """Return the first few of ``things``, each as it is ``told``, and how many more there are."""
     more = f" and {len(things) - most:,} more" if len(things) > most else ""

@@ -80,10 +80,11 @@ class Policy(BaseModel):
     """The label that is good to receive, by name or number. Default: class ``1`` of binary labels."""
     permutations: Annotated[int, Field(ge=99)] = 9_999
     """Most random relabellings of the groups behind each p value; fewer settle most of them."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Seed of everything random in the verdict."""
-    looks: Annotated[int, Field(ge=1)] = 1
-    """Planned looks at growing data; ``alpha`` is then spent by O'Brien and Fleming's plan."""
+    looks: Annotated[int, Field(ge=1, le=100)] = 1
+    """Planned looks at growing data; ``alpha`` is then spent by O'Brien and Fleming's plan. Beyond some dozens the
+    boundary hardly moves any more, while the first looks spend nothing that any data could reach."""
     look: Annotated[int, Field(ge=1)] = 1
     """Which of the ``looks`` this one is, from 1."""
 

@@ -74,8 +74,12 @@ def _builds() -> dict[str, str]:
 
 
 def _command() -> str:
-    text = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return text.encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that are no text
+    return _text(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+
+
+def _text(text: str) -> str:
+    """Return a text as UTF-8 can write it: a file's name may hold bytes that are none."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _model(info: ModelInfo) -> dict[str, Any]:
@@ -84,10 +88,10 @@ def _model(info: ModelInfo) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON can hold it: a callable by its name, data in memory by its type."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, Path | datetime.date):
-        return str(value)
+    if isinstance(value, str | Path | datetime.date):
+        return _text(str(value))
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

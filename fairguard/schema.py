@@ -6,6 +6,7 @@ types, ranges, categories and most correlations are the data's own. Knows no mod
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -238,7 +239,7 @@ def _categories(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
 def _table_of(data: Any) -> Table:
     if data is None:
         raise DataError("no rows to start from; name a file of them with --data.")
-    if isinstance(data, str) and ":" in data and not Path(data).exists():
+    if isinstance(data, str) and ":" in data and not os.path.exists(data):
         data = _given_by(data)
     if isinstance(data, str | Path):
         opened = open_table(Path(data))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fairguard.cli.options import settings_from
 from fairguard.config import Accepted, Settings, load_settings, merged
 from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.data import open_data
@@ -134,6 +135,11 @@ def test_data_from_code_is_no_path(project: Path, monkeypatch: pytest.MonkeyPatc
         ("model = 7", r"option 'model': 7 is not valid: input should be a valid string\.$"),
         ("output = 7", r"option 'output': 7 is not valid: "),
         ("accept = [{group = 'a=b', until = 2027-01-01}]", r"option 'accept.why': .* field required"),
+        ("seed = 9999999999999999999999", r"option 'seed': 9999999999999999999999 is not valid: "),
+        ("looks = 1000000000", r"option 'looks': 1000000000 is not valid: .* less than or equal to 100"),
+        ("classes = ['a', 'b', 'a']", r"option 'classes': .* is not valid: name each class once, and 'a' stands there"),
+        ("seed = " + "9" * 5_000, r"fairguard.toml is no proper TOML: "),
+        ("groups = " + "[" * 900 + "]" * 900, r"fairguard.toml is no proper TOML: "),
         ("margin 0.1", r"fairguard.toml is no proper TOML"),
         ("trust = true", r"'trust' is for the command line alone: a file that comes with a project must not allow"),
         ("trust = false", r"'trust' is for the command line alone"),
@@ -146,6 +152,15 @@ def test_mistakes_are_one_line(project: Path, text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told) as error:
         load_settings(write(project, text))
     assert "\n" not in str(error.value)
+
+
+def test_a_mark_of_the_byte_order_is_no_mistake(project: Path) -> None:
+    assert load_settings(_bytes(project / "fairguard.toml", b"\xef\xbb\xbfmargin = 0.05\n")).margin == 0.05
+
+
+def test_a_margin_of_no_metric_is_refused() -> None:
+    with pytest.raises(ConfigError, match="option 'margins': '' is not valid: input should be 'accuracy'"):
+        settings_from(None, margin=("=0.1",))
 
 
 def test_files_that_cannot_be_read(project: Path) -> None:

@@ -1,6 +1,7 @@
 """CSV, Parquet and pandas tables as labelled rows: what is read, and one line for whatever cannot be."""
 
 import gzip
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fairguard.cli import run
 from fairguard.errors import DataError
 from fairguard.inputs.data import open_data
 from fairguard.inputs.rows import Batch, Source
@@ -455,3 +457,16 @@ def test_what_float32_cannot_hold_is_infinite_without_a_word(tmp_path: Path, rec
     (batch,) = open_data(path, label="y", groups=["g"]).batches(4)
     assert np.isinf(batch.x[:, 1]).tolist() == [False, True, True, True]
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["d" * 300, f"{'d' * 300}/rows.csv", "d\udcff.parquet", "d\0.csv"])
+def test_names_that_no_file_can_have_are_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["init", name], ["check", "dense.csv", "pruned.csv", "--data", name, "--label", "y"]):
+        pd.DataFrame({"prediction": [0, 1]}).to_csv("dense.csv")
+        pd.DataFrame({"prediction": [0, 1]}).to_csv("pruned.csv")
+        assert run(arguments) == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert re.search("cannot be read: File name too long|Rename the file|there is no file", told), told

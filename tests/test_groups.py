@@ -8,6 +8,8 @@ from fairguard.errors import ConfigError, DataError
 from fairguard.inputs.data import group_values, open_data
 from fairguard.inputs.groups import GroupSpec, parse_groups
 
+HUGE = 1.7e308
+
 
 def table(**columns: object) -> pd.DataFrame:
     n = len(next(iter(columns.values())))  # type: ignore[arg-type]
@@ -149,9 +151,11 @@ def test_a_number_of_many_values_wants_bins() -> None:
     assert len(groups_of(skewed, proposal)) >= 2
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (1234567.0, 1234568.0), (-0.3, 0.3)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (1234567.0, 1234568.0), (-0.3, 0.3), (-HUGE, HUGE), (1e300, HUGE)]
+)
 def test_bins_proposed_are_short_and_work(low: float, high: float) -> None:
-    values = np.linspace(low, high, 1000)
+    values = np.linspace(low / 4, high / 4, 1000) * 4  # of the largest numbers there are no differences
     with pytest.raises(DataError, match="bin it: 'g:") as refused:
         groups_of(values)
     spec = str(refused.value).split("'")[-2]

@@ -176,6 +176,13 @@ def test_a_far_answer_takes_no_memory(
         assert verdict.overall.other_flips == int(y.sum())
 
 
+def test_rows_that_weigh_nothing_hide_no_part_of_an_excess(harmed: tuple[np.ndarray, np.ndarray]) -> None:
+    y, group = harmed
+    write("rows.parquet", y=y, g=group)
+    found = [f for f in judged(weight="y").findings if f.metric == "accuracy"]
+    assert [f.composition + f.specific for f in found] == pytest.approx([f.estimate for f in found], abs=1e-9)
+
+
 @pytest.mark.parametrize("answer", [np.inf, 1e300, -np.inf])
 def test_an_answer_that_is_no_whole_number_is_named_without_a_warning(
     harmed: tuple[np.ndarray, np.ndarray], answer: float

@@ -155,6 +155,22 @@ def test_what_cannot_be_written_is_found_out_before_training(
         assert stat.S_ISFIFO(Path(output).stat().st_mode)
 
 
+def test_a_link_to_where_nothing_can_be_written_is_met_before_any_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("away.pt").symlink_to(tmp_path / "absent" / "fair.pt")
+    Path("circle.json").symlink_to("circle.json")
+    for arguments in ([*REPAIR, "-o", "away.pt"], [*CHECK, "--output", "away.pt"], [*CHECK, "--flips", "away.csv"]):
+        Path("away.csv").unlink(missing_ok=True)
+        Path("away.csv").symlink_to(tmp_path / "absent" / "flips.csv")
+        assert run(arguments) == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert "absent is no folder that can be written to" in told
+    assert run([*CHECK, "--output", "circle.json", "--flips", "flips.csv"]) == 2
+    assert "internal" not in capsys.readouterr().err
+
+
 def test_a_link_stays_one_and_its_target_is_what_is_written(tmp_path: Path) -> None:
     (tmp_path / "run42.json").write_text("old")
     (tmp_path / "latest.json").symlink_to("run42.json")
@@ -329,3 +345,33 @@ def test_rows_that_prove_nothing_are_refused_before_training(inside: Path) -> No
     with pytest.raises(DataError, match=r"nothing could be tested .* could prove no repair"):
         repair("dense.pt", "pruned.pt", "never.pt", min_group=5000, **how)
     assert not Path("never.pt").exists()
+
+
+@pytest.mark.parametrize("form", ["json", "html", "sarif", "junit", "github", "text"])
+def test_a_report_goes_to_a_name_that_is_no_text(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, last in (("dense.csv", 1), ("pruned.csv", 0)):
+        Path(name).write_text("prediction\n" + "0\n1\n" * 50 + f"{last}\n")
+    Path("rows.csv").write_text("y,sex\n" + "0,F\n1,M\n" * 50 + "1,M\n")
+    name = f"n\udcff.{form}"
+    arguments = ["check", "dense.csv", "pruned.csv", "--data", "rows.csv", "--label", "y", "--group", "sex"]
+    monkeypatch.setattr("sys.argv", ["fairguard", *arguments, "--output", name])
+    assert run([*arguments, "--output", name, "--format", form]) == 3
+    assert "sex=F" in Path(name).read_text(encoding="utf-8") or form == "junit"
+
+
+@pytest.mark.parametrize("option", ["--output", "--flips", "--model", "--transform", "--config", "--data"])
+def test_a_name_longer_than_any_files_is_one_line(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suffix = {"--model": ".py:net", "--transform": ".py:encode", "--flips": ".csv"}.get(option, "")
+    for folder in ("", "n" * 300 + "/"):
+        arguments = {"--data": "rows.csv", "--label": "y", "--group": "sex", option: f"{folder}{'d' * 300}{suffix}"}
+        Path("rows.csv").write_text("a,y,sex\n1,0,F\n2,1,M\n")
+        torch.save({"weight": torch.ones(2, 1), "bias": torch.ones(2)}, "net.pt")
+        assert run(["check", "net.pt", "net.pt", *(word for pair in arguments.items() for word in pair)]) == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert "internal" not in told

@@ -14,6 +14,12 @@ def weights(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape)
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (3, 0, 3, 3)])
+def test_a_tensor_without_entries_has_no_pattern(shape: tuple[int, ...]) -> None:
+    layer = layer_of("w", np.zeros(shape, dtype=bool), dtype="float32", weights=np.zeros(shape))
+    assert (layer.sparsity, layer.pattern) == (0.0, "dense")
+
+
 def two_of_four(w: np.ndarray) -> None:
     moved = np.moveaxis(w, 1, -1)
     moved[..., 0::4] = moved[..., 2::4] = 0

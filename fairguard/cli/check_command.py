@@ -15,6 +15,7 @@ from fairguard.errors import many
 from fairguard.exit_codes import OF_OUTCOME, PRESERVED
 from fairguard.files import check_writable, refuse_same, typed, write_text
 from fairguard.inputs.parts import refuse_read
+from fairguard.names import shown
 from fairguard.ranks import Ranks
 from fairguard.verdict import Outcome, Verdict
 
@@ -99,7 +100,8 @@ def _show(verdict: Verdict, settings: Settings, next_step: str, *, verbose: bool
         else:
             write_text(file, text)
     if settings.output:
-        written = f"{'report' if len(forms) == 1 else 'reports'}: {', '.join(map(str, settings.output))}"
+        files = ", ".join(shown(file, width=400) for file in settings.output)
+        written = f"{'report' if len(forms) == 1 else 'reports'}: {files}"
         click.echo(f"{verdict.outcome}: {verdict.headline}   {written}", err=True)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fairguard.errors import OutputError
-from fairguard.files import refuse_inputs, write_text
+from fairguard.files import check_writable, refuse_inputs, write_text
 
 
 @click.command("init")
@@ -18,6 +18,7 @@ from fairguard.files import refuse_inputs, write_text
 @click.option("--force", is_flag=True, help="Replace a configuration that is there; it keeps what DATA cannot tell.")
 def command(data: str, label: str | None, output: str, force: bool) -> None:
     """Write a commented fairguard.toml that guesses label and sensitive features from the columns of DATA."""
+    check_writable(output)
     refuse_inputs(output, {"data": data})
     there = Path(output)
     if there.name == "pyproject.toml":

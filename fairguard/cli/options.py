@@ -247,7 +247,7 @@ def _margins(typed: tuple[str, ...]) -> dict[str, Any]:
             number = float(value)
         except ValueError:
             raise ConfigError(f"--margin {text!r} is no number; write 0.02 or recall=0.05.") from None
-        if name:
+        if name or "=" in text:
             found.setdefault("margins", {})[name] = number
         else:
             found["margin"] = number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import inspect
+import os
 import re
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ from fairguard.inputs.loaders import LoaderRows, reading_of
 from fairguard.inputs.rows import Source
 from fairguard.inputs.samplers import Reading
 from fairguard.inputs.tables import CsvTable, MemoryTable, ParquetTable, Table, index_columns
+from fairguard.names import shown
 
 _CALLABLE = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
 _KINDS = "CSV (also .csv.gz), Parquet or npz"
@@ -159,7 +161,7 @@ def require_file(data: Any) -> None:
 
 def _is_file(data: Any) -> bool:
     """Return whether the rows are given as the name of a file."""
-    return isinstance(data, Path) or (isinstance(data, str) and (Path(data).exists() or not _CALLABLE.fullmatch(data)))
+    return isinstance(data, Path) or (isinstance(data, str) and (os.path.exists(data) or not _CALLABLE.fullmatch(data)))
 
 
 def group_values(data: Any, groups: str | Iterable[str], *, label: str | None = None) -> dict[str, tuple[str, ...]]:
@@ -267,10 +269,15 @@ def _result(function: Callable[[], Any], spec: str) -> Any:
 
 
 def _first_bytes(path: Path) -> bytes:
-    if not path.exists():
-        folder = path.parent
-        hint = did_you_mean(path.name, (p.name for p in folder.iterdir())) if folder.is_dir() else ""
-        raise DataError(f"there is no file {path}.{hint} Give a file, or pkg.module:callable.")
+    if any("\ud800" <= sign <= "\udfff" for sign in str(path)):
+        raise DataError(f"the name of {shown(path)} is no UTF-8 text. Rename the file.")
+    try:
+        there = path.exists()
+        near = [] if there or not path.parent.is_dir() else [other.name for other in path.parent.iterdir()]
+    except OSError as error:  # a name too long, a folder that is not ours
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from None
+    if not there:
+        raise DataError(f"there is no file {path}.{did_you_mean(path.name, near)} Give a file, or pkg.module:callable.")
     if not path.is_file():
         images = " Of files in a folder name them in a column, and read them with --transform." if path.is_dir() else ""
         raise DataError(f"{path} is no file; data is {_KINDS}, or pkg.module:callable.{images}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -86,8 +87,8 @@ def _by_name(spec: str, name: str) -> ModuleType:
 
 def _from_file(spec: str, path: Path) -> ModuleType:
     """Import a file by its place; the same file gives the same module every time."""
-    if not path.is_file():
-        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.py")))
+    if not os.path.isfile(path):
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.py")) if os.path.isdir(path.parent) else ())
         raise ConfigError(f"{spec}: there is no file {path}.{near}")
     place = path.resolve()
     name = f"fairguard_file_{hashlib.sha256(str(place).encode()).hexdigest()[:12]}_{place.stem}"

@@ -35,6 +35,8 @@ MAX_NUMBERS = 50
 MAX_NAMES = 1_000
 """A column of more different values than this identifies rows rather than groups."""
 
+_HUGE, _SCALE, _DIGITS = 1e300, 1e10, 1e16
+
 _LIKE_TWO = re.compile(r" & .*=")
 """In a value, what would make ``race=A & sex=F`` the name of a value and of an intersection."""
 _NARROW = {pa.float32(): np.float32, pa.float16(): np.float16}
@@ -81,12 +83,12 @@ class GroupSpec:
     @property
     def text(self) -> str:
         """Return how to ask for it."""
-        return f"{self.column}:{','.join(map(name_of, self.edges))}" if self.edges else self.column
+        return f"{self.column}:{','.join(map(_edge, self.edges))}" if self.edges else self.column
 
     @property
     def bins(self) -> tuple[str, ...]:
         """Return the names of the bins in order: ``<25``, ``25-45``, ``45-65``, ``>=65``."""
-        names = [name_of(edge) for edge in self.edges]
+        names = [_edge(edge) for edge in self.edges]
         between = [f"{low}-{high}" for low, high in pairwise(names)]
         return (f"<{names[0]}", *between, f">={names[-1]}")
 
@@ -103,6 +105,11 @@ def parse_groups(groups: str | Iterable[str]) -> tuple[GroupSpec, ...]:
         if columns.count(column) > 1:
             raise ConfigError(f"group {column!r} is named twice; name each column once.")
     return specs
+
+
+def _edge(edge: float) -> str:
+    """Return how an edge is written: 25, 0.5, and 1e+300 rather than three hundred digits."""
+    return name_of(edge) if abs(edge) < _DIGITS else repr(edge)
 
 
 def name_of(value: Any) -> str:
@@ -284,7 +291,7 @@ class Levels:
     def _bound(self, found: int, column: Column) -> None:
         name = self.spec.column
         if found > MAX_NUMBERS + 1 and is_number(column.type) and not self.spec.edges:
-            edges = ",".join(map(name_of, propose_edges(numbers(column))))
+            edges = ",".join(map(_edge, propose_edges(numbers(column))))
             raise DataError(
                 f"group {name!r} holds more than {MAX_NUMBERS} different numbers; bin it: '{name}:{edges}'."
             )
@@ -353,6 +360,8 @@ def propose_edges(values: NDArray[np.float64]) -> tuple[float, ...]:
     if not len(present):
         return (0.0,)
     low, high = float(present.min()), float(present.max())
+    if max(-low, high) > _HUGE:  # their differences would overflow
+        return tuple(float(f"{edge * _SCALE:.12g}") for edge in propose_edges(present / _SCALE))
     rough = max((high - low) / 20, 1e-9)
     digits = -math.floor(math.log10(rough))
     unit = 10.0**-digits

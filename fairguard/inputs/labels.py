@@ -11,7 +11,7 @@ from fairguard.dtypes import IntArray
 from fairguard.errors import DataError, did_you_mean
 from fairguard.inputs.groups import Column, as_written, distinct, name_of, sorted_names, text_of
 from fairguard.inputs.rows import MAX_CLASSES, MISSING
-from fairguard.names import clean, first_few, named
+from fairguard.names import clean, first_few, first_twice, named
 
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """A whole number as fairguard writes it: 01 and the digits of other scripts are text."""
@@ -37,6 +37,9 @@ class Labels:
             classes: fixes names and order.
             option: what the user names all classes with.
             orders: where no classes are given, the first of these that holds exactly the values found is their order.
+
+        Raises:
+            DataError: a class is named twice.
         """
         self.what, self._option = what, option
         self.reordered = False
@@ -45,6 +48,8 @@ class Labels:
         self._as_given = tuple(classes or ())
         self._texts: dict[str, str] = {}
         self.seen: dict[str, int] = {}
+        if len(set(self.classes)) < len(self.classes):
+            raise DataError(f"{option} names {first_twice(self.classes)!r} twice; name each class once.")
         self._given = classes is not None
         self._orders = orders
         self._rows = 0

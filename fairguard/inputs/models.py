@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -181,7 +182,7 @@ def _refusal(found: Found) -> ModelError:
 def split_name(text: str) -> tuple[Path, str | None]:
     """Return the path and, after ``::``, the name of one of several models in it."""
     path, separator, name = text.rpartition("::")
-    if separator and not Path(text).exists():
+    if separator and not os.path.exists(text):
         return Path(path), name
     return Path(text), None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -38,19 +39,19 @@ def refuse_read(path: str | Path, named: Mapping[str, Any]) -> None:
         named: what the user named, by role; see :func:`fairguard.files.refuse_inputs`.
     """
     refuse_inputs(path, named)
-    target = Path(path).resolve()
+    target = Path(os.path.realpath(path))
     for role, value in named.items():
-        if _is_folder(value) and target.is_relative_to(Path(value).resolve()) and _loaded(target):
+        if _is_folder(value) and target.is_relative_to(os.path.realpath(value)) and _loaded(target):
             raise OutputError(f"{path} lies in the {role} input, the folder {value}; name a file outside it.")
     if not target.is_file():
         return  # nothing is lost, so that no model has to be looked at
     for role, value in named.items():
-        if any(place.resolve() == target for file in files_in(value) for place in _beside(file)):
+        if any(os.path.realpath(place) == str(target) for file in files_in(value) for place in _beside(file)):
             raise OutputError(f"{path} holds weights of the {role} input, which would be lost; name another file.")
 
 
 def _is_folder(value: Any) -> bool:
-    return isinstance(value, str | Path) and bool(str(value)) and Path(value).is_dir()
+    return isinstance(value, str | Path) and os.path.isdir(value)
 
 
 def _loaded(target: Path) -> bool:

@@ -93,6 +93,8 @@ def log_chance(n: int, m: int, size: int) -> float:
 
 def is_low_rank(weights: NDArray[np.floating]) -> bool:
     """Return whether two thinner matrices would hold the same weights in less space."""
+    if not weights.size:
+        return False
     flat = weights.reshape(len(weights), -1).astype(np.float64)
     rows, columns = flat.shape
     if not 2 <= min(rows, columns) <= LARGEST_FOR_RANK or not np.isfinite(flat).all():

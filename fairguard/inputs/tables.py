@@ -10,7 +10,6 @@ import gzip
 import json
 import re
 import zlib
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from fairguard.errors import DataError
-from fairguard.names import shown
+from fairguard.names import first_twice, shown
 
 READ_ROWS = 16_384
 """Rows decoded at a time."""
@@ -160,8 +159,8 @@ class MemoryTable:
 
 def _require_own_names(name: str, columns: Iterable[str]) -> None:
     """Raise :class:`DataError` where two columns of a table have one name."""
-    if twice := [column for column, times in Counter(columns).items() if times > 1]:
-        raise DataError(f"{name} has two columns {shown(twice[0])!r}; give each column its own name.")
+    if (twice := first_twice(columns)) is not None:
+        raise DataError(f"{name} has two columns {shown(twice)!r}; give each column its own name.")
 
 
 def rechunk(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -185,7 +184,7 @@ def index_columns(schema: pa.Schema) -> set[str]:
     try:
         told = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         return {name for name in told.get("index_columns", ()) if isinstance(name, str)}
-    except (ValueError, AttributeError, TypeError):  # whatever a file says there
+    except (ValueError, AttributeError, TypeError, RecursionError):  # whatever a file says there
         return set()
 
 

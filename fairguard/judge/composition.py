@@ -37,7 +37,7 @@ def split_of(table: CountTable, grouping: Grouping) -> Split:
     n, lost = (grouping.sums_by(stratum, len(first), amounts) for amounts in (table.counts, change))
     n_all, lost_all = (np.bincount(stratum, amounts, len(first)) for amounts in (table.counts, change))
     size = n.sum(axis=1, keepdims=True)
-    drop_all = lost_all / n_all
+    drop_all = np.divide(lost_all, n_all, out=np.zeros(len(first)), where=n_all > 0)  # a kind may weigh nothing at all
     with np.errstate(invalid="ignore", divide="ignore"):  # a group whose rows weigh nothing has neither
         composition = ((n / size - n_all / n_all.sum()) * drop_all).sum(axis=1)
         specific = (lost / size - n / size * drop_all).sum(axis=1)

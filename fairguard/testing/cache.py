@@ -88,7 +88,7 @@ def load(path: Path) -> Counted | None:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(arrays["about"].tobytes())
             return _counted(about, arrays["cells"], arrays["counts"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, ValidationError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile, ValidationError):
         return None
 
 
