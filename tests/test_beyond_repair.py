@@ -91,7 +91,7 @@ def of_another_shape(x: torch.Tensor) -> list[str]:
 
 def not_pruned(x: torch.Tensor) -> list[str]:
     net = dense()
-    net[0].weight.data[1, 1] = -0.02
+    net[0].bias.data[1] = 0.02
     torch.save(net.state_dict(), "pruned.pt")
     return []
 
@@ -146,6 +146,27 @@ def test_an_export_is_repaired_before_it(project: torch.Tensor, capsys: pytest.C
     how = ["--model", "nets.py:build", "--data", "rows.csv", "--label", "label", "--group", "sex"]
     assert run(["check", "dense.pt", "pruned.onnx", *how]) == 1
     assert "next: repair the network that was exported, from its weights: fairguard repair" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias", "step"),
+    [
+        (1.0, 0.02, "next: compress it less, or train it further: no weight was pruned to zero"),
+        (1e-4, -1.0, "next: see whether both models want the same inputs (preprocessing)   |   "),  # never multiplied
+    ],
+)
+def test_an_export_without_zeros_is_not_repaired(
+    scale: float, bias: float, step: str, project: torch.Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = dense()
+    net[0].weight.data *= scale
+    net[0].bias.data[1] = bias
+    torch.onnx.export(net, (project[:4],), "pruned.onnx", dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), dynamo=True)
+    how = ["--model", "nets.py:build", "--data", "rows.csv", "--label", "label", "--group", "sex"]
+    run(["check", "dense.pt", "pruned.onnx", *how])
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    assert told.startswith(step), told
+    assert "fairguard repair" not in told
 
 
 @needs_torchao

@@ -121,6 +121,14 @@ def _repair(dense: str, pruned: str) -> str:
     return f"fairguard repair {typed(dense)} {typed(pruned)} -o {output} {again}".rstrip()
 
 
+def _inputs(verdict: Verdict) -> list[str]:
+    """Return what to look at first where the pruned model knows nothing any more."""
+    from fairguard.judge.everybody import OTHER_INPUTS
+
+    broken = any(OTHER_INPUTS in warning for warning in verdict.warnings)
+    return ["see whether both models want the same inputs (preprocessing)"] if broken else []
+
+
 def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) -> str:
     """Return what one would do now: look, repair, find more rows, or keep it so."""
     if verdict.outcome is Outcome.REGRESSED:
@@ -129,26 +137,33 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
 
         steps = [] if settings.flips else ["see the samples: add --flips flips.csv"]
         other = instead_of_repair(*verdict.models[:2])
-        first = [other] if other else [_repair(dense, pruned), "with rows to train on: add --train ROWS"]
+        first = (
+            [*_inputs(verdict), other] if other else [_repair(dense, pruned), "with rows to train on: add --train ROWS"]
+        )
         return "   |   ".join([*first, *steps, *filter(None, [accepting(verdict)])])
     if verdict.outcome is Outcome.INCONCLUSIVE:
-        from fairguard.judge.needed import needed_of
-        from fairguard.report.wording import finding_name
-
-        outweighed = sum(finding.dominated for finding in verdict.findings)
-        if outweighed:
-            found = many(outweighed, "finding")
-            return f"trim the weights, or split the clusters, that outweigh {found}; then check again"
-        needed, more = needed_of(verdict), "more rows"
-        if (last := needed.slowest) is not None:
-            those = "most open findings" if needed.near or needed.few else "the open findings"
-            more += (
-                f" (about {needed.rows:,} in all, here {verdict.overall.n:,}, would decide {those}, last of all "
-                f"{finding_name(last)}, here {last.n:,} rows)"
-            )
-        return f"{more}, or a margin that the data can carry (fairguard plan says which)"
+        return "   |   ".join([*_inputs(verdict), _to_decide(verdict)])
     if verdict.overall.drop > verdict.policy.margin:
         from fairguard.judge.everybody import fell
 
-        return f"{fell(verdict.overall)}: compress it less, or train it again"
+        return "   |   ".join([*_inputs(verdict), f"{fell(verdict.overall)}: compress it less, or train it again"])
     return "keep it so: @fairness_preserved(...) in a test (README, 'In CI')"
+
+
+def _to_decide(verdict: Verdict) -> str:
+    """Return what would decide the findings that are open."""
+    from fairguard.judge.needed import needed_of
+    from fairguard.report.wording import finding_name
+
+    outweighed = sum(finding.dominated for finding in verdict.findings)
+    if outweighed:
+        found = many(outweighed, "finding")
+        return f"trim the weights, or split the clusters, that outweigh {found}; then check again"
+    needed, more = needed_of(verdict), "more rows"
+    if (last := needed.slowest) is not None:
+        those = "most open findings" if needed.near or needed.few else "the open findings"
+        more += (
+            f" (about {needed.rows:,} in all, here {verdict.overall.n:,}, would decide {those}, last of all "
+            f"{finding_name(last)}, here {last.n:,} rows)"
+        )
+    return f"{more}, or a margin that the data can carry (fairguard plan says which)"

@@ -10,6 +10,7 @@ GENTLER = (
 )
 """What to do where quantising is what made a model unfair."""
 RETRAIN = "compress it less, or train it further"
+NO_ZEROS = f"{RETRAIN}: no weight was pruned to zero, so that repair has none to move"
 
 
 def instead_of_repair(dense: ModelInfo, pruned: ModelInfo) -> str:
@@ -25,8 +26,9 @@ def instead_of_repair(dense: ModelInfo, pruned: ModelInfo) -> str:
     integers = any(word in layer.dtype for layer in pruned.layers for word in ("int", "float8", "float4"))
     if integers or (dense.layers and not pruned.layers):  # what TorchScript and torch.export hide is quantised
         return GENTLER
-    if "ONNX" in kinds:
-        return "repair the network that was exported, from its weights: fairguard repair"
+    if "ONNX" in kinds:  # the names of exported weights are the exporter's: zeros are compared over all
+        more = not dense.sparsity >= pruned.sparsity
+        return "repair the network that was exported, from its weights: fairguard repair" if more else NO_ZEROS
     return _without_zeros(dense, pruned)
 
 
@@ -36,4 +38,4 @@ def _without_zeros(dense: ModelInfo, pruned: ModelInfo) -> str:
         return f"{RETRAIN}: repair moves zeros between dense's own weights, and this is another network"
     if any(layer.sparsity > before[name].sparsity for name, layer in after.items()):
         return ""
-    return f"{RETRAIN}: no weight was pruned to zero, so that repair has none to move"
+    return NO_ZEROS
