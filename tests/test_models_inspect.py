@@ -115,10 +115,10 @@ def as_matmul(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
 
 
 def test_blocks_that_do_not_fit_are_passed_over_or_refused(tmp_path: Path) -> None:
-    def graph(outputs: int, zero_points: int) -> Path:
-        held = {"w": np.zeros((4, 1, 8), np.uint8), "s": np.ones((4, 1), np.float32)}
+    def graph(outputs: int, zero_points: int, block: int = 16) -> Path:
+        held = {"w": np.zeros((4, 1, 8) if block > 1 else 0, np.uint8), "s": np.ones((4, 1), np.float32)}
         held["z"] = np.zeros(zero_points, np.uint8)
-        sizes = {"N": outputs, "K": 12, "bits": 4, "block_size": 16}
+        sizes = {"N": outputs, "K": 12, "bits": 4, "block_size": block}
         node = onnx.helper.make_node("MatMulNBits", ["x", "w", "s", "z"], ["y"], domain="com.microsoft", **sizes)
         x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "xy")
         tensors = [onnx.numpy_helper.from_array(array, name) for name, array in held.items()]
@@ -128,6 +128,8 @@ def test_blocks_that_do_not_fit_are_passed_over_or_refused(tmp_path: Path) -> No
     (layer,) = inspect_file(graph(4, 4)).layers
     assert (layer.shape, layer.sparsity) == ((4, 12), 1.0)
     assert inspect_file(graph(10**9, 4)).layers == (), "sizes that the file does not have"
+    nothing = inspect_file(graph(10**9, 4, block=1))
+    assert (nothing.layers, nothing.parameters) == ((), 8), "blocks of half a byte"
     with pytest.raises(ModelError, match=r"zero points of weight 'w' do not fit it\. Export it again"):
         inspect_file(graph(4, 3))
 

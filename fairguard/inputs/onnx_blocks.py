@@ -17,7 +17,7 @@ def sizes_of(node: Any, packed: Any) -> tuple[int, int, int, int] | None:
     said = {attribute.name: int(attribute.i) for attribute in node.attribute}
     outputs, inputs, bits, block = (said.get(name, 0) for name in ("N", "K", "bits", "block_size"))
     bits = bits or 4
-    if bits not in BITS or min(outputs, inputs, block) < 1:
+    if bits not in BITS or min(outputs, inputs, block) < 1 or block * bits % 8:
         return None
     fits = math.prod(packed.dims) == outputs * -(-inputs // block) * (block * bits // 8)
     return (outputs, inputs, bits, block) if fits and packed.data_type == packed.UINT8 else None
