@@ -6,7 +6,9 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pandas as pd
@@ -342,3 +344,33 @@ def test_digits_demo_shows_a_regression(tmp_path: Path, capsys: pytest.CaptureFi
     finally:
         os.chdir(before)
     assert "class=1" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+def test_a_run_that_is_ended_leaves_no_temporary_files(tmp_path: Path) -> None:
+    code = """
+        import pathlib, time
+        def rows():
+            yield [[0.0]] * 9, [0, 1, 0] * 3, {"sex": ["F", "M", "F"] * 3}
+            pathlib.Path("started").touch()
+            time.sleep(60)
+    """
+    (tmp_path / "rows.py").write_text(dedent(code))
+    for name in ("dense", "pruned"):
+        (tmp_path / f"{name}.csv").write_text("prediction\n" + "0\n1\n0\n" * 3)
+    (tmp_path / "tmp").mkdir()
+    options = ["--data", "rows.py:rows", "--group", "sex", "--flips", "flips.csv"]
+    running = subprocess.Popen(
+        [*FAIRGUARD, "check", "dense.csv", "pruned.csv", *options],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "started").exists() and running.poll() is None:
+        time.sleep(0.05)
+    assert list((tmp_path / "tmp").glob("fairguard-*"))
+    running.terminate()
+    assert running.communicate()[1].strip() == "fairguard: interrupted"
+    assert running.returncode == 130
+    assert not list((tmp_path / "tmp").glob("fairguard-*"))

@@ -131,9 +131,15 @@ def test_plan_from_a_pilot_and_from_sizes(said) -> None:
     code, out, _ = said("plan", "--size", "race=A=5000", "--size", "race=B=300")
     assert code == 0
     assert "race=B" in out
+    code, out, _ = said("plan", "--size", "race=A=5000", "--size", "race=\x1b[31mB=300")
+    assert code == 0
+    assert r'"race=\x1b[31mB"' in out
 
 
-@pytest.mark.parametrize("arguments", [["dense.pt"], ["--size", "A=x"], ["--size", "A=10"], ["--effect", "0.001"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["dense.pt"], ["--size", "A=x"], ["--size", "A=10"], ["--size", f"A={'9' * 5_000}"], ["--effect", "0.001"]],
+)
 def test_impossible_plans_are_refused(arguments: list[str], said) -> None:
     code, out, err = said("plan", *arguments)
     assert (code, out) == (2, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 import time
 import warnings
@@ -111,6 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch(\.|$)")
     _ready_streams()
+    if Ranks.here().size == 1:  # torchrun ends its processes so, and tells of them itself
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Ctrl-C
     sys.exit(run(arguments))
 
 

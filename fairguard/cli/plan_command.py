@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fairguard.cli.options import CONFIG, DATA, MODELS, POLICY, options, setting
 from fairguard.cli.screen import progress_bar, screen
 from fairguard.config import Settings
 from fairguard.errors import ConfigError
+from fairguard.names import clean
 
 if TYPE_CHECKING:
     from fairguard.plan import RowPlan
@@ -109,7 +111,7 @@ def _sizes(texts: tuple[str, ...]) -> dict[str, int]:
     sizes = {}
     for text in texts:
         name, _, number = text.rpartition("=")
-        if not name or not number.isdecimal():
+        if not name or not re.fullmatch("[0-9]{1,15}", number):
             raise ConfigError(f"--size {text!r}: write a group and its rows, as in --size race=Black=400.")
-        sizes[name] = int(number)
+        sizes[clean(name)] = int(number)
     return sizes
