@@ -195,6 +195,50 @@ def test_groups_that_pruned_favours_are_no_better_proof() -> None:
     assert replace(proof, before=after, after=before).result is Result.NOT_REPAIRED
 
 
+def test_what_had_regressed_is_not_excused_as_too_small_to_certify() -> None:
+    """Rows enough to prove a harm are asked for its absence; who had not regressed may be too small to certify."""
+    group, y = np.array(["big"] * 900 + ["harmed"] * 45 + ["other"] * 45), np.tile([0, 1], 495)
+    pruned = np.where((group == "harmed") & (np.arange(990) % 3 > 0), 1 - y, y)
+    how = {"metrics": ("accuracy",), "margin": 0.05}
+    before, after = (check_predictions(y, y, answers, {"group": group}, **how) for answers in (pruned, y))
+    assert {f.group for f in before.regressed} == {"group=harmed"}
+    assert after.outcome is Outcome.PRESERVED
+    assert "2 groups too small to certify" in after.headline
+    proof = Proof(before, after, (), 0.9, opened=None)  # type: ignore[arg-type]
+    assert proof.result is Result.UNPROVEN
+    report = RepairReport(proof.result, before, before=before, after=after, output="fair.pt")
+    assert report.exit_code == 3
+    text = report.to_text()
+    assert "regressed before, and not proven preserved now: group=harmed: accuracy" in text
+    assert re.search(r"open: 2 of 3 findings; about [\d,]+ rows to verify on \(here 990\) would decide them", text)
+    assert "next: more rows: fairguard check DENSE fair.pt" in text
+    others = Proof(_without(before, "group=harmed"), after, (), 0.9, opened=None)  # type: ignore[arg-type]
+    assert others.result is Result.REPAIRED
+
+
+def _without(verdict: Verdict, group: str) -> Verdict:
+    return verdict.model_copy(update={"findings": tuple(f for f in verdict.findings if f.group != group)})
+
+
+def test_a_harm_that_more_flips_hide_is_not_improved() -> None:
+    """Nothing regresses any more as nothing can be shown any more: the bounds are further from the margin than ever."""
+    group, y = np.repeat(["a", "b"], [500, 2000]), np.tile([0, 1], 1250)
+    at = np.arange(2500)
+    dense = np.where(at % 3 == 0, 1 - y, y)
+    harmed, helped = np.flatnonzero((group == "a") & (at % 3 > 0)), np.flatnonzero((group == "a") & (at % 3 == 0))
+    pruned, churned = dense.copy(), dense.copy()
+    pruned[harmed[:40]] = 1 - y[harmed[:40]]
+    churned[harmed[:150]], churned[helped[:120]] = 1 - y[harmed[:150]], y[helped[:120]]
+    before, after = (
+        check_predictions(y, dense, answers, {"group": group}, metrics=("accuracy",)) for answers in (pruned, churned)
+    )
+    assert (before.outcome, after.outcome) == (Outcome.REGRESSED, Outcome.INCONCLUSIVE)
+    proof = Proof(before, after, (), 0.9, opened=None)  # type: ignore[arg-type]
+    assert proof.result is Result.NOT_REPAIRED
+    report = RepairReport(proof.result, before, before=before, after=after)
+    assert "upper bounds are in sum no nearer to the margin" in report.to_text()
+
+
 def test_before_and_after_stand_in_columns() -> None:
     lines = report_of(Result.REPAIRED).to_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("excess drop on the verify rows"))

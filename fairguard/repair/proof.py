@@ -24,7 +24,7 @@ from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_cla
 from fairguard.repair.label_weights import foreign
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.task import Candidate, Task
-from fairguard.repair.telling.record import Broken, Result, finding_key
+from fairguard.repair.telling.record import Broken, Result, finding_key, unproven
 from fairguard.repair.writing import write_like, written_sparsity
 from fairguard.report.wording import finding_name, percent, points
 from fairguard.verdict import Outcome, Verdict
@@ -61,13 +61,17 @@ class Proof:
 
     @property
     def result(self) -> Result:
-        """Return how the repair ended."""
+        """Return how the repair ended.
+
+        Repaired is what had regressed and is proven preserved: a group that had rows enough to be called regressed is
+        not excused as too small to certify. Better is who is nearer to the proof, also where nothing regresses any
+        more: answers that flip more hide a harm as well as ones that mend it.
+        """
         if self.broken or self.after.outcome is Outcome.REGRESSED:
             return Result.NOT_REPAIRED
-        if self.after.outcome is Outcome.PRESERVED:
+        if self.after.outcome is Outcome.PRESERVED and not unproven(self.before, self.after):
             return Result.REPAIRED
-        better = self.before.outcome is Outcome.REGRESSED or _missing(self.after) < _missing(self.before)
-        return Result.UNPROVEN if better else Result.NOT_REPAIRED
+        return Result.UNPROVEN if _missing(self.after) < _missing(self.before) else Result.NOT_REPAIRED
 
 
 def prove(

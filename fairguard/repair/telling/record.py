@@ -11,7 +11,7 @@ from typing import Any
 from fairguard.exit_codes import INCONCLUSIVE, PRESERVED, REGRESSED
 from fairguard.judge.needed import Needed, needed_of, undecided
 from fairguard.report.wording import finding_name
-from fairguard.verdict import Finding, Verdict
+from fairguard.verdict import Finding, Outcome, Verdict
 
 
 class Result(StrEnum):
@@ -172,6 +172,12 @@ class Record:
 def finding_key(finding: Finding) -> tuple[str, str, str | None]:
     """Return what makes two verdicts' findings the same question."""
     return finding.group, finding.metric, finding.label
+
+
+def unproven(before: Verdict, after: Verdict) -> tuple[Finding, ...]:
+    """Return the findings that had regressed and are neither regressed nor proven preserved, as they are now."""
+    had = {finding_key(finding) for finding in before.regressed}
+    return tuple(f for f in after.findings if f.outcome is Outcome.INCONCLUSIVE and finding_key(f) in had)
 
 
 def _finite(value: Any) -> Any:

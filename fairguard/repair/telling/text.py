@@ -13,7 +13,7 @@ from fairguard.errors import many
 from fairguard.files import typed
 from fairguard.judge.intervals import beyond
 from fairguard.names import first_few, group_meant
-from fairguard.repair.telling.record import Guard, Record, Result, finding_key
+from fairguard.repair.telling.record import Guard, Record, Result, finding_key, unproven
 from fairguard.report.wording import (
     bounds,
     finding_name,
@@ -195,6 +195,8 @@ def needed_lines(report: Record) -> list[str]:
     lines = []
     if untested := [f for f in after.findings if not f.tested and after.policy.untested == "fail"]:
         lines.append(f"--untested fail: no verdict is preserved with {len(untested)} of the findings untested")
+    if report.before is not None and after.outcome is Outcome.PRESERVED:
+        lines.append(f"regressed before, and not proven preserved now: {_some(unproven(report.before, after))}")
     if not report.open:
         return lines
     if needed.slowest is not None:
