@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shlex
 import tempfile
@@ -40,6 +41,20 @@ def typed(path: str | Path) -> str:
     """Return a file's name as one would type it to a shell, also where it begins with a dash."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def free_name(stem: str, like: str | Path) -> str:
+    """Return a name in this folder that no file has yet, with the ending of ``like``: ``fair.pt``, ``fair-2.pt``.
+
+    Args:
+        stem: what the name begins with.
+        like: the file that it is for, ``file.pt::NAME`` too; what has no ending (a callable, a folder) counts as .pt.
+    """
+    ending = Path(str(like).partition("::")[0]).suffix
+    ending = ending if ending and ":" not in ending else ".pt"
+    numbered = (f"{stem}-{number}{ending}" for number in itertools.count(2))
+    names = itertools.chain([f"{stem}{ending}"], numbered)
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def refuse_inputs(path: str | Path, named: Mapping[str, Any]) -> None:

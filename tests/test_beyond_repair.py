@@ -139,6 +139,21 @@ def test_what_was_pruned_is_repaired_as_ever(project: torch.Tensor, capsys: pyte
     assert "next: fairguard repair dense.pt pruned.pt" in capsys.readouterr().out
 
 
+def test_the_repair_advised_writes_over_nothing(project: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither over PRUNED, which would be refused, nor over what another repair has made."""
+    net = dense()
+    net[0].weight.data[1, 1] = 0
+    torch.save(net.state_dict(), "fair.pt")
+    Path("fair-2.pt").touch()
+    how = ["--model", "nets.py:build", "--data", "rows.csv", "--label", "label", "--group", "sex"]
+    assert run(["check", "dense.pt", "fair.pt", *how]) == 1
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    assert told.startswith("next: fairguard repair dense.pt fair.pt -o fair-3.pt ")
+    torch.save({"ema": net.state_dict()}, "both.bin")
+    assert run(["check", "dense.pt", "both.bin::ema", *how]) == 1
+    assert "next: fairguard repair dense.pt both.bin::ema -o fair.bin " in capsys.readouterr().out
+
+
 def test_an_export_is_repaired_before_it(project: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
     net = dense()
     net[0].weight.data[1, 1] = 0

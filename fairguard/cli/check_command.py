@@ -13,7 +13,7 @@ from fairguard.cli.screen import progress_bar, screen, show, warn
 from fairguard.config import FORMATS, Settings
 from fairguard.errors import many
 from fairguard.exit_codes import OF_OUTCOME, PRESERVED
-from fairguard.files import check_writable, refuse_same, typed, write_text
+from fairguard.files import check_writable, free_name, refuse_same, typed, write_text
 from fairguard.inputs.parts import refuse_read
 from fairguard.names import shown
 from fairguard.ranks import Ranks
@@ -117,7 +117,7 @@ def _report(verdict: Verdict, form: str, next_step: str, *, verbose: bool, quiet
 def _repair(dense: str, pruned: str) -> str:
     """Return the command that repairs PRUNED, with what was typed here."""
     again = typed_again("repair", leave_out=("output", "format", "quiet"))
-    output = typed(f"fair{Path(pruned).suffix or '.pt'}")
+    output = typed(free_name("fair", pruned))  # an input's own would be refused, and another file lost
     return f"fairguard repair {typed(dense)} {typed(pruned)} -o {output} {again}".rstrip()
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from math import isnan
-from pathlib import Path
 from typing import Any
 
 from fairguard.exit_codes import OF_OUTCOME, PRESERVED
-from fairguard.files import typed
+from fairguard.files import free_name, typed
 from fairguard.judge.everybody import fell
 from fairguard.report.text import render
 from fairguard.report.wording import percent
@@ -123,7 +122,7 @@ class PruneReport:
         if self.verdict is None:
             return f"fairguard check {self._again} --data ROWS --label COL --group COL"
         if self.verdict.outcome is Outcome.REGRESSED:
-            repaired = f"fairguard repair {self._again} -o fair{Path(self.output).suffix or '.pt'}"
+            repaired = f"fairguard repair {self._again} -o {typed(free_name('fair', self.output))}"
             return f"{repaired}   |   a lower --sparsity, another --method"
         if self.verdict.outcome is Outcome.INCONCLUSIVE:
             return "more rows, or a margin that the data can carry (fairguard plan says which)"
