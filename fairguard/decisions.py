@@ -195,7 +195,8 @@ def check_finite(
             at = row(int(np.argmax(scores.ravel() < 0)))
             raise ModelError(f"{name} gave class numbers at first and {scores.min()} for row {at}; give its scores.")
         return
-    total = scores.sum(dtype=np.float64)  # one cheap pass; nan and infinity survive a sum
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = scores.sum(dtype=np.float64)  # one cheap pass; nan and infinity survive a sum
     if not np.isfinite(total):
         finite = np.isfinite(scores.reshape(len(scores), -1).astype(np.float64)).all(axis=1)
         if not finite.all():

@@ -183,6 +183,21 @@ def test_rows_that_weigh_nothing_hide_no_part_of_an_excess(harmed: tuple[np.ndar
     assert [f.composition + f.specific for f in found] == pytest.approx([f.estimate for f in found], abs=1e-9)
 
 
+@pytest.mark.parametrize("option", ["id", "cluster"])
+def test_ids_that_are_no_text_are_refused(harmed: tuple[np.ndarray, np.ndarray], option: str) -> None:
+    y, group = harmed
+    write("rows.parquet", y=y, g=group, c=pa.concat_arrays([NO_TEXT, pa.array(["A"])]).take(pa.array(y)))
+    with pytest.raises(DataError, match=rf"column 'c' \(--{option}\) holds text that is no UTF-8"):
+        judged(**{option: "c"})
+
+
+def test_scores_as_large_as_numbers_go_are_summed_in_silence(harmed: tuple[np.ndarray, np.ndarray]) -> None:
+    y, group = harmed
+    write("rows.parquet", y=y, g=group)
+    write("dense.parquet", score=np.where(y == 1, 1.7e308, -1.7e308))
+    assert judged().outcome == "regressed"
+
+
 @pytest.mark.parametrize("answer", [np.inf, 1e300, -np.inf])
 def test_an_answer_that_is_no_whole_number_is_named_without_a_warning(
     harmed: tuple[np.ndarray, np.ndarray], answer: float

@@ -332,9 +332,13 @@ def missing_column(name: str, wanted: str, columns: Sequence[str], option: str, 
 
 
 def check_complete(column: Column, what: str, start: int) -> None:
-    """Raise :class:`DataError` if a row has no value, for rows without would all be one, or if values are lists."""
+    """Raise :class:`DataError` if a row has no value (all rows without would be one), or for lists and broken text."""
     if pa.types.is_nested(column.type):
         raise DataError(f"{what} holds {shown(column.type)}; name a column of numbers or text.")
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        raise DataError(f"{what} holds text that is no UTF-8; save it as UTF-8, or as binary.") from None
     missing = np.flatnonzero(pc.is_null(column, nan_is_null=True))
     if len(missing):
         raise DataError(
