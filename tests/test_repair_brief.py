@@ -38,8 +38,8 @@ def test_the_budget_decides_whether_a_mask_is_learned(task: Task) -> None:
     assert method_for("ballot", many) == (ballot.select_and_train, [])
     assert method_for("ceag", few) == (method_named("ceag"), [])
     images = replace(many.train, x=many.train.x[:, :, None, None])
-    assert "(600 where a row's features are no list" in ballot.too_short(replace(many, train=images))[0]
-    assert not ballot.too_short(replace(task, epochs=22)), "what is advised is enough"
+    assert "(600 where a row's features are no list" in ballot.too_short_notes(replace(many, train=images))[0]
+    assert not ballot.too_short_notes(replace(task, epochs=22)), "what is advised is enough"
 
 
 def test_few_steps_go_on_from_what_fine_tuning_made(task: Task) -> None:
@@ -75,4 +75,4 @@ def test_without_fine_tuning_the_mask_is_learned_however_short_the_training(task
     few = replace(task, epochs=2.4, pruned=task.masks.on(task.dense))
     assert method_for("ballot", few) == (ballot.select_and_train, [])
     images = replace(few, train=replace(few.train, x=few.train.x[:, :, None, None]))
-    assert not ballot.too_short(images)
+    assert not ballot.too_short_notes(images)

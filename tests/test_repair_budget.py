@@ -11,7 +11,7 @@ from test_repair_architectures import digits, mlp
 
 from fairguard.metrics import Metric
 from fairguard.policy import Policy
-from fairguard.repair.budget import batch_for, epochs_of, exceeded
+from fairguard.repair.budget import batch_for, budget_notes, epochs_of
 from fairguard.repair.cells import Cell, Cells
 from fairguard.repair.constraints import QUICKEST, Constraint
 from fairguard.repair.masks import masks_at
@@ -54,13 +54,13 @@ def test_one_epoch_is_one_where_the_method_can_and_its_least_where_not(name: str
     assert len(seen) == (least if seen else 0)
     if name not in ("mask-only", "ballot-lastlayer"):  # a vote takes 15 steps however few an epoch has: here 14
         assert found.epochs <= 1.2 * least, "an epoch under the constraint costs more than a plain one"
-    said = exceeded("1epochs", 1, method=name, least=least)
+    said = budget_notes("1epochs", 1, method=name, least=least)
     assert said == (
         []
         if least == 1
         else [f"method {name} trains for {least} epochs at least, more than --budget 1epochs allows (1)"]
     )
-    assert not exceeded("3epochs", 3, method=name, least=least)
+    assert not budget_notes("3epochs", 3, method=name, least=least)
 
 
 def test_minutes_are_turned_into_epochs_by_the_methods_own_pace(task: Task) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fairguard.cli import run
 from fairguard.repair.heads import Head
-from fairguard.repair.label_weights import label_weights, told
+from fairguard.repair.label_weights import label_notes, label_weights
 
 FEATURES = 9
 MODEL = """
@@ -114,8 +114,8 @@ def test_many_classes_weigh_by_a_power_of_how_rare_they_are(law: pd.DataFrame) -
 
 
 def test_a_sentence_names_the_classes() -> None:
-    assert told(None, ["rejected", "hired"]) == []
-    (sentence,) = told(torch.tensor([0.5, 2.0]), ["rejected", "hired"])
+    assert label_notes(None, ["rejected", "hired"]) == []
+    (sentence,) = label_notes(torch.tensor([0.5, 2.0]), ["rejected", "hired"])
     assert "a label of hired counted 4.0 times one of rejected" in sentence
 
 

@@ -11,7 +11,7 @@ from fairguard.demo import digits
 from fairguard.errors import ModelError
 from fairguard.repair.masks import prunable
 from fairguard.repair.methods.lth import fresh
-from fairguard.repair.starting import left_dense, starting_masks
+from fairguard.repair.starting import left_dense_notes, starting_masks
 
 
 class Transformer(nn.Module):
@@ -86,8 +86,8 @@ def test_a_matrix_that_is_not_called_weight_is_told_of(
     assert told in (said := capsys.readouterr().out)
     assert "of 160 weights in 1 tensors" in said
     assert torch.load("mixed.pt", weights_only=True)["mixing"].count_nonzero() == 1024
-    assert left_dense(digits.build()) == left_dense(nn.LSTM(4, 8)) == []
-    assert left_dense(Transformer()) == [], "positions, tables and norms are left on purpose"
+    assert left_dense_notes(digits.build()) == left_dense_notes(nn.LSTM(4, 8)) == []
+    assert left_dense_notes(Transformer()) == [], "positions, tables and norms are left on purpose"
 
 
 def test_a_model_of_such_matrices_alone_says_why_there_is_nothing_to_prune() -> None:

@@ -15,12 +15,12 @@ from torch import nn
 from fairguard.checking import check_predictions
 from fairguard.cli import run
 from fairguard.demo import digits
-from fairguard.repair.frontier import rounded
+from fairguard.repair.frontier import spent_notes
 from fairguard.repair.methods import chita, mask_only, votes
 from fairguard.repair.proof import worsened
 from fairguard.repair.pruning import prune
 from fairguard.repair.repairing import repair
-from fairguard.repair.starting import left_dense
+from fairguard.repair.starting import left_dense_notes
 from fairguard.repair.telling.record import Broken, Guard, Result
 from fairguard.repair.telling.report import RepairReport
 from fairguard.repair.telling.text import FEW
@@ -145,8 +145,8 @@ def test_a_budget_that_a_method_rounds_is_told() -> None:
     assert "cost of 2.4 plain epochs" in report.to_text()
     (note,) = [note for note in report.notes if note.startswith("--budget 3epochs")]
     assert "is 3 plain epochs, and 2.4 were spent, less than asked: method ballot" in note
-    assert rounded("3epochs", 3.0, 3.1, method="lth") == rounded("10min", 3.0, 2.0, method="lth") == []
-    assert "more than asked" in rounded("1.5x", 3.0, 3.6, method="lth")[0]
+    assert spent_notes("3epochs", 3.0, 3.1, method="lth") == spent_notes("10min", 3.0, 2.0, method="lth") == []
+    assert "more than asked" in spent_notes("1.5x", 3.0, 3.6, method="lth")[0]
 
 
 def step(report: RepairReport) -> str:
@@ -273,7 +273,7 @@ def test_positions_and_tokens_are_left_dense_without_a_word() -> None:
     net = nn.Module()
     for name in ("pos", "position_table", "cls", "cls_token", "class_tokens", "mixing", "token_mixing"):
         setattr(net, name, nn.Parameter(torch.ones(4, 4)))
-    (sentence,) = left_dense(net)
+    (sentence,) = left_dense_notes(net)
     assert sentence.startswith("32 entries left dense, in matrices that are not called weight: mixing, token_mixing;")
     assert "is pruned" not in sentence
 

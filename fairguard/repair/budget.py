@@ -65,7 +65,7 @@ def epochs_of(
     return max(1.0, left / repairs / float(measured["epoch"]))
 
 
-def exceeded(budget: str, epochs: float, *, method: str, least: int) -> list[str]:
+def budget_notes(budget: str, epochs: float, *, method: str, least: int) -> list[str]:
     """Return a sentence if ``method``, which trains for ``least`` epochs at least, has fewer in its budget."""
     if round(epochs) >= least:
         return []

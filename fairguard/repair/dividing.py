@@ -80,9 +80,9 @@ def divided(
     who = f"{settings.cluster or settings.id or 'id'} (--{'cluster' if settings.cluster else 'id'})"
     if not len(fresh):
         raise DataError(_none_left(len(learning), named, who))
-    notes = _at_random(taught, "train on") + (_at_random(proof, "verify on") if proof is not source else ())
-    notes += _left_out(left_out - named, named, len(learning), who) + _unseen(taught, proof)
-    notes += () if by_id else _alike(by_chance, len(learning))
+    notes = _random_notes(taught, "train on") + (_random_notes(proof, "verify on") if proof is not source else ())
+    notes += _left_out_notes(left_out - named, named, len(learning), who) + _unseen_notes(taught, proof)
+    notes += () if by_id else _alike_notes(by_chance, len(learning))
     if tune is None:
         parts = split(kept, seed=settings.seed, verify=False)
         pair = kept.take(parts.train), kept.take(parts.tune)
@@ -90,10 +90,10 @@ def divided(
     else:
         others = _opened_like(source, tune, settings)
         choosing = _rows_like(taught, others, classes, "tune")
-        notes += _at_random(others, "tune on")
+        notes += _random_notes(others, "tune on")
         pair = _tuned_apart(kept, choosing, proving, by_id=by_id)
         sentence = "train and tune from the rows named for each"
-        notes += _of_tune(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
+        notes += _tune_notes(taught, pair[1], train=len(kept) - len(pair[0]), tune=len(choosing) - len(pair[1]))
     sentence += _kept_apart(left_out, named, by_chance, who)
     how = {"train": len(pair[0]), "tune": len(pair[1]), "verify": len(proving), "left_out": left_out, "how": sentence}
     return Parts(*pair, proof, taught.columns, _levels(taught), how, notes)
@@ -156,7 +156,7 @@ def _tuned_apart(learning: Rows, choosing: Rows, proving: Rows, *, by_id: bool) 
     return learning, choosing
 
 
-def _of_tune(taught: Source, rows: Rows, *, train: int, tune: int) -> tuple[str, ...]:
+def _tune_notes(taught: Source, rows: Rows, *, train: int, tune: int) -> tuple[str, ...]:
     """Return what the user should know of the rows to tune on, one sentence each.
 
     Args:
@@ -194,7 +194,7 @@ def _none_left(rows: int, named: int, who: str) -> str:
     )
 
 
-def _left_out(equal: int, named: int, rows: int, who: str) -> tuple[str, ...]:
+def _left_out_notes(equal: int, named: int, rows: int, who: str) -> tuple[str, ...]:
     """Return sentences on many rows that were left out: for what they consist of, and for whose they are alone."""
     reasons = (
         (equal, "equal a row to verify on in features, label and groups"),
@@ -208,7 +208,7 @@ def _left_out(equal: int, named: int, rows: int, who: str) -> tuple[str, ...]:
     )
 
 
-def _alike(by_chance: int, rows: int) -> tuple[str, ...]:
+def _alike_notes(by_chance: int, rows: int) -> tuple[str, ...]:
     if by_chance <= MANY * rows:
         return ()
     return (
@@ -217,7 +217,7 @@ def _alike(by_chance: int, rows: int) -> tuple[str, ...]:
     )
 
 
-def _unseen(taught: Source, proof: Source) -> tuple[str, ...]:
+def _unseen_notes(taught: Source, proof: Source) -> tuple[str, ...]:
     """Return a sentence for each group value that only the verify rows have: nothing can be learned for it."""
     found = [
         f"{column}={name}"
@@ -243,11 +243,11 @@ def _in_three(source: Source, classes: tuple[str, ...], seed: int) -> Parts:
     parts = split(rows, seed=seed)
     how = {**parts.sizes, "how": "the rows given were divided in three, each alike in groups and labels"}
     train, tune = rows.take(parts.train), rows.take(parts.tune)
-    notes = _at_random(source, "train on")
+    notes = _random_notes(source, "train on")
     return Parts(train, tune, Picked(source, parts.verify), source.columns, _levels(source), how, notes)
 
 
-def _at_random(rows: Source, use: str) -> tuple[str, ...]:
+def _random_notes(rows: Source, use: str) -> tuple[str, ...]:
     """Return sentences on a loader's rows that training sees otherwise than the loader gives them.
 
     Of rows that are not the same in every reading it sees one, and of a sampler that repeats rows each of them once.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
-from fairguard.repair.budget import epochs_of, exceeded
+from fairguard.repair.budget import budget_notes, epochs_of
 from fairguard.repair.budget_text import parsed
 from fairguard.repair.methods import LEAST, METHODS, method_for, method_named
 from fairguard.repair.plans import CommonPlan
@@ -69,12 +69,12 @@ def found_by(task: Task, plan: CommonPlan, note: Callable[[Iterable[str]], None]
     method, least = method_named(plan.work), LEAST[plan.work]
     repairs = len(TRADE_OFFS) if several else 1
     task = replace(task, epochs=epochs_of(plan.budget, task, method, least=least, repairs=repairs))
-    note(exceeded(plan.budget, task.epochs, method=plan.work, least=least))
+    note(budget_notes(plan.budget, task.epochs, method=plan.work, least=least))
     method, brief = method_for(plan.work, task)
     note(brief)
     found = explored(task, method) if several else Frontier(method(task), ())
     if round(task.epochs) >= least:
-        note(rounded(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))
+        note(spent_notes(plan.budget, task.epochs, found.best.epochs / repairs, method=plan.work))
     return found
 
 
@@ -96,7 +96,7 @@ def explored(task: Task, method: Callable[[Task], Candidate]) -> Frontier:
     return Frontier(replace(best, epochs=spent, trials=(*points, *best.trials)), tuple(candidates), chosen)
 
 
-def rounded(budget: str, asked: float, spent: float, *, method: str) -> list[str]:
+def spent_notes(budget: str, asked: float, spent: float, *, method: str) -> list[str]:
     """Return a sentence if ``method`` spent clearly more or less than the number of epochs that was asked for."""
     if not spent or parsed(budget)[1] not in ("x", "epochs") or abs(spent - asked) <= ROUNDING * asked:
         return []

@@ -81,7 +81,7 @@ def _power_of(share: Tensor, here: Tensor, taken: Tensor) -> Tensor:
     return min((safe ** (-step / POWERS) for step in range(POWERS + 1)), key=uneven)
 
 
-def told(weights: Tensor | None, classes: Sequence[str]) -> list[str]:
+def label_notes(weights: Tensor | None, classes: Sequence[str]) -> list[str]:
     """Return a sentence on what labels of the K named classes count, if they do not count alike."""
     if weights is None:
         return []
@@ -93,7 +93,7 @@ def told(weights: Tensor | None, classes: Sequence[str]) -> list[str]:
     ]
 
 
-def foreign(taught: tuple[float, int], unseen: tuple[float, int]) -> list[str]:
+def foreign_notes(taught: tuple[float, int], unseen: tuple[float, int]) -> list[str]:
     """Return a sentence if dense does not know the rows to train on: it is right far less often than on unseen ones.
 
     What it gets wrong then says nothing of what labels counted when it was trained.

@@ -215,7 +215,7 @@ def _group_named(name: str, parts: Parts) -> str:
     return " & ".join(sorted(asked, key=known.index))
 
 
-def unconstrained(task: Task, settings: Settings) -> Iterator[str]:
+def constraint_notes(task: Task, settings: Settings) -> Iterator[str]:
     """Yield what the training leaves out of what was asked for, one sentence each."""
     if task.cells[0] is None:
         yield "no group has the training rows that a constraint needs (--min-group): trained without one"

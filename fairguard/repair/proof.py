@@ -21,7 +21,7 @@ from fairguard.judge.intervals import beyond
 from fairguard.metrics import Metric
 from fairguard.opening import open_model, open_pruned
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
-from fairguard.repair.label_weights import foreign
+from fairguard.repair.label_weights import foreign_notes
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.telling.record import Broken, Result, finding_key, unproven
@@ -132,12 +132,12 @@ def worsened(before: Verdict, after: Verdict, change: Verdict) -> tuple[str, ...
     )
 
 
-def strange(task: Task, unseen: tuple[float, int]) -> list[str]:
+def strange_notes(task: Task, unseen: tuple[float, int]) -> list[str]:
     """Return a sentence if dense is right far less often on the rows to train on than on so many unseen ones."""
-    return foreign((float(task.before[0].hits[:, 0].mean()), len(task.train)), unseen)
+    return foreign_notes((float(task.before[0].hits[:, 0].mean()), len(task.train)), unseen)
 
 
-def outdone(proof: Proof) -> list[str]:
+def outdone_notes(proof: Proof) -> list[str]:
     """Return a sentence if the candidate is right more often than dense, which it is held near, beyond noise.
 
     What dense lacks is then to be gained, by training that does not hold on to it. Not where PRUNED gave up classes.

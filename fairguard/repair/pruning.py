@@ -32,27 +32,27 @@ from fairguard.preflight import preflight
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import found_by
 from fairguard.repair.journal import Journal
-from fairguard.repair.label_weights import told
+from fairguard.repair.label_weights import label_notes
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.methods.names import HEEDS_REFERENCE, ONE_SHOT
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.plans import PrunePlan
 from fairguard.repair.preparing import (
+    constraint_notes,
     float_copy,
     float_weights,
     options_for,
     purpose_of,
     repeatable,
     task_for,
-    unconstrained,
 )
-from fairguard.repair.proof import strange
-from fairguard.repair.publishing import check_outputs, cpu_copy, nothing_to_resume, onnx_of, report_of
-from fairguard.repair.starting import left_dense, masked, starting_masks
+from fairguard.repair.proof import strange_notes
+from fairguard.repair.publishing import check_outputs, cpu_copy, onnx_of, report_of, resume_notes
+from fairguard.repair.starting import left_dense_notes, masked, starting_masks
 from fairguard.repair.task import Candidate, Score, Status, Task
 from fairguard.repair.telling.prune_report import PruneReport
-from fairguard.repair.writing import export_onnx, left_out, write_like, written_sparsity
+from fairguard.repair.writing import export_onnx, left_out_notes, write_like, written_sparsity
 from fairguard.verdict import Verdict
 
 EQUAL = (
@@ -135,26 +135,26 @@ def _pruned(asked: _Asked, started: float) -> PruneReport:
             task = replace(_task(work, parts, settings, plan), tell=asked.listener)
         purpose = purpose_of(files, task, asdict(replace(plan, resume=False)), settings)
         folder = None if task is None else files.journal
-        idle = [] if task is None else nothing_to_resume(files, resume=plan.resume)
+        idle = [] if task is None else resume_notes(files, resume=plan.resume)
         journal = stack.enter_context(Journal(folder, purpose=purpose, resume=plan.resume))
         found = _one_shot(work)
         if task is not None:
             note = asked.listener.note
-            note([*unconstrained(task, settings), *told(task.label_weights, work.classes)])
+            note([*constraint_notes(task, settings), *label_notes(task.label_weights, work.classes)])
             found = found_by(replace(task, journal=journal), plan, note).best
         sparsity = _write(found, work, asked)
         verdict = None if work.rows is None else _verdict(work, asked)
         notes = (
             *idle,
-            *left_dense(work.net),
-            *left_out(files.like),
+            *left_dense_notes(work.net),
+            *left_out_notes(files.like),
             *_notes(plan),
             *journal.notes,
             *(parts.notes if parts else ()),
             *asked.listener.notes,
         )
         if task is not None and verdict is not None and settings.weight is None:
-            notes += tuple(strange(task, (verdict.overall.accuracy.dense, verdict.overall.n)))
+            notes += tuple(strange_notes(task, (verdict.overall.accuracy.dense, verdict.overall.n)))
         report = _reported(asked, work, found, sparsity=sparsity, verdict=verdict)
         report = replace(report, notes=notes, settings=purpose, seconds=time.monotonic() - started)
         write_text(report_of(files.output, "json"), report.to_json())

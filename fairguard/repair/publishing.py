@@ -54,7 +54,7 @@ def check_outputs(files: Places, *, reports: Sequence[str], export: str | None, 
         files.check(point_of(files.output, letter))
 
 
-def nothing_to_resume(files: Places, *, resume: bool) -> list[str]:
+def resume_notes(files: Places, *, resume: bool) -> list[str]:
     """Return a sentence if a run that is to be resumed left nothing behind; asked before a journal is opened."""
     if not resume or any(files.journal.glob("**/*.pt")):
         return []

@@ -23,7 +23,7 @@ from fairguard.opening import modes_kept, open_models, open_source
 from fairguard.repair.dividing import Parts, divided, need_groups
 from fairguard.repair.frontier import Frontier, found_by
 from fairguard.repair.journal import Journal
-from fairguard.repair.label_weights import told
+from fairguard.repair.label_weights import label_notes
 from fairguard.repair.listening import Listener
 from fairguard.repair.masks import Masks
 from fairguard.repair.methods import METHODS
@@ -31,30 +31,30 @@ from fairguard.repair.patterns import UNITS
 from fairguard.repair.places import Places
 from fairguard.repair.plans import WRITES, RepairPlan
 from fairguard.repair.preparing import (
+    constraint_notes,
     float_copy,
     float_weights,
     options_for,
     purpose_of,
     repeatable,
     task_for,
-    unconstrained,
 )
-from fairguard.repair.proof import Proof, bought_notes, by_heart_notes, outdone, prove, strange
+from fairguard.repair.proof import Proof, bought_notes, by_heart_notes, outdone_notes, prove, strange_notes
 from fairguard.repair.publishing import (
     check_outputs,
     differing,
-    nothing_to_resume,
     publish,
     publish_onnx,
     publish_points,
     rehearse,
     report_of,
+    resume_notes,
 )
 from fairguard.repair.starting import need_weights, resized
 from fairguard.repair.task import Candidate, Status, Task
 from fairguard.repair.telling.record import Files, Result
 from fairguard.repair.telling.report import RepairReport
-from fairguard.repair.writing import count_zeros, left_out
+from fairguard.repair.writing import count_zeros, left_out_notes
 from fairguard.report.wording import percent
 from fairguard.verdict import Outcome, Verdict
 
@@ -156,7 +156,7 @@ def _repaired(work: _Work, report: RepairReport, started: float) -> RepairReport
     asked = asdict(replace(plan, resume=False))
     purpose = purpose_of(files, task, asked, work.settings)
     trains = purpose | {"plan": {name: value for name, value in asked.items() if name not in WRITES}}
-    idle = nothing_to_resume(files, resume=plan.resume)
+    idle = resume_notes(files, resume=plan.resume)
     with Journal(files.journal, purpose=trains, resume=plan.resume) as journal:
         task = replace(task, journal=journal)
         rehearse(files, task, export=plan.export)
@@ -238,23 +238,23 @@ def _notes(task: Task, work: _Work) -> tuple[str, ...]:
     """Return what the user should know of the models, the task and its rows, one sentence each."""
     plan, check = work.plan, work.check
     warnings = besides_the_fall(check)  # which repair is for, and its table shows
-    notes = [*warnings, *task.journal.notes, *work.parts.notes, *told(task.label_weights, check.classes)]
+    notes = [*warnings, *task.journal.notes, *work.parts.notes, *label_notes(task.label_weights, check.classes)]
     if any(pattern.kind == UNITS for pattern in task.masks.patterns.values()):
         notes.append("pruned lost whole units, rows and columns: which ones is kept, so that fair can be cut as small")
-    notes += unconstrained(task, work.settings)
+    notes += constraint_notes(task, work.settings)
     if plan.sparsity is not None:
         notes.append(f"--sparsity asked for {percent(task.masks.sparsity)} instead of PRUNED's own")
     return tuple(notes)
 
 
-def _of_dense(proof: Proof, task: Task, work: _Work) -> list[str]:
+def _dense_notes(proof: Proof, task: Task, work: _Work) -> list[str]:
     """Return what dense's own answers to the rows to learn from and to prove on tell, a sentence each."""
     notes, plan, settings = [], work.plan, work.settings
     near = METHODS[plan.work].trades and not plan.frontier
     if near and settings.weight is None and settings.cluster is None:  # rows that count alike, each for itself
-        notes += outdone(proof)
+        notes += outdone_notes(proof)
     if settings.weight is None:  # or the shares would not be of the same thing
-        notes += strange(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
+        notes += strange_notes(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
     return [*notes, *bought_notes(proof)]
 
 
@@ -263,9 +263,9 @@ def _proven(found: Frontier, task: Task, work: _Work, report: RepairReport) -> R
     candidate, files, plan = found.best, work.files, work.plan
     proof = prove(candidate, task, files, work.models, work.parts.verify, work.settings, floor=plan.accuracy_floor)
     by_heart = by_heart_notes(proof, task) if work.settings.weight is None else []
-    notes = [*by_heart, *_of_dense(proof, task, work)]
+    notes = [*by_heart, *_dense_notes(proof, task, work)]
     written = proof.result is not Result.NOT_REPAIRED or plan.keep_best
-    notes += left_out(files.like) if written or plan.frontier else []
+    notes += left_out_notes(files.like) if written or plan.frontier else []
     exported, unlike = _published(proof, task, candidate, work) if written else (None, [])
     notes += unlike
     earlier = not written and files.output.exists()

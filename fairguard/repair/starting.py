@@ -37,7 +37,7 @@ def starting_masks(net: nn.Module, sparsity: float, scope: Literal["global", "la
     """
     sizes = {name: p.detach().abs() for name, p in prunable(net).items()}
     if not sizes:
-        left = "".join(f" It has {sentence}." for sentence in left_dense(net))
+        left = "".join(f" It has {sentence}." for sentence in left_dense_notes(net))
         raise ModelError(f"this model has no weight matrix or kernel of floating numbers, so nothing to prune.{left}")
     return _largest(sizes, sparsity, scope)
 
@@ -73,7 +73,7 @@ def _largest(sizes: dict[str, Tensor], sparsity: float, scope: Literal["global",
     return masks if scope == "layer" else masks.select(sizes)
 
 
-def left_dense(net: nn.Module) -> list[str]:
+def left_dense_notes(net: nn.Module) -> list[str]:
     """Return a sentence on the matrices that no mask covers because of their names, if there are some.
 
     What a layer multiplies by is known by its name, weight: a layer of the user's own may call it otherwise. Tables,

@@ -235,7 +235,7 @@ def _is_old(key: object, value: Any, old: set[int]) -> bool:
     return str(key).startswith(("optim", "_optim")) or id(value) in old
 
 
-def left_out(like: str | None) -> list[str]:
+def left_out_notes(like: str | None) -> list[str]:
     """Return a sentence that names the entries of a model's file which a file written like it has not.
 
     Args:

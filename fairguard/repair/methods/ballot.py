@@ -97,7 +97,7 @@ def select_and_train(task: Task, recipe: Recipe = DEFAULT) -> Candidate:
 
 def adapted(task: Task) -> tuple[Callable[[Task], Candidate], list[str]]:
     """Return what the budget allows, :func:`briefly` where that is too small, and what to tell of it and of the net."""
-    if notes := too_short(task):
+    if notes := too_short_notes(task):
         return briefly, notes
     if not is_program(task.net):
         return select_and_train, []
@@ -112,7 +112,7 @@ def _epochs(task: Task, spent: float = 0.0) -> int:
     return max(2, round((task.epochs - spent) / OVERHEAD))
 
 
-def too_short(task: Task) -> list[str]:
+def too_short_notes(task: Task) -> list[str]:
     """Return a sentence if a mask would take more steps to learn than the budget pays for, and PRUNED was fine-tuned.
 
     What fine-tuning gave it is then worth more than another mask, and :func:`briefly` keeps it.
