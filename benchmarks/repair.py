@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.magnitude import masks_at
 from benchmarks.problems import TABLES, Problem, cifar, faces, published, tweets, vgg
 from fairguard.checking import check
 from fairguard.files import write_text
 from fairguard.policy import Policy
-from fairguard.repair.masks import Masks, masks_at
+from fairguard.repair.masks import Masks
 from fairguard.repair.objectives import plain
 from fairguard.repair.repairing import repair
 from fairguard.repair.rows import Rows

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.files import write_text
 from fairguard.policy import Policy
 from fairguard.repair.budget import epochs_of, retraining_epochs
-from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot
 from fairguard.repair.methods.gates import held
 from fairguard.repair.neighbours import Neighbours, neighbours_of

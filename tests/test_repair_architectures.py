@@ -12,8 +12,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.policy import Policy
-from fairguard.repair.masks import Masks, masks_at
+from fairguard.repair.masks import Masks
 from fairguard.repair.methods import ballot
 from fairguard.repair.methods.bilevel import implicit
 from fairguard.repair.methods.gates import gated

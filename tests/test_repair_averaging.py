@@ -7,10 +7,10 @@ import torch
 from test_repair_architectures import digits, mlp
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ModelError
 from fairguard.policy import Policy
 from fairguard.repair.averaging import Average
-from fairguard.repair.masks import masks_at
 from fairguard.repair.nets import lay_out
 from fairguard.repair.objectives import plain
 from fairguard.repair.task import Options, Task, copied, make_task

@@ -7,10 +7,11 @@ import torch
 from test_repair_architectures import digits, mlp, trained
 from torch import nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ModelError
 from fairguard.policy import Policy
 from fairguard.repair.constraints import Reference
-from fairguard.repair.masks import Masks, masks_at
+from fairguard.repair.masks import Masks
 from fairguard.repair.methods import ballot, bias_shift, bilevel, magnitude
 from fairguard.repair.methods.gates import held, takes_gates
 from fairguard.repair.patterns import Pattern

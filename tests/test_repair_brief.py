@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_repair_training import rows, small_net, task_of, trained
 
-from fairguard.repair.masks import masks_at
+from benchmarks.magnitude import masks_at
 from fairguard.repair.methods import ballot, method_for, method_named
 from fairguard.repair.objectives import plain
 from fairguard.repair.repairing import repair

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_repair_architectures import digits, mlp
 
+from benchmarks.magnitude import masks_at
 from fairguard.metrics import Metric
 from fairguard.policy import Policy
 from fairguard.repair.budget import batch_for, budget_notes, epochs_of
 from fairguard.repair.cells import Cell, Cells
 from fairguard.repair.constraints import QUICKEST, Constraint
-from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import LEAST, METHODS, lth, method_named
 from fairguard.repair.shifts import shifts_toward
 from fairguard.repair.task import Candidate, Options, Status, Task, copied, make_task

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ModelError
-from fairguard.repair.masks import Masks, highest, masks_at, nth_highest, read_masks
+from fairguard.repair.masks import Masks, highest, nth_highest, read_masks
 from fairguard.repair.starting import resized
 
 

@@ -11,10 +11,11 @@ import torch
 from test_repair_architectures import digits, mlp, trained
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ConfigError, ModelError
 from fairguard.policy import Policy
 from fairguard.repair.journal import Journal
-from fairguard.repair.masks import Masks, masks_at
+from fairguard.repair.masks import Masks
 from fairguard.repair.methods import (
     METHODS,
     ballot_lastlayer,

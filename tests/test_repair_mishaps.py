@@ -13,10 +13,10 @@ from test_repair_robust import TRAIN, TUNE, Narrow, Net, task_with
 from test_repair_training import small_net, trained
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ConfigError, ModelError
 from fairguard.policy import Policy
 from fairguard.repair.journal import Journal
-from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot, fairscratch, method_named
 from fairguard.repair.methods.gates import gated, ranks
 from fairguard.repair.objectives import fair

@@ -9,12 +9,12 @@ import torch
 from test_repair_training import rows, small_net, task_of
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.checking import check
 from fairguard.config import Settings
 from fairguard.opening import open_source
 from fairguard.policy import Policy
 from fairguard.repair.dividing import divided
-from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import fair, selection_loss
 from fairguard.repair.preparing import task_for
 from fairguard.repair.repairing import repair

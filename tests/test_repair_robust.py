@@ -11,11 +11,11 @@ import torch
 from test_repair_training import rows, task_of
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ModelError
 from fairguard.inputs.models import load_model
 from fairguard.policy import Policy
 from fairguard.repair import nets
-from fairguard.repair.masks import masks_at
 from fairguard.repair.methods import ballot, chita, method_named, safecompress
 from fairguard.repair.nets import halving, lay_out, refresh_batch_norm
 from fairguard.repair.preparing import float_copy, float_weights

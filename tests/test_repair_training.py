@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ConfigError
 from fairguard.policy import Policy
 from fairguard.repair.journal import Journal
-from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import fair, plain
 from fairguard.repair.rows import Rows, shuffled
 from fairguard.repair.task import WITHIN, Options, Score, Status, Task, copied, make_task

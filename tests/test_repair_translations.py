@@ -8,9 +8,9 @@ import torch
 from test_repair_architectures import digits, trained
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.policy import Policy
 from fairguard.repair import translations
-from fairguard.repair.masks import masks_at
 from fairguard.repair.objectives import plain
 from fairguard.repair.rows import Rows
 from fairguard.repair.shifts import WIDTH, last_bias, recalls, shifted, shifts_toward

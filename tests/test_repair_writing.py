@@ -10,10 +10,11 @@ from model_files import rows
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.magnitude import masks_at
 from fairguard.errors import ModelError
 from fairguard.inputs.models import load_model
 from fairguard.inputs.torch_models import TorchPredictor
-from fairguard.repair.masks import Masks, Weights, masks_at
+from fairguard.repair.masks import Masks, Weights
 from fairguard.repair.writing import export_onnx, write_like
 
 

@@ -219,18 +219,6 @@ def _is_kernel(name: str, weight: nn.Parameter) -> bool:
     return weight.is_floating_point() and not is_vector and "weight" in called
 
 
-def masks_at(net: nn.Module, sparsity: float, *, scope: Literal["global", "layer"] = "global") -> Masks:
-    """Return unstructured magnitude masks of ``net`` at ``sparsity`` (a fraction of all prunable entries)."""
-    weights = {name: p.detach().abs() for name, p in prunable(net).items()}
-    every = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
-    patterns = dict.fromkeys(weights, Pattern())
-    if scope == "layer":
-        keep = {name: highest(w, max(1, round(w.numel() * (1 - sparsity)))) for name, w in weights.items()}
-    else:
-        keep = _top_together(weights, round(Masks(every, patterns).total * (1 - sparsity)))
-    return Masks(keep, patterns, scope)
-
-
 def _scope(masks: Iterable[Tensor]) -> Literal["global", "layer"]:
     shares = [float(mask.float().mean()) for mask in masks if mask.numel() >= 1 / SAME_SHARE]
     return "layer" if len(shares) > 1 and max(shares) - min(shares) < SAME_SHARE else "global"
@@ -272,11 +260,9 @@ def highest(scores: Tensor, count: int) -> Tensor:
     return keep.index_fill_(0, equals, value=True).view(scores.shape)
 
 
-def _top_together(
-    scores: Mapping[str, Tensor], count: int, safe: Mapping[str, Tensor] | None = None
-) -> dict[str, Tensor]:
+def _top_together(scores: Mapping[str, Tensor], count: int, safe: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return masks of the ``safe`` entries and of the highest scores of all layers beside them, ``count`` in all."""
-    if safe is None or sum(int(mask.sum()) for mask in safe.values()) > count:
+    if sum(int(mask.sum()) for mask in safe.values()) > count:
         safe = {name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()}
     left = count - sum(int(mask.sum()) for mask in safe.values())
     flat = torch.cat([s.float().masked_fill(safe[name], -torch.inf).flatten() for name, s in scores.items()])
