@@ -115,6 +115,45 @@ def test_tune_rows_that_dense_knows_by_heart_are_told_and_others_are_taken(
     assert "tune 400" in out
 
 
+def test_a_dense_that_knows_its_rows_by_heart_may_cost_accuracy_and_is_told(
+    inside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_parquet("train.parquet").sample(frac=1.0, random_state=0)
+    rows[:200].to_parquet("few.parquet")
+    unseen = pd.read_parquet("test.parquet").sample(frac=1.0, random_state=0)
+    unseen[:450].to_parquet("half.parquet")
+    unseen[450:].to_parquet("other-half.parquet")
+    x, y = rows[:200].drop(columns="digit").to_numpy("float32"), rows[:200]["digit"].to_numpy("int64")
+    torch.manual_seed(0)
+    net = digits.build()
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(200):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(torch.tensor(x)), torch.tensor(y)).backward()
+        optimiser.step()
+    torch.save(net.state_dict(), "few.pt")
+    weights = net.state_dict()
+    for tensor in (tensor for tensor in weights.values() if tensor.dim() > 1):
+        tensor[tensor.abs() < tensor.abs().quantile(0.9)] = 0.0
+    torch.save(weights, "few-pruned.pt")
+    command = ["repair", "few.pt", "few-pruned.pt", "--data", "test.parquet", "--label", "digit", "--group", "class"]
+    command += ["--model", "model:build", "--margin", "0.1", "--budget", "1epochs", "--keep-best", "-o", "held.pt"]
+
+    def said(*more: str) -> str:
+        run([*command, *more])
+        out = " ".join(capsys.readouterr().out.split())
+        assert "rows: train" in out
+        return out
+
+    held = "dense knows the rows to train on by heart (it is right on 100.0 % of them"
+    out = said("--train", "few.parquet")
+    assert held in out
+    assert "fair is held to its answers: labels alone may give more accuracy, for more flips (--frontier" in out
+    assert "by heart (" not in said("--train", "half.parquet", "--data", "other-half.parquet")
+    assert "by heart (" not in said("--train", "few.parquet", "--frontier"), "it is shown"
+    assert "by heart (" not in said("--train", "few.parquet", "--method", "magnitude"), "it is held to nothing"
+
+
 def test_the_next_command_that_a_check_names_runs_as_it_stands(
     inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from fairguard.metrics import Metric
 from fairguard.opening import open_model, open_pruned
 from fairguard.repair.guards import broken_guards, gave_up_classes, right_by_class
 from fairguard.repair.label_weights import foreign_notes
+from fairguard.repair.neighbours import is_list
 from fairguard.repair.places import Places, opened_as
 from fairguard.repair.task import Candidate, Task
 from fairguard.repair.telling.record import Broken, Result, finding_key, unproven
@@ -35,6 +36,11 @@ WORSE = 0.01
 """Chance that a finding is said to have become worse where it has not, or FAIR to be the more accurate."""
 BY_HEART = 0.03
 """Accuracy that dense must lose from the tune rows to the verify rows to be told: less hides little."""
+
+
+OVERLEARNED = 0.02
+"""Accuracy that dense must lose from the rows to train on to the verify rows for it to be told that it may cost FAIR
+accuracy to be held near dense; in noise it must be beyond chance too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +155,24 @@ def outdone_notes(proof: Proof) -> list[str]:
     return [
         f"fair is right on {percent(rows.accuracy.pruned)} of the rows and dense on {percent(rows.accuracy.dense)}: "
         "training for accuracy alone may gain more, for some groups more than for others (--frontier shows it)"
+    ]
+
+
+def overlearned_notes(proof: Proof, task: Task) -> list[str]:
+    """Return a sentence if dense is right on the rows to train on far more often than on the rows to verify on.
+
+    Beside them it is less right, and what it answers there is what FAIR learns of neighbours. Where rows have none,
+    dense's answers to the rows themselves are their labels then, and cost nothing.
+    """
+    unseen, n = proof.before.overall.accuracy.dense, proof.before.overall.n
+    taught = float(task.before[0].hits[:, 0].mean())
+    noise = (taught * (1 - taught) / len(task.train) + unseen * (1 - unseen) / n) ** 0.5
+    if proof.bought or not is_list(task.train.x) or taught - unseen <= max(OVERLEARNED, 4 * noise):
+        return []
+    return [
+        f"dense knows the rows to train on by heart (it is right on {percent(taught)} of them, and on "
+        f"{percent(unseen)} of those to verify on), and fair is held to its answers: labels alone may give more "
+        "accuracy, for more flips (--frontier shows it)"
     ]
 
 

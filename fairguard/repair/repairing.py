@@ -39,7 +39,15 @@ from fairguard.repair.preparing import (
     repeatable,
     task_for,
 )
-from fairguard.repair.proof import Proof, bought_notes, by_heart_notes, outdone_notes, prove, strange_notes
+from fairguard.repair.proof import (
+    Proof,
+    bought_notes,
+    by_heart_notes,
+    outdone_notes,
+    overlearned_notes,
+    prove,
+    strange_notes,
+)
 from fairguard.repair.publishing import (
     check_outputs,
     differing,
@@ -252,7 +260,7 @@ def _dense_notes(proof: Proof, task: Task, work: _Work) -> list[str]:
     notes, plan, settings = [], work.plan, work.settings
     near = METHODS[plan.work].trades and not plan.frontier
     if near and settings.weight is None and settings.cluster is None:  # rows that count alike, each for itself
-        notes += outdone_notes(proof)
+        notes += outdone_notes(proof) or overlearned_notes(proof, task)
     if settings.weight is None:  # or the shares would not be of the same thing
         notes += strange_notes(task, (proof.before.overall.accuracy.dense, proof.before.overall.n))
     return [*notes, *bought_notes(proof)]
