@@ -195,6 +195,17 @@ def test_groups_that_pruned_favours_are_no_better_proof() -> None:
     assert replace(proof, before=after, after=before).result is Result.NOT_REPAIRED
 
 
+def test_a_repair_far_under_dense_is_sent_on_with_a_larger_budget() -> None:
+    """More rows would only prove what longer training mends; who is as right as dense has little to gain by it."""
+    after, settings = judged(0.2), {"plan": {"budget": "6epochs"}}
+    far = report_of(Result.UNPROVEN, after=after, settings=settings)
+    rates = [percent(rate) for rate in (after.overall.accuracy.pruned, after.overall.accuracy.dense)]
+    step = f"next: a larger --budget than 6epochs (repaired is {rates[0]} right, dense {rates[1]})   |   more rows: "
+    assert step in far.to_text()
+    assert "--budget" not in replace(far, heeds=()).to_text()
+    assert "--budget" not in report_of(Result.UNPROVEN, settings=settings).to_text()
+
+
 def test_what_had_regressed_is_not_excused_as_too_small_to_certify() -> None:
     """Rows enough to prove a harm are asked for its absence; who had not regressed may be too small to certify."""
     group, y = np.array(["big"] * 900 + ["harmed"] * 45 + ["other"] * 45), np.tile([0, 1], 495)

@@ -38,6 +38,8 @@ LOSS = 1.645
 """Standard errors by which harmful flips of a group must exceed beneficial ones to be a loss (5 %, one-sided)."""
 CLEAR = 2.0
 """Standard errors by which harmful flips must have become fewer to be called so."""
+BEHIND = 0.02
+"""Accuracy that a repaired model must lie under dense, beyond noise, for a larger budget to be advised."""
 WORST = 5
 """Findings that became worse, named in the line on them."""
 WORDS = {
@@ -110,9 +112,25 @@ def next_step(report: Record) -> str:
     if report.result is Result.UNPROVEN:
         wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
         again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
-        return f"more rows: {' '.join(filter(None, [again, report.options]))}   |   {wider}"
+        more = f"more rows: {' '.join(filter(None, [again, report.options]))}"
+        return "   |   ".join([*_larger_budget(report), more, wider])
     anew = ", nothing trained anew" if report.resumable else ""
     return "   |   ".join([*_steps(report), *([f"the best candidate{anew}: {report.again}"] if report.again else [])])
+
+
+def _larger_budget(report: Record) -> list[str]:
+    """Return a larger budget as a step where a repair that is unproven left more behind than rows can show.
+
+    Not where it is as right as dense, and so has little to gain.
+    """
+    overall = None if report.after is None else report.after.overall
+    if overall is None or not report.epochs or "--budget" not in report.heeds:
+        return []
+    if overall.drop <= BEHIND or not beyond(overall.harmful_flips, overall.beneficial_flips, CLEAR):
+        return []
+    budget = report.settings.get("plan", {}).get("budget", "1.5x")
+    rates = f"{percent(overall.accuracy.pruned)} right, dense {percent(overall.accuracy.dense)}"
+    return [f"a larger --budget than {budget} (repaired is {rates})"]
 
 
 def _steps(report: Record) -> list[str]:
