@@ -250,6 +250,17 @@ def test_a_harm_that_more_flips_hide_is_not_improved() -> None:
     assert "upper bounds are in sum no nearer to the margin" in report.to_text()
 
 
+def test_findings_that_are_not_shown_are_counted_where_there_are_some() -> None:
+    report = report_of(Result.UNPROVEN)
+    assert report.before is not None
+    assert " preserved or untested on both sides" in report.to_text()
+    assert report.after is not None
+    shown = {f.group for f in report.before.findings if f.outcome is not Outcome.PRESERVED}
+    left = tuple(f for f in report.after.findings if f.group in shown and f.metric == "accuracy")
+    alone = replace(report, after=report.after.model_copy(update={"findings": left}))
+    assert "on both sides" not in alone.to_text()
+
+
 def test_before_and_after_stand_in_columns() -> None:
     lines = report_of(Result.REPAIRED).to_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("excess drop on the verify rows"))

@@ -257,7 +257,7 @@ def _comparison(before: Verdict, after: Verdict) -> list[str]:
         f"repaired {percent(other.accuracy.pruned)} · harmful flips {one.harmful_flips:,} -> {other.harmful_flips:,} "
         f"· regressed {len(before.regressed)} -> {len(after.regressed)} of {many(after.family, 'finding')}",
         *(table if rows else []),
-        f"{hidden}{many(kept, 'finding')} preserved or untested on both sides",
+        *([f"{hidden}{many(kept, 'finding')} preserved or untested on both sides"] if hidden or kept else []),
         f"repaired: {after.headline}",
     ]
 
