@@ -152,7 +152,7 @@ def _next_step(verdict: Verdict, dense: str, pruned: str, settings: Settings) ->
 
 def _to_decide(verdict: Verdict) -> str:
     """Return what would decide the findings that are open."""
-    from fairguard.judge.needed import needed_of
+    from fairguard.judge.needed import needed_of, without_the_late
     from fairguard.report.wording import finding_name
 
     outweighed = sum(finding.dominated for finding in verdict.findings)
@@ -164,6 +164,6 @@ def _to_decide(verdict: Verdict) -> str:
         those = "most open findings" if needed.near or needed.few else "the open findings"
         more += (
             f" (about {needed.rows:,} in all, here {verdict.overall.n:,}, would decide {those}, last of all "
-            f"{finding_name(last)}, here {last.n:,} rows)"
+            f"{finding_name(last)}, here {last.n:,} rows{without_the_late(needed)})"
         )
     return f"{more}, or a margin that the data can carry (fairguard plan says which)"

@@ -153,6 +153,8 @@ class Record:
         needed = self.needed
         proving = {
             "verify_rows": needed.rows or None,
+            "all_but_late_rows": needed.sooner or None,
+            "late": needed.late,
             "decided_last": needed.slowest and finding_name(needed.slowest),
             "too_near_the_margin": [finding_name(f) for f in needed.near],
             "too_few_rows_to_say": [finding_name(f) for f in needed.few],

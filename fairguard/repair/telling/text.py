@@ -12,6 +12,7 @@ from fairguard.aligned import aligned
 from fairguard.errors import many
 from fairguard.files import typed
 from fairguard.judge.intervals import beyond
+from fairguard.judge.needed import without_the_late
 from fairguard.names import first_few, group_meant
 from fairguard.repair.telling.record import Guard, Record, Result, finding_key, unproven
 from fairguard.report.wording import (
@@ -222,7 +223,7 @@ def needed_lines(report: Record) -> list[str]:
         lines.append(
             f"open: {len(report.open)} of {many(after.family, 'finding')}; about {needed.rows:,} rows to verify on "
             f"(here {after.overall.n:,}) would decide {'them' if not needed.near and not needed.few else 'most'}, "
-            f"last of all {finding_name(last)} (here {last.n:,} rows)"
+            f"last of all {finding_name(last)} (here {last.n:,} rows){without_the_late(needed)}"
         )
     else:
         lines.append(f"open: {len(report.open)} of {many(after.family, 'finding')}")
