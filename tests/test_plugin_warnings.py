@@ -14,7 +14,7 @@ from fairguard import FairguardWarning, Outcome, assert_fairness_preserved
 pytestmark = pytest.mark.filterwarnings("always::fairguard.errors.FairguardWarning")
 
 N = 8_000
-COLLAPSED = "pruned answers 'no' for every row: it has collapsed."
+COLLAPSED = "pruned answers 'no' for every row: it has collapsed, or wants other preprocessing."
 FELL = (
     r"overall accuracy fell from 90\.\d % to 50\.\d %: no group lost more than the others beyond the margin, "
     r"but the .* is broken"

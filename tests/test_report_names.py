@@ -10,10 +10,9 @@ import pytest_fairguard
 from fairguard import report
 from fairguard.cli import check_command
 from fairguard.config import FORMATS, OF_SUFFIX, Settings
-from fairguard.errors import ConfigError
 from fairguard.testing import closing
 
-SHARED = {"wording", "columns", "charts", "declared"}
+SHARED = {"wording", "columns", "charts", "declared", "remedies"}
 """Modules beside the reports that are none."""
 
 
@@ -47,6 +46,6 @@ def test_the_plugin_writes_reports_that_hold_many_checks() -> None:
 
 def test_an_unknown_suffix_is_no_json(tmp_path: Path) -> None:
     wishes = closing.Wishes(root=tmp_path, locked=tmp_path / "none.lock", reports=(tmp_path / "report.xml",))
-    with pytest.raises(ConfigError, match=r"'\.xml'; end the name in \.html, \.json, \.sarif"):
-        closing._reported([], [], wishes)
+    (line,) = closing._reported([], [], wishes)
+    assert "'.xml'; end the name in .html, .json, .sarif" in line
     assert not list(tmp_path.iterdir())
