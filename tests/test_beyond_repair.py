@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fairguard.cli import run
+from fairguard.inputs.quantised import quantised_weight
 
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="extra [torchao] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -200,3 +201,14 @@ def test_weights_of_torchao_that_lost_nothing_need_no_repair(
     assert "nothing" in capsys.readouterr().out
     assert run(["prune", "pruned.pt", "-o", "less.pt", "--sparsity", "0.5", "--method", "one-shot", *how]) == 2
     assert "the dense model's weights are quantised (0.weight)" in capsys.readouterr().err
+
+
+class Marked(nn.Parameter):
+    """A parameter that only carries a mark of its owner's, as wrappers of training do."""
+
+
+def test_a_parameter_of_ones_own_class_is_no_quantised_weight() -> None:
+    net = dense()
+    net[0].weight = Marked(net[0].weight.detach())
+    assert quantised_weight(net) is None
+    assert quantised_weight(torch.ao.quantization.quantize_dynamic(dense(), {nn.Linear}, dtype=torch.qint8))

@@ -12,8 +12,12 @@ PACKED = ("PackedParams", "PackedParameter")
 
 
 def is_quantised(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor holds integers and scales: torch's own kind, or a class of torchao's or another's."""
-    return type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.is_quantized
+    """Return whether a tensor holds integers and scales: torch's own kind, or a class that computes otherwise.
+
+    Such are torchao's. A class of a user's own that only marks a parameter computes as any tensor does.
+    """
+    computes_as_usual = type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+    return not computes_as_usual or tensor.is_quantized
 
 
 def stored_dtype(tensor: torch.Tensor) -> str:
