@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from fairguard.dtypes import FloatArray, IntArray
 from fairguard.errors import ConfigError, DataError, did_you_mean
@@ -31,6 +33,8 @@ NO_ANSWER = -2
 """Stands for both answers where they are the same."""
 AT_ONCE = 8_000_000
 """Numbers that a product holds at once."""
+DENSE = 2_000_000
+"""Entries of a membership up to which a plain array is quicker; beyond it holds next to nothing but ``False``."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,22 @@ class Grouping:
     Attributes:
         columns: the sensitive features judged.
         groups: the S groups, single values first.
-        member: shape (S, A), whether a group holds an atom.
+        member: shape (S, A), whether a group holds an atom; sparse where it is large.
         place: shape (M,), the atom of each cell of the count table.
         unformed: products of columns left out because they or their rest have fewer than ``min_group`` rows.
     """
 
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
-    member: NDArray[np.bool_]
+    member: Any
     place: IntArray
     unformed: int = 0
+
+    def holds(self, group: int) -> NDArray[np.bool_]:
+        """Return whether a group, by its place, holds each cell of the count table, shape (M,)."""
+        row: Any = self.member[[group]]
+        inside: NDArray[np.bool_] = (row if isinstance(row, np.ndarray) else row.toarray())[0][self.place]
+        return inside
 
     def sums(self, amounts: NDArray[np.generic]) -> FloatArray:
         """Return each group's sums of the cells' ``amounts``, shape (M, ...), as shape (S, ...); exact below 2^53."""
@@ -108,8 +118,8 @@ class Family:
     n_rest: IntArray
 
     @property
-    def member(self) -> NDArray[np.bool_]:
-        """Return whether each group holds each atom, shape (S, A)."""
+    def member(self) -> Any:
+        """Return whether each group holds each atom, shape (S, A), dense or sparse."""
         return self.grouping.member
 
     def __len__(self) -> int:
@@ -242,12 +252,12 @@ def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_gr
     atoms = np.column_stack([column_codes(table, name)[first] for name in columns])
     levels = [column_levels(table, name) for name in columns]
     groups: list[Group] = []
-    members: list[NDArray[np.bool_]] = []
+    members: list[IntArray] = []
     rows: dict[Intersection, float] = {}
     unformed = 0
     label = next((i for i, name in enumerate(columns) if name not in table.columns), None)
     for cell, inside in _cells(atoms, depth, label):
-        n = rows[cell] = sizes[inside].sum()
+        n = rows[cell] = float(sizes[inside].sum())
         if len(cell) > 1:
             if any(rows[part] == n for part in combinations(cell, len(cell) - 1)):
                 continue
@@ -256,8 +266,15 @@ def grouping_of(table: CountTable, columns: Sequence[str], *, depth: int, min_gr
                 continue
         groups.append(Group(tuple(columns[i] for i, _ in cell), tuple(levels[i][code] for i, code in cell)))
         members.append(inside)
-    member = np.array(members, dtype=bool).reshape(len(groups), len(atoms))
-    return Grouping(tuple(columns), tuple(groups), member, place, unformed)
+    return Grouping(tuple(columns), tuple(groups), _membership(members, len(atoms)), place, unformed)
+
+
+def _membership(members: Sequence[IntArray], atoms: int) -> Any:
+    """Return whether each group holds each atom, shape (S, A), from the places of the atoms that it holds."""
+    ends = np.concatenate([[0], np.cumsum([len(inside) for inside in members])]).astype(np.int64)
+    held = np.concatenate([*members, np.zeros(0, dtype=np.int64)])
+    member = csr_array((np.ones(len(held), dtype=bool), held, ends), shape=(len(members), atoms))
+    return member.toarray() if len(members) * atoms <= DENSE else member
 
 
 def judged_columns(table: CountTable, groups: Sequence[str] | None) -> tuple[str, ...]:
@@ -300,13 +317,15 @@ def column_levels(table: CountTable, name: str) -> tuple[str, ...]:
     return table.levels[table.columns.index(name)] if name in table.columns else table.classes
 
 
-def _cells(atoms: IntArray, depth: int, label: int | None) -> Iterator[tuple[Intersection, NDArray[np.bool_]]]:
-    """Yield every cell of every product of columns, those with the label left out, and which atoms it holds, (A,)."""
+def _cells(atoms: IntArray, depth: int, label: int | None) -> Iterator[tuple[Intersection, IntArray]]:
+    """Yield every cell of every product of columns, those with the label left out, and the atoms it holds, by place."""
     columns = atoms.shape[1]
     for width in range(1, depth + 1):
         for subset in combinations(range(columns), width):
             if width > 1 and label in subset:
                 continue
             first, place = distinct(atoms[:, subset])
-            for number, codes in enumerate(atoms[first][:, subset].tolist()):
-                yield tuple(zip(subset, codes, strict=True)), place == number
+            order = np.argsort(place, kind="stable")
+            inside = np.split(order, np.cumsum(np.bincount(place))[:-1])
+            for codes, held in zip(atoms[first][:, subset].tolist(), inside, strict=True):
+                yield tuple(zip(subset, codes, strict=True)), held

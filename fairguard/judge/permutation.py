@@ -35,6 +35,8 @@ FIRST = 99
 """Fewest draws of the first round."""
 AFFORDED = 400_000
 """Counts dealt at most (some 50 ms). A p value is valid whatever the relabellings behind it, only coarser for fewer."""
+AT_ONCE = 8_000_000
+"""Counts dealt that are held at once."""
 ENOUGH = 20
 """Relabellings as extreme as ``alpha`` that there are in any case, whatever they cost."""
 SURE = 1e-4
@@ -169,6 +171,10 @@ class _Block:
         """Return the largest statistic of each of so many relabellings, shape (draws,)."""
         if not len(self.totals):
             return np.zeros(draws)
+        step = max(1, AT_ONCE // (len(self.totals) * len(self.sizes)))
+        return np.concatenate([self._maxima(rng, min(step, draws - at)) for at in range(0, draws, step)])
+
+    def _maxima(self, rng: np.random.Generator, draws: int) -> FloatArray:
         dealt = deal(rng, self.sizes, self.totals, draws)  # (F, A, L)
         largest = np.full(draws, -np.inf)
         for e in np.unique(self.metric):

@@ -213,7 +213,7 @@ def scatter_of(table: CountTable, family: Family, shares: Shares) -> Scatter:
     place = np.arange(size) if size <= FINEST else np.random.default_rng(0).integers(FINEST, size=size)
     variance, merged, sums = np.zeros(m), np.zeros((min(size, FINEST), m)), []
     for j in range(m):
-        inside = family.member[family.group[j]][family.grouping.place]
+        inside = family.grouping.holds(family.group[j])
         losses = float(shares.loss[j]), float(shares.loss_rest[j])
         sides, parts = sides_of(units, effects[family.estimand[j]], inside, losses)
         sums.append(sides)

@@ -9,14 +9,14 @@ rate here and is left out of the range, where fairlearn takes the rate to be 0.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from fairguard.dtypes import FloatArray
-from fairguard.judge.contrasts import Grouping, contrasts, is_label
+from fairguard.judge.contrasts import Family, Grouping, contrasts, is_label
 from fairguard.judge.counts import CountTable
 from fairguard.judge.estimands import Estimand
 from fairguard.judge.evidence import Counts
@@ -57,6 +57,8 @@ class _Limits:
     grouping: Grouping
     label: int | None
     alpha: float
+    families: dict[Metric, Family] = field(default_factory=dict)
+    """Contrasts by metric, formed when first asked for: every sensitive feature asks again."""
 
     def widest(self, at: NDArray[np.intp], *metrics: Metric) -> float:
         """Return an upper bound of the largest difference between two groups' losses, over the worst of ``metrics``.
@@ -94,8 +96,7 @@ class _Limits:
         return self.ends(at, known[:, 0]), self.ends(at, known[:, 1])
 
     def _counts(self, metric: Metric, at: NDArray[np.intp]) -> Counts:
-        about = None if METRICS[metric].about is About.ROWS else self.label
-        family = contrasts(self.table, self.grouping, estimands=[Estimand(metric, about)])
+        family = self._family(metric)
         place = np.full(len(self.grouping.groups), -1)
         place[family.group] = np.arange(len(family))
         if not len(family):
@@ -103,6 +104,12 @@ class _Limits:
         known = (place[at] >= 0).astype(np.int64)  # a group that cannot be compared with its rest counts no row
         b, c, n, b_rest, c_rest, n_rest = (known * counts for counts in family.only(place[at]).counts)
         return b, c, n, b_rest, c_rest, n_rest
+
+    def _family(self, metric: Metric) -> Family:
+        if metric not in self.families:
+            about = None if METRICS[metric].about is About.ROWS else self.label
+            self.families[metric] = contrasts(self.table, self.grouping, estimands=[Estimand(metric, about)])
+        return self.families[metric]
 
 
 def _about_accuracy(column: str, at: NDArray[np.intp], rates: GroupRates, limits: _Limits) -> Iterator[Summary]:
