@@ -14,7 +14,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+)
 
 from fairguard.errors import ConfigError, did_you_mean
 from fairguard.metrics import Metric
@@ -67,7 +76,7 @@ class Accepted(BaseModel):
     group: str
     until: datetime.date
     """Last day on which it is accepted."""
-    why: Annotated[str, Field(min_length=1)]
+    why: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     metric: Metric | None = None
     """Only this metric; default all."""
 

@@ -91,12 +91,18 @@ class RowPlan:
         short = sum(not need.enough for need in self.needs)
         if not short:
             return (
-                f"The {self.rows:,} rows at hand are enough to show {points} and to rule out {margin} in every group."
+                f"The {self.rows:,} rows at hand are enough to show {points} and to rule out {margin} in every group, "
+                f"{self._chance}."
             )
         return (
             f"{self.total:,} rows in all (at hand: {self.rows:,}) would show an excess of {points}, and rule out "
-            f"{margin} where there is none, with {100 * self.power:g} % chance each; {self._hungriest}."
+            f"{margin} where there is none, {self._chance}; {self._hungriest}."
         )
+
+    @property
+    def _chance(self) -> str:
+        every = " (a check that must decide all of them does so less often: plan with a higher --power)"
+        return f"with {100 * self.power:g} % chance for any one finding{every if self.family > 1 else ''}"
 
     @property
     def _hungriest(self) -> str:

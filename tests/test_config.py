@@ -140,6 +140,7 @@ def test_data_from_code_is_no_path(project: Path, monkeypatch: pytest.MonkeyPatc
         ("classes = ['a', 'b', 'a']", r"option 'classes': .* is not valid: name each class once, and 'a' stands there"),
         ("seed = " + "9" * 5_000, r"fairguard.toml is no proper TOML: "),
         ("groups = " + "[" * 900 + "]" * 900, r"fairguard.toml is no proper TOML: "),
+        ("accept = [{group = 'a=b', until = 2027-01-01, why = ' '}]", r"option 'accept.why': ' ' is not valid: "),
         ("margin 0.1", r"fairguard.toml is no proper TOML"),
         ("trust = true", r"'trust' is for the command line alone: a file that comes with a project must not allow"),
         ("trust = false", r"'trust' is for the command line alone"),

@@ -45,4 +45,4 @@ def test_a_check_tells_both(tmp_path, monkeypatch, capsys) -> None:
     words = ["--data", "rows.npz", "--group", "g", "--metric", "accuracy", "--margin", "0.02"]
     assert run(["check", "dense.npz", "pruned.npz", *words]) == 3
     assert "rows; " in (told := capsys.readouterr().out)
-    assert " all but 1), or a margin" in told
+    assert " all but 1), or a wider --margin" in told

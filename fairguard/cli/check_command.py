@@ -166,4 +166,4 @@ def _to_decide(verdict: Verdict) -> str:
             f" (about {needed.rows:,} in all, here {verdict.overall.n:,}, would decide {those}, last of all "
             f"{finding_name(last)}, here {last.n:,} rows{without_the_late(needed)})"
         )
-    return f"{more}, or a margin that the data can carry (fairguard plan says which)"
+    return f"{more}, or a wider --margin (what is ruled out says which these rows carry)"

@@ -125,7 +125,7 @@ class PruneReport:
             repaired = f"fairguard repair {self._again} -o {typed(free_name('fair', self.output))}"
             return f"{repaired}   |   a lower --sparsity, another --method"
         if self.verdict.outcome is Outcome.INCONCLUSIVE:
-            return "more rows, or a margin that the data can carry (fairguard plan says which)"
+            return "more rows, or a wider --margin (what is ruled out says which these rows carry)"
         if self.verdict.overall.drop > self.verdict.policy.margin:
             return f"{fell(self.verdict.overall)}: a lower --sparsity, or another --method"
         return "keep it so: @fairness_preserved(...) in a test (README, 'In CI')"

@@ -111,7 +111,7 @@ def next_step(report: Record) -> str:
     if report.result is Result.REPAIRED:
         return f"ship {report.output}; keep it so: @fairness_preserved(...) in a test (README, 'In CI')"
     if report.result is Result.UNPROVEN:
-        wider = "accept a wider --margin (fairguard plan says what your rows can carry)"
+        wider = "accept a wider --margin (what is ruled out says which these rows carry)"
         again = f"fairguard check {typed(files.dense)} {typed(report.output or files.output)} --data MORE_ROWS"
         more = f"more rows: {' '.join(filter(None, [again, report.options]))}"
         return "   |   ".join([*_larger_budget(report), more, wider])
